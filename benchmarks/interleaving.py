@@ -1,0 +1,202 @@
+"""Measure vectorised interleaving against a literal loop of the paper's Algorithm 1.
+
+    python benchmarks/interleaving.py [--save]
+
+Both build the same kind of training sequences from one batch, alternately in one process. The
+reference selects words utterance by utterance as arXiv 2506.10299 writes it and joins Python lists;
+it draws from a shared generator, so its tokens differ and its work does not. Prints the ratio of
+the times, in CPU seconds so that a busy machine does not blur it; `--save` writes it with all that
+is needed to repeat it below `benchmarks/results/`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import itertools
+import json
+import os
+import platform
+import random
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from raystt import __version__
+from raystt.interleave import Interleaving, Layout, Side, interleave
+
+ROOT = Path(__file__).resolve().parents[1]
+LAYOUT = Layout(bos=1, separator=2, eos=3)
+WORDS, TEXT, UNITS = (5, 10), (1, 2), (3, 8)  # a side, a word, a word: as in the embedded corpus
+SPAN_MEAN = 3.0
+RATIO = 0.5
+
+Words = list[tuple[list[int], list[int]]]
+
+
+def make_side(utterances: int, rng: random.Random) -> list[Words]:
+    """Draw the text and unit tokens of every word of every utterance."""
+
+    def tokens(span: tuple[int, int], first: int, last: int) -> list[int]:
+        return [rng.randint(first, last) for _ in range(rng.randint(*span))]
+
+    return [
+        [(tokens(TEXT, 10, 399), tokens(UNITS, 400, 700)) for _ in range(rng.randint(*WORDS))]
+        for _ in range(utterances)
+    ]
+
+
+def as_arrays(utterances: list[Words]) -> Side:
+    """Put nested lists into ragged arrays."""
+    words = [word for utterance in utterances for word in utterance]
+    text, units = [list(column) for column in zip(*words, strict=True)]
+
+    def offsets(parts: list[Any]) -> Any:
+        return np.cumsum([0, *map(len, parts)], dtype=np.int64)
+
+    return Side(
+        text=np.array(list(itertools.chain(*text)), np.int32),
+        text_offsets=offsets(text),
+        units=np.array(list(itertools.chain(*units)), np.int32),
+        unit_offsets=offsets(units),
+        word_offsets=offsets(utterances),
+    )
+
+
+def literal_stream(words: Words, ratio: float, rng: np.random.Generator) -> list[int]:
+    """Run Algorithm 1 on one side of one utterance."""
+    selected = [False] * len(words)
+    count = 0
+    while count < len(words) and count / len(words) <= ratio:
+        free = [word for word, taken in enumerate(selected) if not taken]
+        start = free[int(rng.integers(len(free)))]
+        for word in range(start, min(start + int(rng.poisson(SPAN_MEAN)) + 1, len(words))):
+            count += not selected[word]
+            selected[word] = True
+    stream: list[int] = []
+    for (text, units), taken in zip(words, selected, strict=True):
+        stream += text if taken else units
+    return stream
+
+
+def literal_batch(
+    sources: list[Words], targets: list[Words], ratio: float, rng: np.random.Generator
+) -> tuple[Any, Any]:
+    """Build tokens and labels of a batch, one utterance after the other."""
+    tokens: list[int] = []
+    labels: list[int] = []
+    for source, target in zip(sources, targets, strict=True):
+        context = [LAYOUT.bos, *literal_stream(source, ratio, rng), LAYOUT.separator]
+        learned = [*literal_stream(target, ratio, rng), LAYOUT.eos]
+        tokens += context + learned
+        labels += [-100] * len(context) + learned
+    return np.array(tokens, np.int32), np.array(labels, np.int64)
+
+
+def measure(utterances: int, rounds: int) -> dict[str, Any]:
+    """Time both on a batch, alternately; CPU seconds are medians of the rounds."""
+    rng = random.Random(1)
+    sources, targets = make_side(utterances, rng), make_side(utterances, rng)
+    source, target = as_arrays(sources), as_arrays(targets)
+    keys = np.array([rng.getrandbits(64) for _ in range(utterances)], np.uint64)
+    interleaving = Interleaving("poisson", span_mean=SPAN_MEAN)
+    generator = np.random.default_rng(1)
+    seconds: dict[str, list[float]] = {"vectorised": [], "literal": []}
+    tokens = 0
+    for turn in range(rounds + 1):
+        begin = time.process_time()
+        made = interleave(
+            source,
+            target,
+            RATIO,
+            keys=keys,
+            epochs=np.full(utterances, turn, np.int64),
+            seed=1,
+            interleaving=interleaving,
+            layout=LAYOUT,
+        )
+        middle = time.process_time()
+        literal_batch(sources, targets, RATIO, generator)
+        end = time.process_time()
+        if turn:  # the first turn warms up
+            seconds["vectorised"].append(middle - begin)
+            seconds["literal"].append(end - middle)
+            tokens += len(made.tokens)
+    fast, slow = (statistics.median(seconds[name]) for name in ("vectorised", "literal"))
+    return {
+        "batch_utterances": utterances,
+        "rounds": rounds,
+        "vectorised_samples_per_second": round(utterances / fast),
+        "literal_samples_per_second": round(utterances / slow),
+        "vectorised_tokens_per_second": round(tokens / rounds / fast),
+        "ratio": round(slow / fast, 2),
+    }
+
+
+def git(*arguments: str) -> str:
+    """Ask git about this checkout; empty where there is none."""
+    done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+def hardware() -> str:
+    """Name the processor."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return (
+        f"{models[0] if models else platform.processor()}, {os.cpu_count()} logical CPUs, 1 thread"
+    )
+
+
+def main() -> int:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--save", action="store_true", help="write benchmarks/results/*.json")
+    parser.add_argument("--rounds", type=int, default=30, help="timed turns a batch size")
+    options = parser.parse_args()
+    results = [measure(utterances, options.rounds) for utterances in (16, 64, 1024)]
+    for result in results:
+        print(
+            f"batch of {result['batch_utterances']:>4}: vectorised "
+            f"{result['vectorised_samples_per_second']:>7,} samples/s, literal loop "
+            f"{result['literal_samples_per_second']:>6,} samples/s, ratio {result['ratio']}"
+        )
+    if options.save:
+        today = datetime.datetime.now(datetime.UTC).date().isoformat()
+        record = {
+            "benchmark": "interleaving",
+            "reference": "literal loop of Algorithm 1, arXiv 2506.10299, in this script",
+            "date": today,
+            "commit": git("rev-parse", "HEAD"),
+            "uncommitted_changes": bool(git("status", "--porcelain", "--", "raystt", "benchmarks")),
+            "command": f"python benchmarks/interleaving.py {' '.join(sys.argv[1:])}".strip(),
+            "versions": {
+                "raystt": __version__,
+                "python": platform.python_version(),
+                "numpy": np.__version__,
+            },
+            "hardware": hardware(),
+            "setting": {
+                "ratio": RATIO,
+                "span_mean": SPAN_MEAN,
+                "words_a_side": WORDS,
+                "text_tokens_a_word": TEXT,
+                "units_a_word": UNITS,
+            },
+            "results": results,
+        }
+        path = ROOT / "benchmarks" / "results" / f"interleaving-cpu-{today}.json"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        print(f"wrote {path.relative_to(ROOT)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,284 @@
+"""The contract of a schedule's shape, over every shape that is registered, and what is special.
+
+A new shape is tested by being registered. If it has fields of its own, give their values in `OWN`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import pickle
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from raystt.schedule import SHAPES, Schedule, ScheduleError, from_dict, register
+
+OWN: dict[str, dict[str, st.SearchStrategy[float]]] = {
+    "exponential": {"rate": st.floats(0.1, 50.0)},
+    "polynomial": {"power": st.floats(0.1, 10.0)},
+    "sigmoid": {"steepness": st.floats(0.1, 100.0)},
+    "staircase": {"step": st.floats(0.001, 1.0)},
+}
+
+# A busy machine must not fail a test.
+relaxed = settings(deadline=None, max_examples=50)
+every_shape = pytest.mark.parametrize("shape", sorted(SHAPES))
+unit = st.floats(0.0, 1.0)
+
+
+@st.composite
+def descriptions(draw: st.DrawFn, shape: str) -> dict[str, Any]:
+    """Draw the config of a schedule; ends that are zero or one are drawn often."""
+    ratios = sorted((draw(unit), draw(unit | st.just(0.0))))
+    hold, end = sorted((draw(unit | st.just(0.0)), draw(unit | st.just(1.0))))
+    if hold == end:
+        hold, end = 0.0, 1.0
+    own = {name: draw(values) for name, values in OWN.get(shape, {}).items()}
+    return {
+        "shape": shape,
+        "initial": ratios[1],
+        "final": ratios[0],
+        "hold": hold,
+        "end": end,
+        **own,
+    }
+
+
+@every_shape
+@relaxed
+@given(data=st.data())
+def test_stays_between_final_and_initial_and_never_rises(shape: str, data: st.DataObject) -> None:
+    schedule = from_dict(data.draw(descriptions(shape)))
+    moments = sorted(data.draw(st.lists(unit, min_size=2, max_size=30)))
+    ratios = [schedule.ratio(progress) for progress in moments]
+    assert all(0.0 <= schedule.final <= ratio <= schedule.initial <= 1.0 for ratio in ratios)
+    assert all(early >= late for early, late in zip(ratios, ratios[1:], strict=False))
+
+
+@every_shape
+@relaxed
+@given(data=st.data())
+def test_never_rises_between_neighbouring_steps(shape: str, data: st.DataObject) -> None:
+    schedule = from_dict(data.draw(descriptions(shape)))
+    assert np.all(np.diff(schedule.values(0, 400, 400)) <= 0.0)
+
+
+@every_shape
+@relaxed
+@given(data=st.data())
+def test_is_exactly_initial_up_to_hold_and_final_from_end(shape: str, data: st.DataObject) -> None:
+    schedule = from_dict(data.draw(descriptions(shape)))
+    before = data.draw(st.floats(0.0, schedule.hold))
+    after = data.draw(st.floats(schedule.end, 1.0))
+    assert schedule.ratio(before) == schedule.ratio(0.0) == schedule.initial
+    assert schedule.ratio(after) == schedule.ratio(1.0) == schedule.final
+
+
+@every_shape
+@relaxed
+@given(data=st.data())
+def test_zero_is_exactly_zero(shape: str, data: st.DataObject) -> None:
+    described = data.draw(descriptions(shape)) | {"final": 0.0}
+    if shape == "constant":
+        described["initial"] = 0.0
+    schedule = from_dict(described)
+    zeros = schedule.values(90, 100, 100)[schedule.end <= np.arange(90, 100) / 100]
+    assert not np.any(zeros)
+    assert str(schedule.ratio(1.0)) == "0.0"  # and not -0.0
+
+
+@every_shape
+@relaxed
+@given(data=st.data())
+def test_values_are_the_ratios_of_the_steps(shape: str, data: st.DataObject) -> None:
+    schedule = from_dict(data.draw(descriptions(shape)))
+    horizon = data.draw(st.integers(1, 120))
+    start, stop = sorted(data.draw(st.tuples(*[st.integers(0, horizon)] * 2)))
+    values = schedule.values(start, stop, horizon)
+    assert values.dtype == np.float64
+    assert values.tolist() == [schedule.ratio(step / horizon) for step in range(start, stop)]
+    assert np.array_equal(values, schedule.values(0, horizon, horizon)[start:stop])
+
+
+@every_shape
+@relaxed
+@given(data=st.data())
+def test_is_a_value(shape: str, data: st.DataObject) -> None:
+    described = data.draw(descriptions(shape))
+    schedule, again = from_dict(described), from_dict(dict(described))
+    for other in (again, from_dict(schedule.as_dict()), pickle.loads(pickle.dumps(schedule))):
+        assert other == schedule
+        assert hash(other) == hash(schedule)
+        assert type(other) is type(schedule)
+        assert np.array_equal(other.values(0, 50, 50), schedule.values(0, 50, 50))
+    assert schedule.as_dict()["shape"] == shape
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        schedule.initial = 0.5  # type: ignore[misc]
+
+
+@every_shape
+@relaxed
+@given(data=st.data())
+def test_has_a_label_of_one_line(shape: str, data: st.DataObject) -> None:
+    label = from_dict(data.draw(descriptions(shape))).label()
+    assert shape in label and len(label) < 60 and label.isprintable()
+
+
+@every_shape
+@pytest.mark.parametrize("field", ["initial", "final", "hold", "end"])
+@pytest.mark.parametrize(
+    "value", [-0.1, 1.01, float("nan"), float("inf"), "0.5", None, True, [0.5]], ids=repr
+)
+def test_refuses_what_is_no_fraction(shape: str, field: str, value: object) -> None:
+    with pytest.raises(ScheduleError) as caught:
+        from_dict({"shape": shape, field: value})
+    assert caught.value.key == field
+    assert str(caught.value).startswith(f"{field}: ")
+    assert "give a number from 0 to 1" in caught.value.fix
+
+
+@pytest.mark.parametrize("shape,field", [(s, f) for s in sorted(OWN) for f in sorted(OWN[s])])
+@pytest.mark.parametrize("value", [0.0, -1.0, 1e6, float("nan"), "a"], ids=repr)
+def test_refuses_values_of_own_fields(shape: str, field: str, value: object) -> None:
+    with pytest.raises(ScheduleError, match="give a number from") as caught:
+        from_dict({"shape": shape, field: value})
+    assert caught.value.key == field
+
+
+@every_shape
+@pytest.mark.parametrize(
+    "values,key,fix",
+    [
+        ({"hold": 0.8, "end": 0.5}, "end", "lower hold"),
+        ({"hold": 0.8, "end": 0.8}, "end", "lower hold"),
+        ({"initial": 0.2, "final": 0.3}, "final", "raise initial"),
+        ({"initail": 0.2}, "initail", "did you mean 'initial'?"),
+        ({"colour": "red"}, "colour", f"has {'initial, final, hold, end'}"),
+    ],
+)
+def test_refuses_and_says_what_to_do(
+    shape: str, values: dict[str, Any], key: str, fix: str
+) -> None:
+    with pytest.raises(ValueError) as caught:
+        from_dict({"shape": shape, **values})
+    assert isinstance(caught.value, ScheduleError)
+    assert caught.value.key == key
+    assert fix in caught.value.fix
+    copied = pickle.loads(pickle.dumps(caught.value))  # it may come from another process
+    assert str(copied) == str(caught.value) == f"{key}: {copied.reason}; {copied.fix}"
+
+
+@every_shape
+def test_refuses_moments_outside_the_horizon(shape: str) -> None:
+    schedule = from_dict({"shape": shape})
+    for progress in (-1e-9, 1.0 + 1e-9, float("nan")):
+        with pytest.raises(ValueError, match=r"in \[0, 1\]"):
+            schedule.ratio(progress)
+    for steps in ((-1, 5, 10), (5, 4, 10), (0, 11, 10)):
+        with pytest.raises(ValueError, match="start_step <= stop_step <= horizon"):
+            schedule.values(*steps)
+    assert schedule.values(3, 3, 10).shape == (0,)
+
+
+@pytest.mark.parametrize(
+    "values,message",
+    [
+        ({}, "shape: is missing; give one of constant, "),
+        ({"shape": "linaer"}, "did you mean 'linear'?"),
+        ({"shape": None}, "None is not a known shape; give one of constant, "),
+        ({"shape": "linear", "step": 0.1}, "remove it or set shape: staircase"),
+    ],
+)
+def test_refuses_shapes(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ScheduleError) as caught:
+        from_dict(values)
+    assert message in str(caught.value)
+
+
+def test_shapes_of_the_contract_are_registered() -> None:
+    named = "constant linear cosine exponential polynomial sigmoid staircase"
+    assert set(named.split()) <= set(SHAPES)
+    assert all(SHAPES[name].shape == name for name in SHAPES)
+
+
+def test_a_name_is_registered_once() -> None:
+    with pytest.raises(ValueError, match="'linear' is taken by Linear; choose a new name"):
+        register("linear")(Schedule)
+    assert Schedule.shape == ""
+
+
+def test_an_integer_is_the_same_schedule_as_a_float() -> None:
+    schedule = from_dict({"shape": "linear", "initial": 1, "final": 0, "hold": 0, "end": 1})
+    assert schedule == from_dict({"shape": "linear", "initial": 1.0, "final": -0.0, "end": 1.0})
+    assert repr(schedule.as_dict()["initial"]) == "1.0"
+    assert repr(schedule.as_dict()["final"]) == "0.0"
+
+
+def test_the_papers_staircase() -> None:
+    """0.9, down by 0.1 every 300 steps, pure speech from step 2700 (arXiv 2506.10299)."""
+    schedule = from_dict({"shape": "staircase", "initial": 0.9, "final": 0.0, "end": 0.8})
+    horizon = 3375  # of which 2700 is 80 %
+    expected = np.repeat([0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1], 300).tolist()
+    assert schedule.values(0, horizon, horizon).tolist() == expected + [0.0] * 675
+
+
+@pytest.mark.parametrize("horizon", [9, 90, 350, 700, 1125, 2700, 9999, 100_000])
+@pytest.mark.parametrize("hold,end", [(0.0, 0.8), (0.0, 1.0), (0.1, 0.7), (1 / 3, 0.9)])
+def test_a_level_starts_with_its_interval(horizon: int, hold: float, end: float) -> None:
+    schedule = from_dict({"shape": "staircase", "hold": hold, "end": end})
+    values = schedule.values(0, horizon, horizon)
+    for k in range(1, 10):
+        border = (hold + k * (end - hold) / 9) * horizon
+        first = int(np.ceil(border - 1e-6))
+        if first < horizon:
+            assert values[first] <= round(0.9 - 0.1 * k, 12)
+        if first > 0:
+            assert values[first - 1] >= round(1.0 - 0.1 * k, 12)
+
+
+def test_a_step_that_does_not_divide_the_way_ends_at_final() -> None:
+    schedule = from_dict({"shape": "staircase", "initial": 0.85, "final": 0.2, "step": 0.3})
+    assert list(dict.fromkeys(schedule.values(0, 100, 100).tolist())) == [0.85, 0.55, 0.2]
+    one = from_dict({"shape": "staircase", "initial": 0.3, "final": 0.2, "step": 0.5})
+    assert list(dict.fromkeys(one.values(0, 100, 100).tolist())) == [0.3, 0.2]
+
+
+def test_known_values() -> None:
+    def halfway(shape: str, **own: float) -> float:
+        return from_dict({"shape": shape, "initial": 0.8, "end": 1.0, **own}).ratio(0.5)
+
+    assert halfway("constant") == 0.8
+    assert halfway("linear") == halfway("cosine") == halfway("sigmoid") == 0.4
+    assert halfway("polynomial", power=1) == 0.4
+    assert halfway("polynomial", power=2) == 0.2
+    assert halfway("exponential", rate=5) == pytest.approx(
+        0.8 * (np.exp(-2.5) - np.exp(-5)) / (1 - np.exp(-5)), abs=1e-11
+    )
+    sigmoid = from_dict({"shape": "sigmoid", "initial": 1.0, "end": 1.0, "steepness": 10})
+    logistic = 1 / (1 + np.exp(10 * (np.array([0.25, 0.0, 1.0]) - 0.5)))
+    assert sigmoid.ratio(0.25) == pytest.approx(
+        (logistic[0] - logistic[2]) / (logistic[1] - logistic[2]), abs=1e-11
+    )
+
+
+def test_constants_with_one_ratio_are_equal() -> None:
+    plain = from_dict({"shape": "constant", "initial": 0.3})
+    assert plain == from_dict({"shape": "constant", "initial": 0.3, "hold": 0.2, "end": 0.4})
+    assert plain.ratio(1.0) == plain.final == 0.3
+
+
+@pytest.mark.parametrize(
+    "values,label",
+    [
+        ({"shape": "constant", "initial": 0.3}, "constant 0.3"),
+        ({"shape": "linear"}, "linear 0.9→0 by 0.8"),
+        ({"shape": "cosine", "hold": 0.125}, "cosine 0.9→0 after 0.125 by 0.8"),
+        ({"shape": "staircase"}, "staircase 0.9→0 by 0.8, step 0.1"),
+        ({"shape": "linear", "initial": 0.71234567, "end": 1}, "linear 0.712→0 by 1"),
+    ],
+)
+def test_labels(values: dict[str, Any], label: str) -> None:
+    assert from_dict(values).label() == label
