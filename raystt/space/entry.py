@@ -1,0 +1,181 @@
+"""One entry of a search space: the values of one key, and when it is searched at all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Any, Protocol
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
+
+from raystt.config.parts import Part
+from raystt.config.validation import Complaint, Invalid
+
+Value = bool | int | float | str
+
+
+class Trial(Protocol):
+    """What is used of `optuna.Trial`."""
+
+    def suggest_categorical(self, name: str, choices: list[Any]) -> Any: ...
+
+    def suggest_float(
+        self, name: str, low: float, high: float, *, step: float | None, log: bool
+    ) -> float: ...
+
+    def suggest_int(self, name: str, low: int, high: int, *, step: int, log: bool) -> int: ...
+
+
+def _scalars(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    complaints = []
+    for index, value in enumerate(values):
+        if not isinstance(value, Value):
+            fix = "give numbers, words, true or false"
+            complaints.append(Complaint((index,), f"{value!r} is not a plain value", fix))
+        elif any(same(value, other) for other in values[:index]):
+            complaints.append(Complaint((index,), f"{value!r} stands twice", "remove one"))
+    if complaints:
+        raise Invalid(complaints)
+    return values
+
+
+def _listed(value: Any) -> Any:
+    """Let a condition be one value or a list of them."""
+    if isinstance(value, dict):
+        return {
+            key: item if isinstance(item, (list, tuple)) else (item,) for key, item in value.items()
+        }
+    return value
+
+
+def same(a: Any, b: Any) -> bool:
+    """Compare two scalars; true is not 1."""
+    return isinstance(a, bool) == isinstance(b, bool) and bool(a == b)
+
+
+Scalars = Annotated[tuple[Any, ...], Field(min_length=1, strict=False), AfterValidator(_scalars)]
+Pair = Field(strict=False)
+
+
+class Entry(Part):
+    """The values of one key, and when it is searched at all."""
+
+    choice: Scalars | None = Field(default=None, description="one of these values")
+    float_: Annotated[tuple[float, float], Pair] | None = Field(
+        default=None, alias="float", description="a number from low to high, both included"
+    )
+    int_: Annotated[tuple[int, int], Pair] | None = Field(
+        default=None, alias="int", description="a whole number from low to high, both included"
+    )
+    log: bool = Field(default=False, description="draw the logarithm evenly")
+    step: float | None = Field(default=None, gt=0, description="draw multiples of this above low")
+    when: Annotated[dict[str, Scalars], BeforeValidator(_listed)] = Field(
+        default_factory=dict, description="searched only while other keys take these values"
+    )
+    languages: Annotated[tuple[str, ...], Field(strict=False)] = Field(
+        default=(), description="searched for these languages only; empty = all"
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Entry:
+        complaints = list(self._complaints())
+        if complaints:
+            raise Invalid(complaints)
+        return self
+
+    def _complaints(self) -> Iterator[Complaint]:
+        kinds = [
+            name
+            for name, value in (("choice", self.choice), ("float", self.float_), ("int", self.int_))
+            if value is not None
+        ]
+        if len(kinds) != 1:
+            found = "none of them" if not kinds else " and ".join(kinds)
+            fix = "give exactly one of `choice`, `float`, `int`"
+            yield Complaint((), f"an entry has one kind of values, found {found}", fix)
+            return
+        kind = kinds[0]
+        if self.choice is not None:
+            for name in ("log", "step"):
+                if getattr(self, name):
+                    yield Complaint((name,), f"a choice has no {name}", "remove it")
+            return
+        low, high = self.bounds
+        if low >= high:
+            reason = f"low {low:g} is not below high {high:g}"
+            yield Complaint((kind,), reason, "write [low, high]; one value goes into `base`")
+        if self.log and low <= 0:
+            yield Complaint((kind,), f"a logarithm needs low > 0, found {low:g}", "raise low")
+        if self.step is not None:
+            if self.log:
+                yield Complaint(("step",), "`log` and `step` exclude each other", "keep one")
+            if self.int_ is not None and self.step != int(self.step):
+                yield Complaint(("step",), f"{self.step:g} is not whole", "give a whole number")
+            if self.step > high - low > 0:
+                reason = f"{self.step:g} is more than high - low = {high - low:g}"
+                yield Complaint(("step",), reason, "give a smaller step")
+
+    @model_serializer(mode="wrap")
+    def _brief(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what is not set."""
+        return {
+            key: value
+            for key, value in handler(self).items()
+            if value not in (None, {}, ()) and value != [] and value is not False
+        }
+
+    @property
+    def kind(self) -> str:
+        """The key that gives the values: `choice`, `float` or `int`."""
+        if self.choice is not None:
+            return "choice"
+        return "float" if self.float_ is not None else "int"
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Low and high of a `float` or `int` entry."""
+        bounds = self.float_ or self.int_
+        if bounds is None:
+            raise ValueError("a choice has no bounds")
+        return bounds
+
+    def extremes(self) -> tuple[Any, ...]:
+        """All values of a choice; low and the highest value taken of a range."""
+        if self.choice is not None:
+            return self.choice
+        low, high = self.bounds
+        if self.step is not None:
+            high = tidy(low + int((high - low) / self.step + 1e-9) * self.step)
+        return (low, high) if self.int_ is None else (int(low), int(high))
+
+    def takes(self, value: Any) -> bool:
+        """Say whether a condition on `value` can come true; never for a float."""
+        if self.choice is not None:
+            return any(same(value, option) for option in self.choice)
+        if self.int_ is None or not isinstance(value, int) or isinstance(value, bool):
+            return False
+        low, high = self.int_
+        return low <= value <= high and (value - low) % int(self.step or 1) == 0
+
+    def suggest(self, trial: Trial, key: str) -> Any:
+        """Ask an Optuna trial for a value."""
+        if self.choice is not None:
+            return trial.suggest_categorical(key, list(self.choice))
+        if self.int_ is not None:
+            low, high = self.int_
+            step = int(self.step or 1)
+            return trial.suggest_int(key, low, high, step=step, log=self.log)
+        low_, high_ = self.bounds
+        value = trial.suggest_float(key, low_, high_, step=self.step, log=self.log)
+        return value if self.step is None else tidy(value)
+
+
+def tidy(value: float) -> float:
+    """Drop the rounding error of low + k * step, so that equal values are equal bits."""
+    return round(value, 10)

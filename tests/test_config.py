@@ -1,0 +1,275 @@
+"""Configs of a run: strict, with the line of every mistake."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from raystt.config import ConfigError, RunConfig, load_run, to_yaml
+from raystt.config.yaml_source import dotted, dump, parse
+
+MINIMAL = """\
+name: first
+corpus:
+  languages:
+    es: {train: 300}
+"""
+
+
+def written(directory: Path, text: str) -> Path:
+    path = directory / "run.yaml"
+    path.write_text(textwrap.dedent(text), encoding="utf-8")
+    return path
+
+
+def problems(directory: Path, text: str) -> list[str]:
+    """Load a bad config; return its problems without the directory."""
+    with pytest.raises(ConfigError) as caught:
+        load_run(written(directory, text))
+    return str(caught.value).replace(f"{directory}/", "").splitlines()
+
+
+def test_a_minimal_run_has_all_defaults(tmp_path: Path) -> None:
+    run = load_run(written(tmp_path, MINIMAL))
+    assert run.language == "es"
+    assert run.corpus.languages["es"].dev == 64
+    assert run.schedule == {
+        "shape": "staircase", "initial": 0.9, "final": 0.0, "hold": 0.0, "end": 0.8, "step": 0.1
+    }  # fmt: skip
+    assert run.text_schedule().ratio(0.0) == 0.9
+    assert run.training.learning_rate == 2e-3
+    assert run.resources.reserved_cpus == 1.25
+
+
+def test_what_is_written_is_read_back(tmp_path: Path) -> None:
+    run = load_run(written(tmp_path, MINIMAL + "training: {learning_rate: 1e-5}\n"))
+    assert load_run(written(tmp_path, to_yaml(run))) == run
+    assert pickle.loads(pickle.dumps(run)) == run
+
+
+@pytest.mark.parametrize(
+    ("added", "message"),
+    [
+        (
+            "trainig: {steps: 3}",
+            "run.yaml:5: trainig: unknown key; did you mean `training`?",
+        ),
+        (
+            "training:\n  steps: 10\n  batch_uterances: 3",
+            "run.yaml:7: training.batch_uterances: unknown key; did you mean `batch_utterances`?",
+        ),
+        (
+            "training:\n  steps: many",
+            "run.yaml:6: training.steps: expected a whole number, found 'many' (text); "
+            "give a whole number, such as 350",
+        ),
+        (
+            "training: {steps: 3.5}",
+            "run.yaml:5: training.steps: expected a whole number, found 3.5; "
+            "give a whole number, such as 350",
+        ),
+        (
+            "training: {steps: true}",
+            "run.yaml:5: training.steps: expected a whole number, found true; "
+            "give a whole number, such as 350",
+        ),
+        (
+            "training: {learning_rate: false}",
+            "run.yaml:5: training.learning_rate: expected a number, found false; "
+            "give a number, such as 0.002",
+        ),
+        (
+            "training: {learning_rate: .inf}",
+            "run.yaml:5: training.learning_rate: expected a finite number, found inf; "
+            "give a finite number, such as 0.002",
+        ),
+        (
+            "training: {steps: 0}",
+            "run.yaml:5: training.steps: 0 is not >= 1; give a value >= 1",
+        ),
+        (
+            "training: [1]",
+            "run.yaml:5: training: expected a mapping, found a list; give a mapping",
+        ),
+        (
+            "training: {precision: fp16}",
+            "run.yaml:5: training.precision: unknown value 'fp16'; did you mean `bf16`?",
+        ),
+        (
+            "schedule:\n  shape: linear\n  initial: 1.2",
+            "run.yaml:7: schedule.initial: 1.2 is over 1; give a number from 0 to 1",
+        ),
+        (
+            "schedule:\n  shape: linear\n  hold: 0.6\n  end: 0.5",
+            "run.yaml:8: schedule.end: 0.5 is not after hold (0.6); "
+            "raise end (at most 1) or lower hold",
+        ),
+        (
+            "schedule:\n  shape: liner",
+            "run.yaml:6: schedule.shape: 'liner' is not a known shape; did you mean 'linear'?",
+        ),
+        (
+            "schedule:\n  shape: linear\n  power: 2",
+            "run.yaml:7: schedule.power: the shape linear has no such key; "
+            "remove it or set shape: polynomial",
+        ),
+        (
+            "schedule: {initial: 0.5}",
+            "run.yaml:5: schedule.shape: is missing; "
+            "give one of constant, linear, cosine, exponential, polynomial, sigmoid, staircase",
+        ),
+        (
+            "language: se",
+            "run.yaml:5: language: the corpus has no language 'se'; choose from: es",
+        ),
+        (
+            "space: {}",
+            "run.yaml:5: space: this is the config of a search; "
+            "use `raystt search`, or write the config of a run",
+        ),
+        (
+            "name: second",
+            "run.yaml:5: name: the key stands twice, first on line 1; remove one of the two",
+        ),
+    ],
+)
+def test_a_mistake_is_told_with_place_and_fix(tmp_path: Path, added: str, message: str) -> None:
+    assert problems(tmp_path, MINIMAL + added + "\n") == [message]
+
+
+def test_all_problems_are_told_at_once_in_order(tmp_path: Path) -> None:
+    text = """\
+    nam: x
+    corpus:
+      languages:
+        es: {train: none, dev: 0}
+      base: {hidden: 100, heads: 3}
+    training:
+      steps: -1
+    schedule:
+      shape: linear
+      initial: 2
+      hold: -1
+    """
+    assert [line.split(": ")[:2] for line in problems(tmp_path, text)] == [
+        ["run.yaml:1", "name"],
+        ["run.yaml:1", "nam"],
+        ["run.yaml:4", "corpus.languages.es.train"],
+        ["run.yaml:4", "corpus.languages.es.dev"],
+        ["run.yaml:5", "corpus.base.heads"],
+        ["run.yaml:7", "training.steps"],
+        ["run.yaml:10", "schedule.initial"],
+        ["run.yaml:11", "schedule.hold"],
+    ]
+
+
+def test_several_languages_need_a_choice(tmp_path: Path) -> None:
+    text = "name: x\ncorpus: {languages: {es: {train: 5}, fr: {train: 5}}}\n"
+    assert problems(tmp_path, text) == [
+        "run.yaml:1: language: the corpus has several languages; add `language:` with one of es, fr"
+    ]
+    assert load_run(written(tmp_path, text + "language: fr\n")).language == "fr"
+
+
+@pytest.mark.parametrize("name", ["", "..", "a/b", "a b"])
+def test_a_name_is_a_directory(name: str) -> None:
+    with pytest.raises(ValidationError, match="cannot name a directory"):
+        RunConfig.model_validate({"name": name, "corpus": {"languages": {"es": {"train": 1}}}})
+
+
+def test_configs_are_frozen(tmp_path: Path) -> None:
+    run = load_run(written(tmp_path, MINIMAL))
+    with pytest.raises(ValidationError, match="frozen"):
+        run.training.steps = 3  # type: ignore[misc]
+
+
+def test_the_fingerprint_is_of_what_decides_the_result(tmp_path: Path) -> None:
+    run = load_run(written(tmp_path, MINIMAL))
+    data = run.model_dump(mode="python")
+
+    def changed(*keys: str, value: Any) -> str:
+        new = copy.deepcopy(data)
+        part = new
+        for key in keys[:-1]:
+            part = part[key]
+        part[keys[-1]] = value
+        return RunConfig.model_validate(new).fingerprint()
+
+    assert len(run.fingerprint()) == 16
+    same = [
+        changed("name", value="other"),
+        changed("storage", value="elsewhere"),
+        changed("resources", "trainers", value=7),
+        changed("training", "log_every", value=7),
+        changed("schedule", "initial", value=0.9),
+    ]
+    assert set(same) == {run.fingerprint()}
+    different = [
+        changed("seed", value=2),
+        changed("schedule", "initial", value=0.8),
+        changed("training", "steps", value=351),
+        changed("corpus", "languages", "es", "train", value=301),
+    ]
+    assert len({run.fingerprint(), *different}) == 5
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "f:1: expected a mapping of keys to values, found an empty file"),
+        ("- 1", "f:1: expected a mapping of keys to values, found a list"),
+        ("just words", "f:1: expected a mapping of keys to values, found a plain value"),
+        ("a: [1\nb: 2", "f:2: not valid YAML"),
+        ("a: 1\n  b: 2", "f:2: not valid YAML"),
+        ("a: {b: 1, b: 2}", "f:1: a.b: the key stands twice, first on line 1"),
+        ("a: 1\nb:\n  <<: {c: 1}", "f:3: b.<<: merge keys are not read"),
+        ("a: &x [*x]", "f:1: a[0]: an alias that contains itself"),
+        ("a: !!python/name:os.system", "f:1: a: the tag tag:yaml.org,2002:python/name:os.system"),
+        ("a: !!int x", "f:1: a: 'x' is not a int"),
+        ("? [1, 2]\n: 3", "f:1: a key that is not a word"),
+        ("a: 1\n---\nb: 2", "f:2: not valid YAML"),
+        ("a: \x07", "f:1: not valid YAML"),
+    ],
+)
+def test_bad_yaml_is_told_with_its_line(text: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse(text, "f")
+    assert str(caught.value).startswith(message)
+    assert "; " in str(caught.value)
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="nothing.yaml:1: there is no such file; check the path"):
+        load_run(tmp_path / "nothing.yaml")
+
+
+def test_scalars_follow_yaml_1_2() -> None:
+    text = "a: 2e-3\nb: [no, on, yes, off, true]\nc: 010\nd: 1:30\ne: 2026-01-01\nf:\ng: '1'\nno: 1"
+    assert parse(text).data == {
+        "a": 0.002, "b": ["no", "on", "yes", "off", True], "c": 10, "d": "1:30",
+        "e": "2026-01-01", "f": None, "g": "1", "no": 1,
+    }  # fmt: skip
+
+
+def test_dump_is_read_back() -> None:
+    data = {"a": [1, 2.0, 1e-9, True, None, "1e3", "no", "null", "", "ü: #"], "b": {"c": {}}}
+    assert parse(dump(data)).data == data
+
+
+def test_every_key_and_item_has_its_line() -> None:
+    source = parse("a:\n  - x\n  - {b: 1,\n     c: 2}\n")
+    assert source.lines == {("a",): 1, ("a", 0): 2, ("a", 1): 3, ("a", 1, "b"): 3, ("a", 1, "c"): 4}
+    assert source.line(("a", 1, "d", "e")) == 3
+    assert dotted(("a", 1, "c")) == "a[1].c"
+
+
+def test_an_error_survives_a_process_border() -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse("a: 1\na: 2", "f")
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)

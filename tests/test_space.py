@@ -1,0 +1,413 @@
+"""Search spaces: what a trial is asked, and which spaces are refused before anything starts."""
+
+from __future__ import annotations
+
+import pickle
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from pydantic import ValidationError
+
+from raystt.config import ConfigError, to_yaml
+from raystt.schedule import SHAPES, from_dict
+from raystt.space import REFERENCES, SearchConfig, Space, load_any, load_search
+from raystt.space.checks import searchable
+
+HEAD = """\
+name: s
+languages: [es, fr]
+trials: 6
+base:
+  corpus: {languages: {es: {train: 300}, fr: {train: 1000}}}
+"""
+
+
+class Recorder:
+    """Answers like an Optuna trial, with the low or the high end, and keeps what was asked."""
+
+    def __init__(self, high: bool = False, **fixed: Any) -> None:
+        self.high = high
+        self.fixed = {key.replace("__", "."): value for key, value in fixed.items()}
+        self.asked: list[tuple[Any, ...]] = []
+
+    def suggest_categorical(self, name: str, choices: list[Any]) -> Any:
+        self.asked.append((name, *choices))
+        return self.fixed.get(name, choices[-self.high])
+
+    def suggest_float(self, name: str, low: float, high: float, *, step: Any, log: bool) -> float:
+        self.asked.append((name, low, high, step, log))
+        return high if self.high else low
+
+    def suggest_int(self, name: str, low: int, high: int, *, step: int, log: bool) -> int:
+        self.asked.append((name, low, high, step, log))
+        return high if self.high else low
+
+
+def space(text: str) -> Space:
+    from raystt.config.yaml_source import parse
+
+    return Space.model_validate(parse(textwrap.dedent(text)).data)
+
+
+def search(directory: Path, entries: str, head: str = HEAD) -> SearchConfig:
+    path = directory / "s.yaml"
+    path.write_text(head + "space:\n" + textwrap.indent(textwrap.dedent(entries), "  "), "utf-8")
+    return load_search(path)
+
+
+def problems(directory: Path, entries: str, head: str = HEAD) -> list[str]:
+    """Load a bad search; return its problems without the directory."""
+    with pytest.raises(ConfigError) as caught:
+        search(directory, entries, head)
+    return str(caught.value).replace(f"{directory}/", "").splitlines()
+
+
+CONDITIONAL = """\
+schedule.power: {float: [0.5, 3.0], log: true, when: {schedule.shape: polynomial}}
+schedule.shape: {choice: [linear, polynomial, sigmoid]}
+schedule.steepness: {float: [2, 9], when: {schedule.shape: [sigmoid]}}
+training.steps: {int: [100, 300], step: 100, languages: [es]}
+schedule.initial: {float: [0.5, 1.0], step: 0.1}
+"""
+
+
+def test_only_active_keys_are_asked_in_the_order_of_the_file() -> None:
+    one = space(CONDITIONAL)
+    trial = Recorder(schedule__shape="polynomial")
+    # power comes first in the file, but cannot be asked before the shape that it depends on
+    assert list(one.suggest(trial, "es")) == [
+        "schedule.shape", "schedule.power", "training.steps", "schedule.initial"
+    ]  # fmt: skip
+    assert trial.asked == [
+        ("schedule.shape", "linear", "polynomial", "sigmoid"),
+        ("schedule.power", 0.5, 3.0, None, True),
+        ("training.steps", 100, 300, 100, False),
+        ("schedule.initial", 0.5, 1.0, 0.1, False),
+    ]
+    assert list(one.suggest(Recorder(), "fr")) == ["schedule.shape", "schedule.initial"]
+    assert "schedule.steepness" in one.suggest(Recorder(high=True), "fr")
+
+
+def test_a_condition_on_an_inactive_key_is_not_met() -> None:
+    one = space(
+        """\
+        schedule.shape: {choice: [linear, polynomial], languages: [es]}
+        schedule.power: {float: [1, 2], when: {schedule.shape: polynomial}}
+        """
+    )
+    assert one.suggest(Recorder(high=True), "fr") == {}
+    assert len(one.suggest(Recorder(high=True), "es")) == 2
+
+
+@pytest.mark.parametrize("sampler", [optuna.samplers.RandomSampler, optuna.samplers.TPESampler])
+def test_it_drives_optuna_and_survives_pickling(tmp_path: Path, sampler: Any) -> None:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    config = pickle.loads(pickle.dumps(search(tmp_path, CONDITIONAL)))
+
+    def proposals() -> list[dict[str, Any]]:
+        study = optuna.create_study(sampler=sampler(seed=3), direction="maximize")
+        found = []
+        for _ in range(20):
+            trial = study.ask()
+            found.append(config.space.suggest(trial, "es"))
+            study.tell(trial, found[-1]["schedule.initial"])
+        return found
+
+    first = proposals()
+    assert first == proposals()
+    for overrides in first:
+        run = config.run_for("es", overrides)
+        assert run.schedule["shape"] == overrides["schedule.shape"]
+        assert run.schedule["initial"] == overrides["schedule.initial"]
+        assert run.schedule["initial"] in (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)  # exact decimals
+        assert run.training.steps == overrides["training.steps"]
+    assert {o["schedule.shape"] for o in first} == {"linear", "polynomial", "sigmoid"}
+
+
+def test_a_run_is_base_plus_overrides(tmp_path: Path) -> None:
+    config = search(tmp_path, CONDITIONAL)
+    run = config.run_for("fr", {"schedule.shape": "polynomial", "training.dropout": 0.1})
+    assert (run.name, run.seed, run.language) == ("s-fr", 1, "fr")
+    # the staircase's own `step` is dropped, what both shapes have is kept
+    assert run.schedule == {
+        "shape": "polynomial", "initial": 0.9, "final": 0.0, "hold": 0.0, "end": 0.8, "power": 2.0
+    }  # fmt: skip
+    assert run.training.dropout == 0.1
+    assert config.base.training.dropout == 0.0
+    assert config.run_for("fr", {}, name="best").name == "best"
+    with pytest.raises(ValueError, match=r"trainig.steps: no such key.*`training.steps`"):
+        config.run_for("fr", {"trainig.steps": 3})
+    with pytest.raises(ValidationError):
+        config.run_for("fr", {"schedule.initial": 1.5})
+
+
+def test_references_are_complete_schedules_whatever_the_base(tmp_path: Path) -> None:
+    head = HEAD + "  schedule: {shape: sigmoid, initial: 0.2, final: 0.1, hold: 0.5, end: 0.9}\n"
+    config = search(tmp_path, CONDITIONAL, head)
+    for name, schedule in REFERENCES.items():
+        assert config.run_for("es", config.reference(name)).text_schedule() == from_dict(schedule)
+    assert config.run_for("es", config.reference("none")).text_schedule().ratio(0.0) == 0.0
+    constant = config.run_for("es", {"schedule.shape": "constant"}).text_schedule()
+    assert (constant.ratio(0.0), constant.ratio(1.0)) == (0.2, 0.2)
+
+
+def test_a_reference_can_have_another_schedule(tmp_path: Path) -> None:
+    head = HEAD + "reference_schedules: {paper: {shape: staircase, end: 0.7}}\n"
+    assert search(tmp_path, CONDITIONAL, head).reference("paper")["schedule.end"] == 0.7
+
+
+def test_the_fingerprint_is_of_what_a_resume_must_not_change(tmp_path: Path) -> None:
+    first = search(tmp_path, CONDITIONAL)
+    assert first.fingerprint() == search(tmp_path, CONDITIONAL).fingerprint()
+    more = HEAD.replace("trials: 6", "trials: 9").replace("name: s", "name: t")
+    more += "  resources: {trainers: 1}\n  storage: there\n"
+    assert search(tmp_path, CONDITIONAL, more).fingerprint() == first.fingerprint()
+    changed = CONDITIONAL.replace("3.0", "3.5")
+    assert search(tmp_path, changed).fingerprint() != first.fingerprint()
+    seeded = HEAD + "seed: 2\n"
+    assert search(tmp_path, CONDITIONAL, seeded).fingerprint() != first.fingerprint()
+
+
+def test_what_is_written_is_read_back(tmp_path: Path) -> None:
+    config = search(tmp_path, CONDITIONAL)
+    copy = tmp_path / "copy.yaml"
+    copy.write_text(to_yaml(config), encoding="utf-8")
+    assert load_any(copy) == config
+    copy.write_text(to_yaml(config.run_for("es", {})), encoding="utf-8")
+    assert load_any(copy) == config.run_for("es", {})
+
+
+def test_searchable_keys_are_keys_of_a_run() -> None:
+    keys = searchable()
+    assert len(keys) == len(set(keys))
+    assert {"schedule.shape", "schedule.power", "interleaving.side", "training.steps"} < set(keys)
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        (
+            "schedule.shpae: {choice: [linear]}",
+            "s.yaml:7: space.schedule.shpae: no such key can be searched; "
+            "did you mean `schedule.shape`?",
+        ),
+        (
+            "schedule.initial: {flaot: [0, 1]}",
+            "s.yaml:7: space.schedule.initial.flaot: unknown key; did you mean `float`?",
+        ),
+        (
+            "schedule.initial: {}",
+            "s.yaml:7: space.schedule.initial: an entry has one kind of values, found none of "
+            "them; give exactly one of `choice`, `float`, `int`",
+        ),
+        (
+            "schedule.initial: {float: [0, 1], choice: [1]}",
+            "s.yaml:7: space.schedule.initial: an entry has one kind of values, found choice and "
+            "float; give exactly one of `choice`, `float`, `int`",
+        ),
+        (
+            "schedule.initial: {float: [0.9, 0.5]}",
+            "s.yaml:7: space.schedule.initial.float: low 0.9 is not below high 0.5; "
+            "write [low, high]; one value goes into `base`",
+        ),
+        (
+            "schedule.initial: {float: [0.9]}",
+            "s.yaml:7: space.schedule.initial.float[1]: expected two values; write [low, high]",
+        ),
+        (
+            "schedule.initial: {float: [0.1, 0.2, 0.9]}",
+            "s.yaml:7: space.schedule.initial.float: expected two values; write [low, high]",
+        ),
+        (
+            "schedule.initial: {float: [0, 1], log: true}",
+            "s.yaml:7: space.schedule.initial.float: a logarithm needs low > 0, found 0; raise low",
+        ),
+        (
+            "schedule.initial: {float: [0, 1], step: 2}",
+            "s.yaml:7: space.schedule.initial.step: 2 is more than high - low = 1; "
+            "give a smaller step",
+        ),
+        (
+            "schedule.initial: {float: [0.1, 1], step: 0.1, log: true}",
+            "s.yaml:7: space.schedule.initial.step: `log` and `step` exclude each other; keep one",
+        ),
+        (
+            "training.steps: {int: [1, 9], step: 0.5}",
+            "s.yaml:7: space.training.steps.step: 0.5 is not whole; give a whole number",
+        ),
+        (
+            "schedule.shape: {choice: [linear, linear]}",
+            "s.yaml:7: space.schedule.shape.choice[1]: 'linear' stands twice; remove one",
+        ),
+        (
+            "schedule.shape: {choice: []}",
+            "s.yaml:7: space.schedule.shape.choice: it is empty; give at least one value",
+        ),
+        (
+            "schedule.shape: {choice: [linear], step: 1}",
+            "s.yaml:7: space.schedule.shape.step: a choice has no step; remove it",
+        ),
+        (
+            "schedule.initial: {float: [0.5, 1], languages: [se]}",
+            "s.yaml:7: space.schedule.initial.languages[0]: the search has no language 'se'; "
+            "choose from: es, fr",
+        ),
+        # values that the run would refuse
+        (
+            "schedule.shape:\n  choice:\n    - linear\n    - liner",
+            "s.yaml:7: space.schedule.shape: 'liner' is not a known shape, at "
+            "schedule.shape liner; did you mean 'linear'?",
+        ),
+        (
+            "schedule.initial: {choice: [0.5, 1.5]}",
+            "s.yaml:7: space.schedule.initial: 1.5 is over 1, at schedule.initial 1.5; "
+            "give a number from 0 to 1",
+        ),
+        (
+            "training.batch_utterances: {float: [8, 16]}",
+            "s.yaml:7: space.training.batch_utterances.float[0]: expected a whole number, "
+            "found 8.0; give a whole number, such as 16",
+        ),
+        (
+            "training.dropout: {float: [0, 1]}",
+            "s.yaml:7: space.training.dropout.float[1]: 1.0 is not < 1; give a value < 1",
+        ),
+        (
+            "interleaving.side: {choice: [both, none]}",
+            "s.yaml:7: space.interleaving.side.choice[1]: unknown value 'none'; "
+            "choose from: both, source, target",
+        ),
+        # combinations that the run would refuse
+        (
+            "schedule.hold: {float: [0, 0.6]}\nschedule.end: {float: [0.5, 1]}",
+            "s.yaml:8: space.schedule.end: 0.5 is not after hold (0.6), at schedule.hold 0.6, "
+            "schedule.end 0.5; raise end (at most 1) or lower hold",
+        ),
+        (
+            "schedule.hold: {float: [0, 0.9]}",
+            "s.yaml:7: space.schedule.hold: 0.8 is not after hold (0.9), at schedule.hold 0.9; "
+            "raise end (at most 1) or lower hold",
+        ),
+        (
+            "schedule.initial: {float: [0.1, 1]}\nschedule.final: {float: [0, 0.2]}",
+            "s.yaml:8: space.schedule.final: 0.2 is over initial (0.1), and a ratio never rises, "
+            "at schedule.initial 0.1, schedule.final 0.2; lower final or raise initial",
+        ),
+        (
+            "schedule.shape: {choice: [linear, polynomial]}\nschedule.power: {float: [1, 2]}",
+            "s.yaml:8: space.schedule.power: the shape linear has no such key, at schedule.shape "
+            "linear, schedule.power 1.0; add `when: {schedule.shape: polynomial}`",
+        ),
+        # conditions
+        (
+            "schedule.power: {float: [1, 2], when: {schedule.shape: polynomial}}",
+            "s.yaml:7: space.schedule.power.when.schedule.shape: 'schedule.shape' is not searched, "
+            "so its value never changes; add it to the space, or remove this condition",
+        ),
+        (
+            "interleaving.rule: {choice: [poisson, independent]}\n"
+            "training.steps: {int: [1, 2], when: {interleaving.rul: poisson}}",
+            "s.yaml:8: space.training.steps.when.interleaving.rul: 'interleaving.rul' is not "
+            "searched, so its value never changes; did you mean `interleaving.rule`?",
+        ),
+        (
+            "schedule.shape: {choice: [linear]}\n"
+            "schedule.power: {float: [1, 2], when: {schedule.shape: polynomial}}",
+            "s.yaml:8: space.schedule.power.when.schedule.shape: schedule.shape never takes the "
+            "value 'polynomial'; choose from: linear",
+        ),
+        (
+            "schedule.initial: {float: [0.5, 1]}\n"
+            "schedule.end: {float: [0.5, 1], when: {schedule.initial: 0.5}}",
+            "s.yaml:8: space.schedule.end.when.schedule.initial: schedule.initial is a float, "
+            "which never takes one value exactly; name a choice or a whole number",
+        ),
+        (
+            "training.steps: {int: [2, 8], step: 2}\n"
+            "schedule.end: {float: [0.5, 1], when: {training.steps: 5}}",
+            "s.yaml:8: space.schedule.end.when.training.steps: training.steps never takes the "
+            "value 5; choose from: 2, 8",
+        ),
+        (
+            "interleaving.side: {choice: [both], when: {interleaving.rule: poisson}}\n"
+            "interleaving.rule: {choice: [poisson], when: {interleaving.side: both}}",
+            "s.yaml:7: space.interleaving.side.when: the conditions form a circle: "
+            "interleaving.side -> interleaving.rule -> interleaving.side; remove one of these "
+            "`when`",
+        ),
+    ],
+)
+def test_a_bad_space_is_refused_early(tmp_path: Path, entries: str, message: str) -> None:
+    assert problems(tmp_path, entries) == [message]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            ("languages: [es, fr]", "languages: [es, de]"),
+            "s.yaml:2: languages[1]: base.corpus.languages has no 'de'; "
+            "choose from: es, fr or add it to the corpus",
+        ),
+        (
+            ("languages: [es, fr]", "languages: []"),
+            "s.yaml:2: languages: it is empty; give at least one value",
+        ),
+        (
+            ("trials: 6", "trials: 2"),
+            "s.yaml:3: trials: 2 trials cannot hold the 3 references; "
+            "give at least 3, better more, or fewer references",
+        ),
+        (
+            ("trials: 6", "trials: 6\nreferences: [none, papper]"),
+            "s.yaml:4: references[1]: unknown value 'papper'; did you mean `paper`?",
+        ),
+        (
+            ("trials: 6", "trials: 6\nreferences: [none, none]"),
+            "s.yaml:4: references[1]: 'none' stands twice; remove one",
+        ),
+        (
+            ("trials: 6", "trials: 6\nreference_schedules: {paper: {shape: linear, end: 2}}"),
+            "s.yaml:4: reference_schedules.paper.end: 2 is over 1; give a number from 0 to 1",
+        ),
+        (
+            ("trials: 6", "trials: 6\nfidelity: {segments: 400}"),
+            "s.yaml:4: fidelity.segments: more segments than the 350 steps of training; "
+            "give fewer segments",
+        ),
+        (
+            ("trials: 6", "trials: 6\nsampler: {name: gp}"),
+            "s.yaml:4: sampler.name: unknown value 'gp'; choose from: tpe, random",
+        ),
+        (
+            ("base:", "base:\n  name: x"),
+            "s.yaml:5: base.name: unknown key; choose from: corpus, model, interleaving, schedule, "
+            "training, evaluation, resources, storage",
+        ),
+    ],
+)
+def test_a_bad_search_is_refused(tmp_path: Path, change: tuple[str, str], message: str) -> None:
+    head = HEAD.replace(*change)
+    assert problems(tmp_path, "schedule.end: {float: [0.5, 1]}", head) == [message]
+
+
+def test_a_search_needs_something_to_propose(tmp_path: Path) -> None:
+    path = tmp_path / "s.yaml"
+    path.write_text(HEAD + "space: {}\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r":6: space: it is empty, there is nothing to propose"):
+        load_search(path)
+    path.write_text(HEAD.replace("6", "3") + "space: {}\n", encoding="utf-8")
+    assert load_search(path).space.root == {}
+
+
+def test_every_shape_can_be_searched(tmp_path: Path) -> None:
+    entries = (
+        f"schedule.shape: {{choice: [{', '.join(SHAPES)}]}}\nschedule.initial: {{float: [0, 1]}}"
+    )
+    config = search(tmp_path, entries)
+    for shape in SHAPES:
+        run = config.run_for("es", {"schedule.shape": shape, "schedule.initial": 0.5})
+        assert run.text_schedule().ratio(0.0) == 0.5
