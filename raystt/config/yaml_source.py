@@ -14,6 +14,8 @@ from typing import Any
 
 import yaml
 
+from raystt.errors import BadInput
+
 Location = tuple[str | int, ...]
 
 
@@ -33,7 +35,7 @@ class Problem:
         return f"{self.file}:{self.line}: {key}{self.reason}{fix}"
 
 
-class ConfigError(Exception):
+class ConfigError(BadInput):
     """All the problems of a file, one a line as `FILE:LINE: key.path: reason; fix`."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:

@@ -1,0 +1,58 @@
+"""Read the shards in the order of `corpus.order`, as global batches.
+
+A global batch is a pyarrow table of `COLUMNS` and `epoch`, one row an utterance. It needs neither
+torch nor Ray, so that the processes that only read start fast.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from raystt.corpus.card import Card
+from raystt.corpus.order import Piece, piece_rows, pieces
+
+# The columns that training reads; texts and durations stay on disk.
+COLUMNS = ["id"] + [
+    f"{which}_{name}"
+    for which in ("source", "target")
+    for name in ("units", "unit_offsets", "tokens", "token_offsets")
+]
+
+
+def read_piece(shard: Path, piece: Piece, rows: int, seed: int) -> pa.Table:
+    """Read a piece's rows from its shard, in stream order, with their `epoch` (int64)."""
+    table = pq.read_table(shard, columns=COLUMNS, partitioning=None)
+    if table.num_rows != rows:
+        raise ValueError(
+            f"{shard}: {table.num_rows} rows, the corpus card says {rows}; "
+            "the shard was changed after `raystt prepare`: prepare the corpus again"
+        )
+    taken = table.take(pa.array(piece_rows(piece, rows, seed)))
+    epoch = pa.array(np.full(taken.num_rows, piece.epoch, dtype=np.int64))
+    return taken.append_column("epoch", epoch)
+
+
+def split_shards(corpus: Path, card: Card, language: str, split: str) -> list[tuple[Path, int]]:
+    """Return (path, rows) of the shards of a language's split, in the card's order."""
+    shards = card.split(language, split).shards
+    return [(corpus / shard.path, shard.rows) for shard in shards]
+
+
+def local_batches(
+    shards: list[tuple[Path, int]], *, seed: int, start_step: int, stop_step: int, batch: int
+) -> Iterator[pa.Table]:
+    """Yield the global batches of steps `start_step..stop_step-1`, read in this process."""
+    rows = [count for _, count in shards]
+    waiting: list[pa.Table] = []
+    for piece in pieces(rows, seed, start_step * batch, stop_step * batch):
+        path, count = shards[piece.shard]
+        waiting.append(read_piece(path, piece, count, seed))
+        while sum(table.num_rows for table in waiting) >= batch:
+            joined = pa.concat_tables(waiting)
+            yield joined.slice(0, batch).combine_chunks()
+            waiting = [joined.slice(batch)] if joined.num_rows > batch else []

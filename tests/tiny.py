@@ -1,0 +1,134 @@
+"""A corpus of random pairs, made in milliseconds: for tests of what does not listen to it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from raystt.config import RunConfig
+from raystt.corpus.card import (
+    Card,
+    CodebookCard,
+    Part,
+    ShardEntry,
+    SplitCard,
+    TokenizerCard,
+    UnitsCard,
+)
+from raystt.corpus.shards import split_directory, write_shard
+from raystt.space import SearchConfig
+
+TEXT, SOURCE_UNITS, TARGET_UNITS = 40, 12, 16
+
+
+def tiny_corpus(path: Path, *, shards: tuple[int, ...] = (7, 5), seed: int = 0) -> Card:
+    """Write a corpus of one language, "es", with a randomly initialised base model."""
+    rng = np.random.default_rng(seed)
+    splits = {}
+    for split, sizes in (("train", shards), ("dev", (4,)), ("text", (9,))):
+        entries = []
+        for number, rows in enumerate(sizes):
+            name = f"{split_directory('es', split)}/part-{number:05d}.parquet"
+            write_shard(
+                [_row(rng, f"{split}-{number}-{i}", split) for i in range(rows)], path / name
+            )
+            entries.append(ShardEntry(name, rows))
+        splits[split] = SplitCard(sum(sizes), 0.1, 0.1, 1, 1, 1, 1, tuple(entries))
+    card = Card(
+        reader="embedded",
+        fingerprint=f"tiny-{seed}",
+        config={},
+        sample_rate=16000,
+        target_language="en",
+        languages={"es": splits},
+        tokenizer=TokenizerCard("tokenizer", TEXT, TEXT, bos=1, separator=3, eos=2, pad=0),
+        units=UnitsCard(
+            total=SOURCE_UNITS + TARGET_UNITS,
+            frame_seconds=0.06,
+            deduplicated=True,
+            encoder="mfcc",
+            source=CodebookCard("units/source.safetensors", SOURCE_UNITS, 0),
+            target=CodebookCard("units/target.safetensors", TARGET_UNITS, SOURCE_UNITS),
+        ),
+        vocoder=Part("conv", "vocoder"),
+        asr=Part("pocketsphinx", "asr"),
+        base="base",
+    )
+    card.save(path)
+    # Not above: tests of studies and configs need no torch.
+    import torch
+
+    from raystt.training.model import new_llama
+
+    torch.manual_seed(seed)
+    model = new_llama(vocabulary=card.vocabulary, hidden=32, layers=2, heads=2, pad=0, bos=1, eos=2)
+    model.save_pretrained(path / "base")
+    return card
+
+
+def _row(rng: np.random.Generator, name: str, split: str) -> dict[str, Any]:
+    row: dict[str, Any] = {"id": name, "language": "es", "split": split}
+    spoken = split != "text"
+    for side, low, clusters in (
+        ("source", 0, SOURCE_UNITS),
+        ("target", SOURCE_UNITS, TARGET_UNITS),
+    ):
+        words = int(rng.integers(2, 6))
+        units = rng.integers(1, 5, words) if spoken else np.zeros(words, np.int64)
+        total = int(units.sum())
+        row |= {
+            f"{side}_text": " ".join(["word"] * words),
+            f"{side}_tokens": rng.integers(5, TEXT, words).tolist(),
+            f"{side}_token_offsets": list(range(words + 1)),
+            f"{side}_units": _no_repeats(rng, low, clusters, total),
+            f"{side}_durations": rng.integers(1, 4, total).tolist(),
+            f"{side}_unit_offsets": np.concatenate([[0], np.cumsum(units)]).tolist(),
+            f"{side}_seconds": 0.06 * total,
+        }
+    return row
+
+
+def _no_repeats(rng: np.random.Generator, low: int, clusters: int, total: int) -> list[int]:
+    steps = rng.integers(1, clusters, total)
+    return (low + np.cumsum(steps) % clusters).tolist()
+
+
+def tiny_run(path: Path, **training: Any) -> RunConfig:
+    """Return a run over the tiny corpus."""
+    return RunConfig.model_validate(
+        {
+            "name": "tiny",
+            "language": "es",
+            "corpus": {"path": str(path), "languages": {"es": {"train": 12}}},
+            "schedule": {"shape": "linear", "initial": 0.9, "end": 0.8},
+            "training": {
+                "steps": 6, "batch_utterances": 4, "learning_rate": 1e-3, "log_every": 1,
+                "dropout": 0.1, "precision": "fp32", **training,
+            },
+        }
+    )  # fmt: skip
+
+
+def tiny_search(path: Path, **changes: Any) -> SearchConfig:
+    """Return a search over the tiny corpus, which `path/corpus` holds or not."""
+    return SearchConfig.model_validate(
+        {
+            "name": "tiny",
+            "languages": ["es"],
+            "trials": 4,
+            "sampler": {"name": "tpe", "startup_trials": 2},
+            "space": {
+                "schedule.shape": {"choice": ["linear", "staircase"]},
+                "schedule.initial": {"float": [0.5, 1.0]},
+                "schedule.end": {"float": [0.5, 1.0]},
+            },
+            "base": {
+                "corpus": {"path": str(path / "corpus"), "languages": {"es": {"train": 12}}},
+                "training": {"steps": 6, "batch_utterances": 4, "precision": "fp32"},
+                "storage": str(path / "runs"),
+            },
+            **changes,
+        }
+    )
