@@ -1,0 +1,7 @@
+"""Speech: text to speech, units, alignment, vocoder and recogniser.
+
+Everything audible passes through here as float32 mono waveforms at `SAMPLE_RATE`.
+"""
+
+SAMPLE_RATE = 16000
+"""Samples a second of every waveform inside raystt (Hz)."""
