@@ -1,0 +1,1 @@
+"""Training layer: model, batches, DeepSpeed engine and segments. No Ray here."""

@@ -1,0 +1,219 @@
+"""One DeepSpeed engine: optimiser step, learning-rate schedule, checkpoint and export.
+
+Works on a CPU with gloo and on a GPU with NCCL, with or without Ray: where nobody has made a
+process group, a group of one is made that listens on nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from transformers import get_scheduler
+from transformers.modeling_utils import PreTrainedModel
+
+from raystt.config import TrainingConfig
+from raystt.training.batches import MicroBatch, StepBatch
+
+# DeepSpeed's logger writes to stdout at its own level; set before its first import.
+os.environ.setdefault("DEEPSPEED_LOG_LEVEL", "error")
+
+_TAG = "engine"
+_MANIFEST = "manifest.json"
+
+
+class CheckpointError(RuntimeError):
+    """A training state that cannot be continued from; the text names the file and the fix."""
+
+
+def join_process_group() -> tuple[int, int]:
+    """Make sure there is a process group and return (rank, world size)."""
+    if not dist.is_initialized():
+        backend = "nccl" if torch.cuda.is_available() else "gloo"
+        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
+    os.environ.setdefault("LOCAL_RANK", "0")  # DeepSpeed insists; launchers set it
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    import deepspeed
+    import deepspeed.ops
+
+    # DeepSpeed would find out which of its operators compile here, and build its shared-memory
+    # all-reduce (a minute, and a compiler); torch's own operators do all that is used.
+    vars(deepspeed.ops).setdefault("__compatible_ops__", {})
+    if not deepspeed.comm.is_initialized():
+        # It prints what it found out about MPI and the backend.
+        with contextlib.redirect_stdout(None):
+            deepspeed.init_distributed(
+                dist_backend=dist.get_backend(), auto_mpi_discovery=False, verbose=False
+            )
+    return dist.get_rank(), dist.get_world_size()
+
+
+def resolve_precision(precision: str) -> str:
+    """Return "bf16" or "fp32"; "auto" takes bf16 where the hardware multiplies in it.
+
+    On a CPU without bf16 instructions bf16 is an order of magnitude slower than fp32.
+    """
+    if precision != "auto":
+        return precision
+    if torch.cuda.is_available():
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    capable = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return "bf16" if capable else "fp32"
+
+
+class Engine:
+    """A model in training.
+
+    Args:
+        model: The causal LM, fp32, with packed attention.
+        config: Optimiser, precision and ZeRO stage.
+        horizon: Optimiser steps of the whole training run (the learning rate's horizon).
+    """
+
+    def __init__(self, model: PreTrainedModel, config: TrainingConfig, horizon: int) -> None:
+        self.rank, self.world_size = join_process_group()
+        import deepspeed
+
+        self.precision = resolve_precision(config.precision)
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        optimizer = torch.optim.AdamW(
+            model.parameters(),
+            lr=config.learning_rate,
+            betas=(0.9, 0.98),
+            weight_decay=config.weight_decay,
+            fused=True,
+        )
+        scheduler = get_scheduler(
+            config.lr_schedule,
+            optimizer,
+            num_warmup_steps=round(config.warmup * horizon),
+            num_training_steps=horizon,
+        )
+        settings: dict[str, Any] = {
+            "train_micro_batch_size_per_gpu": 1,
+            "gradient_accumulation_steps": 1,
+            # The number of micro-batches varies from step to step: `step()` is the border.
+            "managed_gradient_accumulation": False,
+            "gradient_clipping": config.gradient_clipping,
+            "zero_optimization": {"stage": config.zero_stage},
+            "zero_allow_untested_optimizer": True,
+            "bf16": {"enabled": self.precision == "bf16"},
+            "steps_per_print": 1_000_000_000,
+        }
+        self._engine, *_ = deepspeed.initialize(
+            model=model,
+            optimizer=optimizer,
+            lr_scheduler=scheduler,
+            config=settings,
+            dist_init_required=False,
+        )
+        self._device = device
+        self._horizon = horizon
+
+    def step(self, batch: StepBatch) -> float:
+        """Do one optimiser step and return the loss, nats a predicted token, over all ranks."""
+        total = torch.zeros(1, dtype=torch.float64, device=self._device)
+        for micro_batch in batch.micro_batches:
+            summed = self._forward(micro_batch)
+            total += summed.detach()
+            # DeepSpeed averages gradients over ranks; the loss is a mean over all ranks' tokens.
+            mean = summed * (self.world_size / max(batch.loss_tokens, 1))
+            self._engine.backward(mean)
+        self._engine.step()
+        if self.world_size > 1:
+            dist.all_reduce(total)
+        return float(total.item()) / max(batch.loss_tokens, 1)
+
+    def _forward(self, batch: MicroBatch) -> torch.Tensor:
+        """Return the summed negative log-likelihood of a micro-batch's targets, fp32 scalar."""
+        borders = batch.borders.to(self._device)
+        output = self._engine(
+            input_ids=batch.tokens[None].to(self._device),
+            position_ids=batch.positions[None].to(self._device),
+            use_cache=False,
+            logits_to_keep=batch.predicting.to(self._device),
+            cu_seq_lens_q=borders,
+            max_length_q=batch.longest,
+        )
+        logits = output.logits[0].float()
+        return F.cross_entropy(logits, batch.targets.to(self._device), reduction="sum")
+
+    @property
+    def learning_rate(self) -> float:
+        """The learning rate of the next step."""
+        return float(self._engine.get_lr()[0])
+
+    def save(self, directory: Path) -> None:
+        """Write everything needed to continue bit for bit on the same world size.
+
+        All ranks must call this. Rank 0 writes a manifest of the files last.
+        """
+        self._engine.save_checkpoint(str(directory), tag=_TAG, save_latest=False)
+        dist.barrier()
+        if self.rank == 0:
+            files = sorted((directory / _TAG).iterdir())
+            manifest = {
+                "world_size": self.world_size,
+                "zero_stage": self._engine.zero_optimization_stage(),
+                "files": {file.name: file.stat().st_size for file in files},
+            }
+            (directory / _MANIFEST).write_text(json.dumps(manifest, indent=1))
+
+    def load(self, directory: Path) -> None:
+        """Continue from a state written by `save`.
+
+        Raises:
+            CheckpointError: A shard is missing or damaged, or the world size differs.
+        """
+        manifest = read_manifest(directory)
+        if manifest["world_size"] != self.world_size:
+            raise CheckpointError(
+                f"{directory}: written by {manifest['world_size']} workers, this group has "
+                f"{self.world_size}; set resources.workers_per_trainer to "
+                f"{manifest['world_size']} or start the run afresh"
+            )
+        path, _ = self._engine.load_checkpoint(str(directory), tag=_TAG)
+        if path is None:
+            raise CheckpointError(f"{directory}: DeepSpeed found no checkpoint tagged {_TAG!r}")
+
+    def export(self, directory: Path) -> None:
+        """Write the model as an ordinary transformers directory (safetensors). All ranks call."""
+        module = self._engine.module
+        if self._engine.zero_optimization_stage() == 3:
+            weights = self._engine._zero3_consolidated_16bit_state_dict()
+        else:
+            weights = module.state_dict()
+        if self.rank == 0:
+            directory.mkdir(parents=True, exist_ok=True)
+            module.save_pretrained(directory, state_dict=weights)
+        dist.barrier()
+
+    def close(self) -> None:
+        """Release the engine's buffers and hooks, so that the process can build another."""
+        self._engine.destroy()
+
+
+def read_manifest(directory: Path) -> dict[str, Any]:
+    """Read and verify the manifest of a training state.
+
+    Raises:
+        CheckpointError: The manifest or a listed file is missing or has another size.
+    """
+    path = directory / _MANIFEST
+    if not path.exists():
+        raise CheckpointError(f"{path} is missing: the state is incomplete; delete {directory}")
+    manifest: dict[str, Any] = json.loads(path.read_text())
+    for name, size in manifest["files"].items():
+        file = directory / _TAG / name
+        if not file.exists() or file.stat().st_size != size:
+            raise CheckpointError(
+                f"{file}: missing or not {size} bytes; delete {directory} to train it again"
+            )
+    return manifest

@@ -1,0 +1,190 @@
+"""A segment of training: `(state, schedule, data, from_step, to_step) -> state'`.
+
+A segment is a pure function of its key: the text ratios of its steps, the training and
+interleaving settings, the seed, the corpus, and the state it starts from. Its result lies in
+`states/<key>`; a segment found there is not trained again, which makes crash, resume and shared
+prefixes the same thing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import torch
+
+from raystt.corpus.card import Card
+from raystt.corpus.reading import local_batches, split_shards
+from raystt.interleave import Interleaving
+from raystt.schedule import from_dict
+from raystt.training.batches import assemble
+from raystt.training.engine import Engine, join_process_group
+from raystt.training.jobs import SegmentJob, SegmentResult, Step
+from raystt.training.log import TrainingLog
+from raystt.training.model import load_model
+
+DONE = "done.json"
+
+
+Batches = Callable[[SegmentJob, Card], Iterable[pa.Table]]
+
+
+def segment_key(job: SegmentJob, card: Card, world_size: int) -> str:
+    """Return the hex key of a segment; equal keys give the same state."""
+    schedule = from_dict(job.run.schedule)
+    ratios = schedule.values(job.start, job.stop, job.run.training.steps)
+    training = job.run.training.model_dump(exclude={"log_every", "checkpoint_every"})
+    parent = Path(job.parent).name if job.parent else f"base:{job.run.model.base}"
+    content = [
+        "segment-1", parent, card.fingerprint, job.run.language, job.run.seed, world_size,
+        training, job.run.interleaving.model_dump(), job.start, job.stop, ratios.tolist(),
+    ]  # fmt: skip
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:20]
+
+
+def find_finished(job: SegmentJob, card: Card, world_size: int) -> SegmentResult | None:
+    """Return a segment's result if it was trained before."""
+    done = Path(job.states) / segment_key(job, card, world_size) / DONE
+    return SegmentResult(**json.loads(done.read_text())) if done.exists() else None
+
+
+def read_locally(job: SegmentJob, card: Card) -> Iterator[pa.Table]:
+    """Read a segment's global batches in this process (the trainer without Ray)."""
+    return local_batches(
+        split_shards(Path(job.corpus), card, job.run.language, "train"),
+        seed=job.run.seed,
+        start_step=job.start,
+        stop_step=job.stop,
+        batch=job.run.training.batch_utterances,
+    )
+
+
+def train_segment(
+    job: SegmentJob,
+    *,
+    batches: Batches = read_locally,
+    on_step: Callable[[Step], None] | None = None,
+) -> SegmentResult:
+    """Train a segment, or return it if it is already there. All ranks of a group call this.
+
+    Args:
+        job: The segment.
+        batches: Gives the global batches of the segment in order.
+        on_step: Told of every step (rank 0).
+
+    Raises:
+        CheckpointError: The parent state cannot be continued from.
+        ValueError: The data ended early.
+    """
+    began = time.perf_counter()
+    rank, world_size = join_process_group()
+    card = Card.load(Path(job.corpus))
+    finished = find_finished(job, card, world_size)
+    if finished is not None:
+        return finished
+    run, training = job.run, job.run.training
+    schedule = from_dict(run.schedule)
+    ratios = schedule.values(job.start, job.stop, training.steps)
+    base = Path(job.corpus) / card.base if run.model.base == "corpus" else run.model.base
+    engine = Engine(load_model(base, dropout=training.dropout), training, training.steps)
+    log = TrainingLog(Path(job.log) if job.log and rank == 0 else None, job.start)
+    totals = _Totals()
+    loss, diverged_at = math.nan, None
+    try:
+        if job.parent is not None:
+            engine.load(Path(job.parent) / "engine")
+        stream = iter(batches(job, card))
+        ready = time.perf_counter()
+        for step, ratio in zip(range(job.start, job.stop), ratios.tolist(), strict=True):
+            table = next(stream, None)
+            if table is None or table.num_rows != training.batch_utterances:
+                raise ValueError(f"the data of {job.run.language} ended at step {step}")
+            # Dropout must not depend on what this process did before.
+            torch.manual_seed(hash((run.seed, step, rank)))
+            batch = assemble(
+                table,
+                ratio,
+                card=card,
+                interleaving=Interleaving(**run.interleaving.model_dump()),
+                seed=run.seed,
+                rank=rank,
+                world_size=world_size,
+                max_tokens=training.micro_batch_tokens,
+            )
+            loss = engine.step(batch)
+            totals.add(batch)
+            seen = Step(
+                step + 1, training.steps, ratio, batch.words_text / max(batch.words_total, 1),
+                loss, totals.tokens, time.perf_counter() - ready,
+            )  # fmt: skip
+            if not math.isfinite(loss):
+                diverged_at = step
+                break
+            if on_step is not None and rank == 0:
+                on_step(seen)
+            if (step + 1) % training.log_every == 0 or step + 1 == job.stop:
+                log.write(seen, engine.learning_rate, batch)
+        trained = time.perf_counter()
+        state = Path(job.states) / segment_key(job, card, world_size)
+        partial = state.with_name(f"{state.name}.partial")
+        if rank == 0:
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
+        if diverged_at is None:
+            engine.export(partial / "model")
+            if job.stop < training.steps:
+                engine.save(partial / "engine")
+    finally:
+        engine.close()
+        log.close()
+    result = SegmentResult(
+        state=str(state),
+        status="complete" if diverged_at is None else "diverged",
+        start=job.start,
+        stop=job.stop,
+        seconds=trained - ready,
+        setup_seconds=(ready - began) + (time.perf_counter() - trained),
+        tokens=totals.tokens,
+        loss=loss,
+        achieved_words=totals.words_text / max(totals.words_total, 1),
+        achieved_tokens=totals.tokens_text / max(totals.tokens_total, 1),
+        diverged_at=diverged_at,
+    )
+    if rank == 0:
+        _publish(partial, state, result)
+    torch.distributed.barrier()
+    return result
+
+
+@dataclass
+class _Totals:
+    """Sums over the steps of a segment."""
+
+    tokens: int = 0
+    words_text: int = 0
+    words_total: int = 0
+    tokens_text: int = 0
+    tokens_total: int = 0
+
+    def add(self, batch: Any) -> None:
+        for name in asdict(self):
+            setattr(self, name, getattr(self, name) + getattr(batch, name))
+
+
+def _publish(partial: Path, state: Path, result: SegmentResult) -> None:
+    """Make a finished state visible in one rename."""
+    with open(partial / DONE, "w") as file:
+        json.dump(asdict(result), file, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
+    shutil.rmtree(state, ignore_errors=True)
+    partial.rename(state)
