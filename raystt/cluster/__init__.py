@@ -1,0 +1,1 @@
+"""Cluster layer: Ray start-up, trainer pool, evaluator pool, streaming of shards."""

@@ -1,0 +1,117 @@
+"""Start Ray quietly, or join a cluster, and refuse one that can never fit the pools."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from raystt.config import ResourcesConfig
+from raystt.errors import BadInput
+
+NAMESPACE = "raystt"
+
+# Ray reads these when it is imported or started, its workers inherit them.
+_QUIET = {
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+    "RAY_DEDUP_LOGS": "1",
+    "RAY_TRAIN_V2_ENABLED": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_AUTO_CALLBACK_SYNCER": "1",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    "TOKENIZERS_PARALLELISM": "false",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "DEEPSPEED_LOG_LEVEL": "error",
+    "PYTHONWARNINGS": "ignore",
+    # Ten small actors on two cores are no mistake: the warning would say so on every start.
+    "RAY_worker_maximum_startup_concurrency": "8",
+}
+
+
+class ClusterTooSmall(BadInput):
+    """The cluster cannot hold the pools of `resources`, however long one waits."""
+
+
+@contextmanager
+def ray_session(resources: ResourcesConfig) -> Iterator[None]:
+    """Start a local Ray, or join `resources.address`, for the time of the block.
+
+    Nothing listens beyond loopback when Ray is started here. Logs of workers go to Ray's log
+    directory, not to the terminal.
+
+    Raises:
+        ClusterTooSmall: The cluster has fewer CPUs or GPUs than the pools need.
+        ConnectionError: No cluster answers at the address.
+    """
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+    warnings.filterwarnings("ignore", module="ray")
+    import ray
+
+    own = not ray.is_initialized()
+    if own:
+        address = resources.address or os.environ.get("RAY_ADDRESS")
+        threads = str(resources.threads_per_worker)
+        runtime_env = {
+            "env_vars": {**_QUIET, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+        }
+        common = {
+            "namespace": NAMESPACE,
+            "log_to_driver": False,
+            "logging_level": logging.ERROR,
+            "runtime_env": runtime_env,
+        }
+        if address:
+            ray.init(address=address, **common)
+        else:
+            ray.init(
+                num_cpus=resources.local_cpus(),
+                include_dashboard=True,
+                dashboard_host="127.0.0.1",
+                **common,
+            )
+    for name in ("ray", "ray.tune", "ray.train", "ray.data"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    try:
+        check_capacity(resources)
+        yield
+    finally:
+        if own:
+            ray.shutdown()
+
+
+def needed(resources: ResourcesConfig) -> dict[str, float]:
+    """Return the CPUs and GPUs that the pools and the data pipeline take."""
+    workers = resources.trainers * resources.workers_per_trainer
+    return {
+        "CPU": workers * resources.cpus_per_worker
+        + resources.evaluators * resources.cpus_per_evaluator
+        + resources.data_cpus,
+        "GPU": workers * resources.gpus_per_worker
+        + resources.evaluators * resources.gpus_per_evaluator,
+    }
+
+
+def check_capacity(resources: ResourcesConfig) -> None:
+    """Refuse a cluster that can never hold the pools.
+
+    Raises:
+        ClusterTooSmall: Names what is short and the keys to change.
+    """
+    import ray
+
+    available = ray.cluster_resources()
+    for kind, amount in needed(resources).items():
+        if amount > available.get(kind, 0.0) + 1e-6:
+            raise ClusterTooSmall(
+                f"resources: the pools need {amount:g} {kind}, the cluster has "
+                f"{available.get(kind, 0.0):g}; lower resources.trainers, "
+                f"resources.workers_per_trainer or resources.evaluators, or add nodes"
+            )

@@ -1,0 +1,81 @@
+"""Ray Data streams a segment's global batches from the shards.
+
+Every worker streams the same batches in the same order (`corpus.order`) and takes its share of
+each (`training.batches`). Blocks that a splitter hands to whichever rank asks first would make the
+order depend on timing; rows of units are small enough that reading them on each rank costs less
+than keeping ranks in step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import ray.data
+
+from raystt.corpus.card import Card
+from raystt.corpus.order import Piece, pieces
+from raystt.corpus.reading import read_piece, split_shards
+from raystt.training.jobs import SegmentJob
+
+_FIRST_BATCH_SECONDS = 120.0
+
+
+class DataStalled(RuntimeError):
+    """Ray Data gave no first batch in time: nobody left it a CPU."""
+
+
+def stream_batches(job: SegmentJob, card: Card, *, cpus: float) -> Iterator[pa.Table]:
+    """Yield the global batches of a segment, read by Ray Data tasks of `cpus` CPUs each.
+
+    Raises:
+        DataStalled: No batch came within two minutes.
+    """
+    batch = job.run.training.batch_utterances
+    shards = split_shards(Path(job.corpus), card, job.run.language, "train")
+    rows = [count for _, count in shards]
+    seed = job.run.seed
+    plan = [
+        {"shard": p.shard, "epoch": p.epoch, "start": p.start, "stop": p.stop}
+        for p in pieces(rows, seed, job.start * batch, job.stop * batch)
+    ]
+
+    def read(block: dict[str, Any]) -> pa.Table:
+        tables = []
+        for values in zip(*(block[k] for k in ("shard", "epoch", "start", "stop")), strict=True):
+            piece = Piece(*(int(v) for v in values))
+            path, count = shards[piece.shard]
+            tables.append(read_piece(path, piece, count, seed))
+        return pa.concat_tables(tables)
+
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.execution_options.preserve_order = True
+    context.print_on_execution_start = False
+    # A task for every few thousand rows: small corpora would drown in tasks of one epoch each.
+    total = (job.stop - job.start) * batch
+    tasks = min(len(plan), max(2, total // 10_000))
+    dataset = ray.data.from_items(plan, override_num_blocks=tasks).map_batches(
+        read, batch_size=None, num_cpus=cpus
+    )
+    stream = iter(
+        dataset.iter_batches(
+            batch_size=batch, batch_format="pyarrow", prefetch_batches=4, drop_last=False
+        )
+    )
+    # With no CPU left, Ray Data waits in silence for ever: only the first batch can tell.
+    with ThreadPoolExecutor(max_workers=1) as watchdog:
+        try:
+            first = watchdog.submit(next, stream, None).result(timeout=_FIRST_BATCH_SECONDS)
+        except TimeoutError:
+            raise DataStalled(
+                f"{job.corpus}: Ray Data gave no batch of {job.run.language!r} within "
+                f"{_FIRST_BATCH_SECONDS:.0f} s; no CPU may be left for it: raise "
+                "resources.data_cpus or lower resources.trainers"
+            ) from None
+    if first is not None:
+        yield first
+        yield from stream

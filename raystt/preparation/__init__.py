@@ -1,0 +1,1 @@
+"""The stages of `raystt.prepare`: sentences, speech, shards, and the models fitted to them."""

@@ -1,0 +1,291 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from raystt.config import CorpusConfig, ResourcesConfig
+from raystt.corpus.card import Card, ShardEntry
+from raystt.corpus.shards import read_rows, side, validate
+from raystt.preparation import chunks, rows, tokenizer
+from raystt.preparation.embedded import EmbeddedReader
+from raystt.preparation.files import building, claim, config_hash, locked, same_config
+from raystt.prepare import PrepareError, prepare
+
+ROOT = Path(__file__).resolve().parents[1]
+RESOURCES = ResourcesConfig(cpus=2)
+
+
+def tiny(path: Path, **changes) -> CorpusConfig:
+    """Two languages of a dozen pairs, and models that are trained for a moment."""
+    sizes = {"train": 12, "dev": 3, "test": 2}
+    config = {
+        "path": str(path),
+        "languages": {"es": sizes, "fr": sizes},
+        "text_pairs": 20,
+        "units": {"source": 12, "target": 16},
+        "base": {"layers": 1, "hidden": 16, "heads": 2, "steps": 2, "batch": 4},
+        "shard_rows": 8,
+    }
+    return CorpusConfig.model_validate({**config, **changes})
+
+
+def quiet(stage: str, done: int, total: int) -> None:
+    pass
+
+
+def test_building_leaves_all_or_nothing(tmp_path):
+    with building(tmp_path / "a" / "file") as path:
+        path.write_text("x")
+        assert not (tmp_path / "a" / "file").exists()
+    with pytest.raises(RuntimeError), building(tmp_path / "a" / "folder") as path:
+        path.mkdir()
+        (path / "x").touch()
+        raise RuntimeError
+    with building(tmp_path / "a" / "file") as path:  # whoever is first has written it
+        path.write_text("y")
+    assert [p.name for p in (tmp_path / "a").iterdir()] == ["file"]
+    assert (tmp_path / "a" / "file").read_text() == "x"
+
+
+def test_a_directory_belongs_to_one_config(tmp_path):
+    asked = tiny(tmp_path).model_dump(exclude={"path"})
+    other = tiny(tmp_path, text_pairs=30).model_dump(exclude={"path"})
+    claim(tmp_path, asked)
+    (tmp_path / "shards").mkdir()
+    (tmp_path / "shards" / ".part.1.tmp").touch()
+    claim(tmp_path, asked)
+    assert not list((tmp_path / "shards").iterdir())
+    with pytest.raises(PrepareError) as caught:
+        claim(tmp_path, other)
+    for words in (
+        str(tmp_path), config_hash(asked), config_hash(other),
+        "corpus.text_pairs: 20 there, 30 asked", "`corpus.path`", "delete the directory",
+    ):  # fmt: skip
+        assert words in str(caught.value)
+
+
+def test_the_order_of_languages_is_no_difference(tmp_path):
+    config = tiny(tmp_path).model_dump(exclude={"path"})
+    turned = {**config, "languages": dict(reversed(config["languages"].items()))}
+    same_config(tmp_path, config, turned)
+
+
+def test_a_foreign_directory_is_left_alone(tmp_path):
+    (tmp_path / "thesis.tex").touch()
+    with pytest.raises(PrepareError, match="not empty, and not a corpus .* `corpus.path`"):
+        prepare(tiny(tmp_path), resources=RESOURCES, progress=quiet)
+    assert (tmp_path / "thesis.tex").exists()
+
+
+def test_one_process_prepares_at_a_time(tmp_path):
+    with (
+        locked(tmp_path),
+        pytest.raises(PrepareError, match="another process is preparing this corpus"),
+        locked(tmp_path),
+    ):
+        pass
+    with locked(tmp_path):
+        pass
+
+
+def test_languages_that_the_reader_lacks_are_refused(tmp_path):
+    sizes = {"train": 1}
+    with pytest.raises(PrepareError, match="corpus.languages.it: .* use es, fr, de"):
+        EmbeddedReader(tiny(tmp_path, languages={"it": sizes}))
+    with pytest.raises(PrepareError, match="corpus.target: .* no target 'es'; use en"):
+        EmbeddedReader(tiny(tmp_path, target="es"))
+    with pytest.raises(PrepareError, match="corpus.languages.es: text: 9000000 sentences"):
+        EmbeddedReader(tiny(tmp_path, text_pairs=9_000_000)).pairs("es", "text")
+
+
+def test_the_tokenizer_is_one_of_transformers(tmp_path):
+    from transformers import AutoTokenizer
+
+    reader = EmbeddedReader(tiny(tmp_path))
+    ids = tokenizer.word_ids(reader.words())
+    tokenizer.save(ids, tmp_path)
+    card = tokenizer.card_of(ids)
+    loaded = AutoTokenizer.from_pretrained(tmp_path / card.path)
+    assert len(loaded) == card.text_vocabulary == card.unit_offset
+    frames = (loaded.pad_token_id, loaded.bos_token_id, loaded.sep_token_id, loaded.eos_token_id)
+    assert frames == (card.pad, card.bos, card.separator, card.eos)
+    for pair in reader.pairs("fr", "text"):
+        for text in (pair.source, pair.target):
+            expected = [ids[word] for word in text.split()]
+            assert loaded(text, add_special_tokens=False)["input_ids"] == expected
+            assert loaded.unk_token_id not in expected
+            assert loaded.decode(expected) == text
+
+
+def test_shards_are_planned_to_the_last_row():
+    assert rows.shard_entries("es", "dev", 17, 8) == [
+        ShardEntry(f"shards/language=es/split=dev/part-0000{i}.parquet", n)
+        for i, n in enumerate((8, 8, 1))
+    ]
+
+
+@pytest.fixture
+def spoken(tmp_path, monkeypatch):
+    """Speak 12 pairs in chunks of 5 and fit the codebooks, without Ray."""
+    pytest.importorskip("espeakng_loader")
+    monkeypatch.setattr(chunks, "PAIRS", 5)
+    monkeypatch.setattr(rows, "PAIRS", 5)
+    config = tiny(tmp_path)
+    pairs = EmbeddedReader(config).pairs("es", "train")
+    for start in chunks.chunk_starts(len(pairs)):
+        part = pairs[start : start + 5]
+        chunks.speak_chunk(tmp_path, config, "es", "train", start, part)
+    for which in chunks.SIDES:
+        rows.fit_codebook(tmp_path, config, which, {"es": 12})
+    return tmp_path, config, pairs
+
+
+def write_speech(spoken, config, entry, start, pairs):
+    path = spoken[0]
+    ids = tokenizer.word_ids(EmbeddedReader(config).words())
+    rows.write_speech_shard(path, config, ids, "es", "train", entry, start, pairs)
+    return pq.read_table(path / entry.path, partitioning=None)
+
+
+def test_shards_do_not_depend_on_how_they_are_cut(spoken):
+    _, config, pairs = spoken
+    whole = write_speech(spoken, config, ShardEntry("whole.parquet", 12), 0, pairs)
+    part = write_speech(spoken, config, ShardEntry("part.parquet", 4), 3, pairs[3:7])
+    assert part.equals(whole.slice(3, 4))
+    assert whole["source_text"].to_pylist() == [pair.source for pair in pairs]
+
+
+def test_without_deduplication_every_frame_is_a_unit(spoken):
+    _, config, pairs = spoken
+    plain = config.model_copy(
+        update={"units": config.units.model_copy(update={"deduplicate": False})}
+    )
+    merged = write_speech(spoken, config, ShardEntry("merged.parquet", 12), 0, pairs)
+    frames = write_speech(spoken, plain, ShardEntry("frames.parquet", 12), 0, pairs)
+    for one, many in zip(merged.to_pylist(), frames.to_pylist(), strict=True):
+        for which in ("source", "target"):
+            units, durations = one[f"{which}_units"], one[f"{which}_durations"]
+            assert np.repeat(units, durations).tolist() == many[f"{which}_units"]
+            assert set(many[f"{which}_durations"]) == {1}
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """A whole corpus, and the progress that was told."""
+    pytest.importorskip("espeakng_loader")
+    pytest.importorskip("pocketsphinx")
+    config = tiny(tmp_path_factory.mktemp("corpora") / "whole")
+    told: list[tuple[str, int, int]] = []
+    card = prepare(config, resources=RESOURCES, progress=lambda *step: told.append(step))
+    return config, card, told
+
+
+def contents(path: Path) -> dict[str, bytes]:
+    """All that one config fixes to the byte: shards, codebooks, tokenizer, audio."""
+    files = [
+        p for part in ("shards", "units", "tokenizer", "audio") for p in (path / part).rglob("*")
+    ]
+    return {str(p.relative_to(path)): p.read_bytes() for p in files if p.is_file()}
+
+
+@pytest.mark.slow
+def test_a_corpus_is_prepared_whole(prepared):
+    config, card, told = prepared
+    path = Path(config.path)
+    assert Card.load(path) == card
+    assert not card.missing(path)
+    assert not (path / "work").exists()
+    assert not [p for p in path.rglob(".*") if p.name != ".lock"]
+    assert sorted(card.languages) == ["es", "fr"]
+    for language in card.languages:
+        for split, pairs in {"train": 12, "dev": 3, "test": 2, "text": 20}.items():
+            table = read_rows(path, card, language, split)
+            validate(table, "joined")
+            counted = card.languages[language][split]
+            assert len(table) == counted.pairs == pairs
+            assert [shard.rows for shard in counted.shards][:1] == [min(8, pairs)]
+            for which, low, high in (("source", 0, 12), ("target", 12, 28)):
+                units = side(table, which, 0).units
+                assert len(units) == getattr(counted, f"{which}_units")
+                assert (len(units) == 0) == (split == "text")
+                assert ((units >= low) & (units < high)).all()
+            if split in ("dev", "test"):
+                for name in table["id"].to_pylist():
+                    assert (path / f"audio/{language}/{split}/{name}.target.flac").exists()
+        ceiling = card.ceiling[language]
+        assert ceiling.sentences == 3
+        assert 0 <= ceiling.audio.ci[0] <= ceiling.audio.asr_bleu <= ceiling.audio.ci[1] < 100.001
+        assert "asr:pocketsphinx" in ceiling.signature
+        assert "vocoder:conv" in ceiling.signature
+    stages = list(dict.fromkeys(stage for stage, _, _ in told))
+    assert stages[:4] == ["text", "speech", "units", "shards"]
+    assert set(stages[4:]) == {"vocoder", "asr", "base", "ceiling"}
+    for stage in stages:
+        _, done, total = [step for step in told if step[0] == stage][-1]
+        assert done == total
+
+
+@pytest.mark.slow
+def test_a_prepared_corpus_is_returned_at_once(prepared):
+    config, card, _ = prepared
+    began = time.perf_counter()
+    assert prepare(config, resources=RESOURCES, progress=quiet) == card
+    assert time.perf_counter() - began < 0.5
+    with pytest.raises(PrepareError, match="corpus.seed: 1 there, 2 asked"):
+        prepare(config.model_copy(update={"seed": 2}), resources=RESOURCES, progress=quiet)
+
+
+PROGRAM = """
+import sys
+from raystt.config import CorpusConfig, ResourcesConfig
+from raystt.prepare import prepare
+config = CorpusConfig.model_validate_json(sys.argv[1])
+prepare(config, resources=ResourcesConfig(cpus=2),
+        progress=lambda *step: print(*step, flush=True))
+"""
+
+
+def run_prepare(config: CorpusConfig) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, config.model_dump_json()], stdout=subprocess.PIPE,
+        text=True, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_killed_preparation_goes_on_to_the_same_bytes(prepared):
+    reference, card, _ = prepared
+    path = Path(reference.path).with_name("killed")
+    config = reference.model_copy(update={"path": str(path)})
+    process = run_prepare(config)
+    assert process.stdout is not None
+    for line in process.stdout:
+        stage, done, total = line.split()
+        if stage == "speech" and 0 < int(done) < int(total):
+            process.send_signal(signal.SIGKILL)
+            break
+    assert process.wait() == -signal.SIGKILL
+    assert not (path / "card.json").exists()
+    kept = {p: p.stat().st_mtime_ns for p in path.rglob("*.npz") if not p.name.startswith(".")}
+    assert kept
+
+    again = run_prepare(config)
+    assert again.stdout is not None
+    first = None
+    for line in again.stdout:
+        if line.startswith("speech ") and first is None:
+            first = int(line.split()[1])
+            assert {p: p.stat().st_mtime_ns for p in kept} == kept
+    assert again.wait() == 0
+    assert first is not None
+    assert first > 0, "what had been spoken was spoken again"
+    assert contents(path) == contents(Path(reference.path))
+    assert Card.load(path).fingerprint == card.fingerprint
+    assert json.loads((path / "config.json").read_text()) == card.config
