@@ -1,0 +1,104 @@
+"""The figure of the schedules tried, drawn from results that look like a real search's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from raystt.report.figures import draw_schedules
+from raystt.report.results import Result
+
+PAIRS = {"es": 300, "fr": 1000}
+
+
+def result(
+    language: str, trial: int, schedule: dict[str, Any], score: float, **more: Any
+) -> Result:
+    values: dict[str, Any] = {
+        "language": language,
+        "trial": trial,
+        "reference": None,
+        "split": "dev",
+        "segment": (0, 350),
+        "steps": 350,
+        "status": "complete",
+        "schedule": schedule,
+        "overrides": {},
+        "asr_bleu": score,
+        "ci": (score - 4, score + 4),
+        "signature": "made up",
+        "sentences": 64,
+        "achieved_words": 0.4,
+        "train_seconds": 30.0,
+        "train_tokens": 1000,
+        "evaluate_seconds": 8.0,
+        "overhead_seconds": 0.3,
+        "wait_seconds": 0.0,
+        "started": 0.0,
+        "ended": 40.0,
+    }
+    return Result(**{**values, **more})
+
+
+def made_up_search() -> list[Result]:
+    """Return two studies of ten proposals behind three references; one run diverged."""
+    random = np.random.default_rng(3)
+    paper = {"shape": "staircase", "initial": 0.9, "final": 0.0, "hold": 0.0, "end": 0.8}
+    lines = []
+    for language, low in (("es", 14.0), ("fr", 24.0)):
+        lines += [
+            result(language, 0, {"shape": "constant", "initial": 0.0}, low, reference="none"),
+            result(language, 1, paper, low + 19, reference="paper"),
+            result(
+                language, 2, {"shape": "constant", "initial": 0.3}, low + 3, reference="constant"
+            ),
+        ]
+        shapes = ["linear", "cosine", "exponential", "polynomial", "sigmoid", "staircase"]
+        for trial in range(3, 13):
+            end = round(float(random.uniform(0.3, 1.0)), 2)
+            initial = round(float(random.uniform(0.4, 1.0)), 1)
+            schedule = {"shape": shapes[trial % 6], "initial": initial, "final": 0.0, "end": end}
+            score = low + 26 * initial * (1 - (end - 0.8) ** 2) + float(random.normal(0, 1.5))
+            lines.append(result(language, trial, schedule, score))
+    lines[5] = result("es", 5, dict(lines[5].schedule), 0.0, status="diverged", segment=(0, 90))
+    return lines
+
+
+def test_the_figure_is_drawn(tmp_path: Path) -> None:
+    png, svg = draw_schedules(
+        made_up_search(), tmp_path / "report", split="dev", pairs=PAIRS, title="made up"
+    )
+    assert png.read_bytes().startswith(b"\x89PNG") and png.stat().st_size > 20_000
+    text = svg.read_text()
+    assert text.startswith("<?xml") and text.rstrip().endswith("</svg>")
+
+
+def test_the_same_results_give_the_same_file(tmp_path: Path) -> None:
+    first = draw_schedules(made_up_search(), tmp_path / "a", split="dev", pairs=PAIRS)
+    second = draw_schedules(made_up_search(), tmp_path / "b", split="dev", pairs=PAIRS)
+    assert [p.read_bytes() for p in first] == [p.read_bytes() for p in second]
+
+
+@pytest.mark.parametrize("kept", [0, 1, 3])
+def test_a_search_that_has_just_begun_is_drawn(tmp_path: Path, kept: int) -> None:
+    paths = draw_schedules(made_up_search()[:kept], tmp_path, split="dev")
+    assert all(path.exists() for path in paths)
+
+
+def test_a_reference_may_be_the_best(tmp_path: Path) -> None:
+    lines = [r for r in made_up_search() if r.reference or r.score < 30]
+    assert all(path.exists() for path in draw_schedules(lines, tmp_path, split="dev"))
+
+
+def test_only_finished_trials_of_the_split_count(tmp_path: Path) -> None:
+    lines = made_up_search()
+    other = [
+        result("de", 0, dict(lines[1].schedule), 99.0, split="test"),
+        result("it", 0, dict(lines[1].schedule), 99.0, segment=(0, 100)),
+    ]
+    first = draw_schedules(lines, tmp_path / "a", split="dev")
+    second = draw_schedules([*lines, *other], tmp_path / "b", split="dev")
+    assert first[0].read_bytes() == second[0].read_bytes()
