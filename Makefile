@@ -1,0 +1,71 @@
+# Every target sets up .venv by itself (once: the stamp files say so). No system package, no
+# compiler and no GPU is needed; any Python from 3.11 on will do: make test PYTHON=python3.12
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO := $(VENV)/.installed-demo
+DEV := $(VENV)/.installed-dev
+PINS := pyproject.toml constraints.txt
+
+# deepspeed must not try to compile its CUDA operators while it is installed.
+export DS_BUILD_OPS := 0
+# A search starts a dozen Python processes: without bytecode on disk each compiles torch anew.
+unexport PYTHONDONTWRITEBYTECODE
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help install quickstart test check format clean
+
+help:
+	@echo "make quickstart  search ratio schedules for two languages on the embedded corpus"
+	@echo "make test        run the tests (PYTEST='-m \"not slow\"' passes arguments on)"
+	@echo "make check       ruff, formatting and mypy"
+	@echo "make install     set up .venv to use raystt (the other targets do so by themselves)"
+	@echo "make format      let ruff fix and format the sources"
+	@echo "make clean       remove .venv and caches; keeps data/ and runs/"
+
+install: $(DEMO)
+
+# Hides a GPU, so that every machine runs, and prints, the same quickstart.
+quickstart: $(DEMO)
+	CUDA_VISIBLE_DEVICES= $(BIN)/raystt search search_spaces/quickstart.yaml
+
+test: $(DEV)
+	$(BIN)/python -m pytest $(PYTEST)
+
+check: $(DEV)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(DEV)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+# $(call install,EXTRAS): uv where pip can get it (22 s instead of minutes), else pip alone.
+define install
+	if $(BIN)/python -m pip install --quiet -c constraints.txt uv \
+	    && $(BIN)/uv pip install --python $(BIN)/python -c constraints.txt -e '.[$(1)]'; then :; \
+	else echo "uv could not install; going on with pip"; \
+	    $(BIN)/python -m pip install --no-compile -c constraints.txt -e '.[$(1)]'; fi
+endef
+
+# A stamp, not .venv/bin/python: that is there before pip is, should this be interrupted.
+$(VENV)/.created:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo \
+	    "raystt needs Python 3.11 or newer: make PYTHON=/path/to/python3.11"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(DEMO): $(PINS) | $(VENV)/.created
+	$(call install,demo)
+	@touch $@
+
+$(DEV): $(PINS) | $(VENV)/.created
+	$(call install,demo$(comma)dev)
+	@touch $@ $(DEMO)
+
+comma := ,
