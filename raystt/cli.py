@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from raystt import __version__
+from raystt.check.installation import check_installation
 from raystt.config import RunConfig, load_run, to_yaml
 from raystt.errors import BadInput
 from raystt.space import SearchConfig, load_any, load_search
@@ -26,6 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb and return its exit code."""
     options = _parser().parse_args(arguments)
     try:
+        if options.verb not in (_check, _report):
+            check_installation()
         return int(options.verb(options))
     except KeyboardInterrupt:
         print("\nraystt: interrupted; the same command with --resume goes on", file=sys.stderr)

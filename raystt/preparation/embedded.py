@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 # The target voice differs from every source voice: nothing may be copied from input to output.
 # Each is (language, variant) of `speech.tts.Voice`.
+WORDS_A_MINUTE = 220
+"""Fluent speech: a fifth fewer units a sentence than at the synthesizer's 175."""
+
 SOURCE_VOICES = {"es": ("es", ""), "fr": ("fr", ""), "de": ("de", "")}
 TARGET_VOICES = {"en": ("en-us", "f2")}
 
@@ -95,8 +98,10 @@ class EmbeddedReader:
 
         seed = self._config.seed
         return (
-            EspeakSynthesizer(Voice(*SOURCE_VOICES[language]), seed),
-            EspeakSynthesizer(Voice(*TARGET_VOICES[self._config.target]), seed),
+            EspeakSynthesizer(Voice(*SOURCE_VOICES[language], rate=WORDS_A_MINUTE), seed),
+            EspeakSynthesizer(
+                Voice(*TARGET_VOICES[self._config.target], rate=WORDS_A_MINUTE), seed
+            ),
         )
 
 

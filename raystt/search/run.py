@@ -130,6 +130,9 @@ def _tune(
         ),
     )
     tuner.fit()
+    if searcher.completed < missing:
+        # Tune ends quietly on Ctrl-C, but the search is not done.
+        raise KeyboardInterrupt
 
 
 def _report_scores(

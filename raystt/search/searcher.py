@@ -26,10 +26,11 @@ class StudySearcher(Searcher):  # type: ignore[misc]
     """
 
     def __init__(self, studies: dict[str, LanguageStudy], directory: RunDirectory) -> None:
-        super().__init__(metric="asr_bleu", mode="max")
+        super().__init__()  # no metric: results go to the studies, not to Tune
         self._studies, self._directory = studies, directory
         self._asked: dict[str, int] = {name: len(s.finished()) for name, s in studies.items()}
         self._open: dict[str, tuple[Proposal, float]] = {}
+        self.completed = 0
 
     def set_search_properties(
         self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any
@@ -52,6 +53,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]
     ) -> None:
         """Write a trial's result, then tell its study."""
         proposal, asked = self._open.pop(trial_id)
+        self.completed += 1
         study = self._studies[proposal.language]
         if error or result is None or "record" not in result:
             self._directory.write_failure(proposal, "its Tune actor died; see Ray's dashboard")
@@ -65,7 +67,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]
             return
         record["ended"] = time.time()
         begun = max(asked, record.pop("ready"))
-        busy = record["train_seconds"] + record["evaluate_seconds"] + record["wait_seconds"]
+        busy = record.pop("busy_seconds") + record["wait_seconds"]
         record["overhead_seconds"] = max(0.0, record["ended"] - begun - busy)
         self._directory.append(record)
         study.tell(proposal.number, record["asr_bleu"], record["status"])

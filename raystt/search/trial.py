@@ -165,6 +165,8 @@ class Trial(tune.Trainable):
             "setup_seconds": sum(s.setup_seconds for s in trained),
             "train_tokens": tokens,
             "wait_seconds": self._waited,
+            # What this trial's own work took now; a state that was found took nothing.
+            "busy_seconds": sum(s.seconds for s in trained if not s.reused),
             "started": self._started,
             "ready": self._ready,
             "state": trained[-1].state if trained else None,
@@ -172,6 +174,7 @@ class Trial(tune.Trainable):
         }
         if evaluation is not None:
             record["evaluate_seconds"] = evaluation["seconds"]
+            record["busy_seconds"] += evaluation["seconds"]
             record.update({k: v for k, v in evaluation.items() if k != "seconds"})
         return {"record": json.dumps(record), "done": True}
 

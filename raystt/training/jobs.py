@@ -36,7 +36,8 @@ class SegmentResult:
     """Outcome of a segment; `state` holds `model/` and, before the horizon, `engine/`.
 
     `status` is "complete" or "diverged" (the loss was not finite at `diverged_at`). `seconds` is
-    the time of the steps, `setup_seconds` what came before and after them.
+    the time of the steps, `setup_seconds` what came before and after them. `reused` says that the
+    state was found and not trained now.
     """
 
     state: str
@@ -50,6 +51,7 @@ class SegmentResult:
     achieved_words: float
     achieved_tokens: float
     diverged_at: int | None = None
+    reused: bool = False
 
     @property
     def model(self) -> Path:

@@ -15,7 +15,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +54,9 @@ def segment_key(job: SegmentJob, card: Card, world_size: int) -> str:
 def find_finished(job: SegmentJob, card: Card, world_size: int) -> SegmentResult | None:
     """Return a segment's result if it was trained before."""
     done = Path(job.states) / segment_key(job, card, world_size) / DONE
-    return SegmentResult(**json.loads(done.read_text())) if done.exists() else None
+    if not done.exists():
+        return None
+    return replace(SegmentResult(**json.loads(done.read_text())), reused=True)
 
 
 def read_locally(job: SegmentJob, card: Card) -> Iterator[pa.Table]:
