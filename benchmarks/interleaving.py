@@ -12,25 +12,18 @@ is needed to repeat it below `benchmarks/results/`.
 from __future__ import annotations
 
 import argparse
-import datetime
 import itertools
-import json
-import os
-import platform
 import random
 import statistics
-import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+from record import save
 
-from raystt import __version__
 from raystt.interleave import Interleaving, Layout, Side, interleave
 
-ROOT = Path(__file__).resolve().parents[1]
 LAYOUT = Layout(bos=1, separator=2, eos=3)
 WORDS, TEXT, UNITS = (5, 10), (1, 2), (3, 8)  # a side, a word, a word: as in the embedded corpus
 SPAN_MEAN = 3.0
@@ -138,22 +131,6 @@ def measure(utterances: int, rounds: int) -> dict[str, Any]:
     }
 
 
-def git(*arguments: str) -> str:
-    """Ask git about this checkout; empty where there is none."""
-    done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True)
-    return done.stdout.strip()
-
-
-def hardware() -> str:
-    """Name the processor."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return (
-        f"{models[0] if models else platform.processor()}, {os.cpu_count()} logical CPUs, 1 thread"
-    )
-
-
 def main() -> int:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -168,33 +145,15 @@ def main() -> int:
             f"{result['literal_samples_per_second']:>6,} samples/s, ratio {result['ratio']}"
         )
     if options.save:
-        today = datetime.datetime.now(datetime.UTC).date().isoformat()
-        record = {
-            "benchmark": "interleaving",
-            "reference": "literal loop of Algorithm 1, arXiv 2506.10299, in this script",
-            "date": today,
-            "commit": git("rev-parse", "HEAD"),
-            "uncommitted_changes": bool(git("status", "--porcelain", "--", "raystt", "benchmarks")),
-            "command": f"python benchmarks/interleaving.py {' '.join(sys.argv[1:])}".strip(),
-            "versions": {
-                "raystt": __version__,
-                "python": platform.python_version(),
-                "numpy": np.__version__,
-            },
-            "hardware": hardware(),
-            "setting": {
-                "ratio": RATIO,
-                "span_mean": SPAN_MEAN,
-                "words_a_side": WORDS,
-                "text_tokens_a_word": TEXT,
-                "units_a_word": UNITS,
-            },
-            "results": results,
+        setting = {
+            "ratio": RATIO,
+            "span_mean": SPAN_MEAN,
+            "words_a_side": WORDS,
+            "text_tokens_a_word": TEXT,
+            "units_a_word": UNITS,
         }
-        path = ROOT / "benchmarks" / "results" / f"interleaving-cpu-{today}.json"
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-        print(f"wrote {path.relative_to(ROOT)}")
+        reference = "literal loop of Algorithm 1, arXiv 2506.10299, in this script"
+        save("interleaving", reference, setting, results, packages=["numpy"])
     return 0
 
 

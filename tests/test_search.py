@@ -47,6 +47,7 @@ def space(tmp_path: Path, corpus: Path) -> Path:
     base["corpus"]["base"]["learning_rate"] = 3.0e-3
     base["training"] |= {"steps": 40, "batch_utterances": 8, "learning_rate": 2.0e-3}
     base["evaluation"] |= {"max_new_tokens": 40}
+    base["resources"] |= {"trainers": 1, "evaluators": 1}
     path = tmp_path / "small.yaml"
     path.write_text(yaml.safe_dump(config, sort_keys=False))
     return path
@@ -179,11 +180,12 @@ def test_a_search_from_nothing(start, space: Path) -> None:
     assert (directory / "journal.log").read_bytes() == before
 
 
-@pytest.mark.parametrize("worker", ["RayTrainWorker", "Evaluator."])
-def test_a_killed_worker_is_survived(start, worker: str) -> None:
+def test_killed_workers_are_survived(start) -> None:
     search = start()
     search.wait_for_results(1)
-    search.kill_worker(worker)
+    search.kill_worker("RayTrainWorker")
+    search.wait_for_results(3)
+    search.kill_worker("Evaluator.")
     search.wait()
     assert_complete(search.directory)
 

@@ -125,8 +125,7 @@ class Broker:
         """Take a slot's result, or the text of its error."""
         async with self._changed:
             slot = self._state.slots[number]
-            failed = isinstance(outcome, str)
-            self._answer(slot, JobFailed(outcome) if failed else outcome)
+            self._answer(slot, JobFailed(outcome) if isinstance(outcome, str) else outcome)
 
     def _answer(self, slot: _Slot, outcome: SegmentResult | Exception) -> None:
         ticket, slot.ticket = slot.ticket, None

@@ -15,7 +15,8 @@ NAMESPACE = "raystt"
 
 # Ray reads these when it is imported or started, its workers inherit them.
 _QUIET = {
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    # A worker that asked for no GPU must see none: torch would take it, and NCCL with it.
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
     "RAY_DEDUP_LOGS": "1",
     "RAY_TRAIN_V2_ENABLED": "1",

@@ -7,7 +7,7 @@ Every meaning belongs to one of three pools by a hash of itself: `dev`, `test`, 
 `train` and `text` draw from. So no size, seed or language can bring a test sentence into training.
 
     >>> pairs("es", "train", 1, seed=1)[0].target
-    'my brother takes four black apples'
+    'my brother paints two yellow apples'
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Lexicon:
         subjects: (words, person), person one of `1s 3s 1p 3p`.
         verbs: forms by person.
         one: "one" by gender; the other numbers do not inflect.
-        numbers: two to ten.
+        numbers: two to six.
         colours: inflected forms, read by `colour_form`.
         colour_form: (gender, plural) -> index into the forms of a colour.
         order: puts the rendered slots into a sentence; empty ones are "".

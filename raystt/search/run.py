@@ -236,10 +236,11 @@ class _Watch:
         self._thread.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, *_: object) -> None:
         self._ended.set()
         self._thread.join()
-        self._tell()
+        if kind is None:  # otherwise the pools may be gone
+            self._tell()
 
     def _loop(self) -> None:
         while not self._ended.wait(_SNAPSHOT_SECONDS):

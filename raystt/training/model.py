@@ -55,16 +55,15 @@ def packed_attention(
         if grouped:
             repeat = query.shape[1] // key.shape[1]
             key, value = key.repeat_interleave(repeat, 1), value.repeat_interleave(repeat, 1)
-        rows = [x[0].transpose(0, 1).contiguous() for x in (query, key, value)]
+        if max_length_q is None:
+            raise ValueError(f"{PACKED} attention needs max_length_q on a GPU")
+        q, k, v = (x[0].transpose(0, 1).contiguous() for x in (query, key, value))
+        # A window without look-ahead is causal attention.
         out = varlen_attn(
-            *rows,
-            cu_seq_lens_q,
-            cu_seq_lens_q,
-            max_length_q,
-            max_length_q,
-            scale=scaling,
-            window_size=(-1, 0),  # no look-ahead: causal
-        )
+            q, k, v, cu_seq_lens_q, cu_seq_lens_q, max_length_q, max_length_q,
+            scale=scaling, window_size=(-1, 0),
+        )  # fmt: skip
+        assert isinstance(out, torch.Tensor)  # a tuple only where more is asked for
         return out[None], None
     borders = cu_seq_lens_q.tolist()
     parts = [

@@ -17,7 +17,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import torch
@@ -26,7 +25,7 @@ from raystt.corpus.card import Card
 from raystt.corpus.reading import local_batches, split_shards
 from raystt.interleave import Interleaving
 from raystt.schedule import from_dict
-from raystt.training.batches import assemble
+from raystt.training.batches import StepBatch, assemble
 from raystt.training.engine import Engine, join_process_group
 from raystt.training.jobs import SegmentJob, SegmentResult, Step
 from raystt.training.log import TrainingLog
@@ -93,55 +92,23 @@ def train_segment(
     finished = find_finished(job, card, world_size)
     if finished is not None:
         return finished
-    run, training = job.run, job.run.training
-    schedule = from_dict(run.schedule)
-    ratios = schedule.values(job.start, job.stop, training.steps)
-    base = Path(job.corpus) / card.base if run.model.base == "corpus" else run.model.base
+    training = job.run.training
+    base = Path(job.corpus) / card.base if job.run.model.base == "corpus" else job.run.model.base
     engine = Engine(load_model(base, dropout=training.dropout), training, training.steps)
     log = TrainingLog(Path(job.log) if job.log and rank == 0 else None, job.start)
-    totals = _Totals()
-    loss, diverged_at = math.nan, None
     try:
         if job.parent is not None:
             engine.load(Path(job.parent) / "engine")
         stream = iter(batches(job, card))
         ready = time.perf_counter()
-        for step, ratio in zip(range(job.start, job.stop), ratios.tolist(), strict=True):
-            table = next(stream, None)
-            if table is None or table.num_rows != training.batch_utterances:
-                raise ValueError(f"the data of {job.run.language} ended at step {step}")
-            # Dropout must not depend on what this process did before.
-            torch.manual_seed(hash((run.seed, step, rank)))
-            batch = assemble(
-                table,
-                ratio,
-                card=card,
-                interleaving=Interleaving(**run.interleaving.model_dump()),
-                seed=run.seed,
-                rank=rank,
-                world_size=world_size,
-                max_tokens=training.micro_batch_tokens,
-            )
-            loss = engine.step(batch)
-            totals.add(batch)
-            seen = Step(
-                step + 1, training.steps, ratio, batch.words_text / max(batch.words_total, 1),
-                loss, totals.tokens, time.perf_counter() - ready,
-            )  # fmt: skip
-            if not math.isfinite(loss):
-                diverged_at = step
-                break
-            if on_step is not None and rank == 0:
-                on_step(seen)
-            if (step + 1) % training.log_every == 0 or step + 1 == job.stop:
-                log.write(seen, engine.learning_rate, batch)
+        totals = _train(job, card, engine, stream, log, on_step if rank == 0 else None)
         trained = time.perf_counter()
         state = Path(job.states) / segment_key(job, card, world_size)
-        partial = state.with_name(f"{state.name}.partial")
+        partial = state.with_name(f"{state.name}.{_same_on_all_ranks(os.getpid())}.partial")
         if rank == 0:
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
-        if diverged_at is None:
+        if totals.diverged_at is None:
             engine.export(partial / "model")
             if job.stop < training.steps:
                 engine.save(partial / "engine")
@@ -150,16 +117,16 @@ def train_segment(
         log.close()
     result = SegmentResult(
         state=str(state),
-        status="complete" if diverged_at is None else "diverged",
+        status="complete" if totals.diverged_at is None else "diverged",
         start=job.start,
         stop=job.stop,
         seconds=trained - ready,
         setup_seconds=(ready - began) + (time.perf_counter() - trained),
         tokens=totals.tokens,
-        loss=loss,
+        loss=totals.loss,
         achieved_words=totals.words_text / max(totals.words_total, 1),
         achieved_tokens=totals.tokens_text / max(totals.tokens_total, 1),
-        diverged_at=diverged_at,
+        diverged_at=totals.diverged_at,
     )
     if rank == 0:
         _publish(partial, state, result)
@@ -169,24 +136,87 @@ def train_segment(
 
 @dataclass
 class _Totals:
-    """Sums over the steps of a segment."""
+    """Sums over the steps of a segment, and how it ended."""
 
+    loss: float = math.nan
+    diverged_at: int | None = None
     tokens: int = 0
     words_text: int = 0
     words_total: int = 0
     tokens_text: int = 0
     tokens_total: int = 0
 
-    def add(self, batch: Any) -> None:
-        for name in asdict(self):
-            setattr(self, name, getattr(self, name) + getattr(batch, name))
+    def add(self, batch: StepBatch) -> None:
+        self.tokens += batch.tokens
+        self.words_text += batch.words_text
+        self.words_total += batch.words_total
+        self.tokens_text += batch.tokens_text
+        self.tokens_total += batch.tokens_total
+
+
+def _train(
+    job: SegmentJob,
+    card: Card,
+    engine: Engine,
+    stream: Iterator[pa.Table],
+    log: TrainingLog,
+    on_step: Callable[[Step], None] | None,
+) -> _Totals:
+    """Do the steps of a segment, up to the first loss that is not finite."""
+    run, training = job.run, job.run.training
+    interleaving = Interleaving(**run.interleaving.model_dump())
+    ratios = from_dict(run.schedule).values(job.start, job.stop, training.steps)
+    totals = _Totals()
+    began = time.perf_counter()
+    for step, ratio in zip(range(job.start, job.stop), ratios.tolist(), strict=True):
+        table = next(stream, None)
+        if table is None or table.num_rows != training.batch_utterances:
+            raise ValueError(f"the data of {run.language} ended at step {step} of {job.stop}")
+        # Dropout must not depend on what this process did before.
+        torch.manual_seed(hash((run.seed, step, engine.rank)))
+        batch = assemble(
+            table,
+            ratio,
+            card=card,
+            interleaving=interleaving,
+            seed=run.seed,
+            rank=engine.rank,
+            world_size=engine.world_size,
+            max_tokens=training.micro_batch_tokens,
+        )
+        totals.loss = engine.step(batch)
+        totals.add(batch)
+        if not math.isfinite(totals.loss):
+            totals.diverged_at = step
+            break
+        achieved = batch.words_text / max(batch.words_total, 1)
+        seconds = time.perf_counter() - began
+        seen = Step(step + 1, training.steps, ratio, achieved, totals.loss, totals.tokens, seconds)
+        if on_step is not None:
+            on_step(seen)
+        if (step + 1) % training.log_every == 0 or step + 1 == job.stop:
+            log.write(seen, engine.learning_rate, batch)
+    return totals
+
+
+def _same_on_all_ranks(value: int) -> int:
+    """Return rank 0's value."""
+    box = [value]
+    torch.distributed.broadcast_object_list(box, src=0)
+    return box[0]
 
 
 def _publish(partial: Path, state: Path, result: SegmentResult) -> None:
-    """Make a finished state visible in one rename."""
+    """Make a finished state visible in one rename.
+
+    Two trials with the same schedule may have trained it side by side: the first one stays.
+    """
     with open(partial / DONE, "w") as file:
         json.dump(asdict(result), file, indent=1)
         file.flush()
         os.fsync(file.fileno())
+    if (state / DONE).exists():
+        shutil.rmtree(partial)
+        return
     shutil.rmtree(state, ignore_errors=True)
     partial.rename(state)

@@ -17,9 +17,9 @@ def draw_all(sizes, seed=1):
     }
 
 
-def test_it_has_millions_of_distinct_meanings_in_about_80_words():
-    assert meanings() == 2_867_200
-    assert 75 <= len(words("en")) <= 85
+def test_it_has_many_meanings_in_few_words():
+    assert meanings() == 435_456
+    assert 60 <= len(words("en")) <= 65
 
 
 def test_sentences_are_deterministic_and_prefixes_of_each_other():
@@ -30,7 +30,7 @@ def test_sentences_are_deterministic_and_prefixes_of_each_other():
 
 
 def test_the_first_sentence_is_the_documented_one():
-    assert pairs("es", "train", 1, seed=1)[0].target == "my brother takes four black apples"
+    assert pairs("es", "train", 1, seed=1)[0].target == "my brother paints two yellow apples"
 
 
 @pytest.mark.parametrize("seed", [1, 2])
@@ -84,29 +84,29 @@ def sentence(language, *, number, noun, colour="red", subject=1, verb="sees", pl
 @pytest.mark.parametrize(
     ("language", "arguments", "expected"),
     [
-        ("en", {"number": 1, "noun": "book"}, "she sees one red book"),
-        ("en", {"number": 2, "noun": "book"}, "she sees two red books"),
-        ("es", {"number": 1, "noun": "book"}, "ella ve un libro rojo"),
-        ("es", {"number": 1, "noun": "table"}, "ella ve una mesa roja"),
-        ("es", {"number": 3, "noun": "book"}, "ella ve tres libros rojos"),
-        ("es", {"number": 3, "noun": "table"}, "ella ve tres mesas rojas"),
-        ("fr", {"number": 1, "noun": "book", "colour": "green"}, "elle voit un livre vert"),
-        ("fr", {"number": 1, "noun": "flower", "colour": "green"}, "elle voit une fleur verte"),
+        ("en", {"number": 1, "noun": "book"}, "he sees one red book"),
+        ("en", {"number": 2, "noun": "book"}, "he sees two red books"),
+        ("es", {"number": 1, "noun": "book"}, "él ve un libro rojo"),
+        ("es", {"number": 1, "noun": "table"}, "él ve una mesa roja"),
+        ("es", {"number": 3, "noun": "book"}, "él ve tres libros rojos"),
+        ("es", {"number": 3, "noun": "table"}, "él ve tres mesas rojas"),
+        ("fr", {"number": 1, "noun": "book", "colour": "green"}, "il voit un livre vert"),
+        ("fr", {"number": 1, "noun": "flower", "colour": "green"}, "il voit une fleur verte"),
         ("fr", {"number": 2, "noun": "flower", "colour": "white"},
-         "elle voit deux fleurs blanches"),
-        ("de", {"number": 1, "noun": "hat"}, "sie sieht einen roten hut"),
-        ("de", {"number": 1, "noun": "bottle"}, "sie sieht eine rote flasche"),
-        ("de", {"number": 1, "noun": "book"}, "sie sieht ein rotes buch"),
-        ("de", {"number": 4, "noun": "book"}, "sie sieht vier rote bücher"),
-        ("de", {"number": 4, "noun": "book", "colour": ""}, "sie sieht vier bücher"),
-        ("en", {"number": 2, "noun": "hat", "subject": 7, "verb": "carries"},
+         "il voit deux fleurs blanches"),
+        ("de", {"number": 1, "noun": "hat"}, "er sieht einen roten hut"),
+        ("de", {"number": 1, "noun": "bottle"}, "er sieht eine rote flasche"),
+        ("de", {"number": 1, "noun": "book"}, "er sieht ein rotes buch"),
+        ("de", {"number": 4, "noun": "book"}, "er sieht vier rote bücher"),
+        ("de", {"number": 4, "noun": "book", "colour": ""}, "er sieht vier bücher"),
+        ("en", {"number": 2, "noun": "hat", "subject": 5, "verb": "carries"},
          "my parents carry two red hats"),
-        ("es", {"number": 2, "noun": "hat", "subject": 7, "verb": "carries"},
+        ("es", {"number": 2, "noun": "hat", "subject": 5, "verb": "carries"},
          "mis padres llevan dos sombreros rojos"),
-        ("fr", {"number": 2, "noun": "hat", "subject": 3, "verb": "takes"},
-         "nous prenons deux chapeaux rouges"),
-        ("de", {"number": 2, "noun": "hat", "subject": 0, "verb": "takes"},
-         "ich nehme zwei rote hüte"),
+        ("fr", {"number": 2, "noun": "hat", "subject": 2, "verb": "paints"},
+         "nous peignons deux chapeaux rouges"),
+        ("de", {"number": 2, "noun": "hat", "subject": 0, "verb": "paints"},
+         "ich male zwei rote hüte"),
     ],
 )  # fmt: skip
 def test_agreement(language, arguments, expected):
@@ -116,10 +116,10 @@ def test_agreement(language, arguments, expected):
 @pytest.mark.parametrize(
     ("language", "expected"),
     [
-        ("en", "she sees two red books in the garden tonight"),
-        ("es", "esta noche ella ve dos libros rojos en el jardín"),
-        ("fr", "dans le jardin elle voit deux livres rouges ce soir"),
-        ("de", "heute abend sieht sie im garten zwei rote bücher"),
+        ("en", "he sees two red books in the garden tonight"),
+        ("es", "esta noche él ve dos libros rojos en el jardín"),
+        ("fr", "dans le jardin il voit deux livres rouges ce soir"),
+        ("de", "heute abend sieht er im garten zwei rote bücher"),
     ],
 )
 def test_word_order_differs_by_language(language, expected):
@@ -131,7 +131,7 @@ def test_lexicons_have_the_same_slots():
         for slot in ("subjects", "verbs", "numbers", "colours", "nouns", "places", "times"):
             assert len(getattr(lexicon, slot)) == len(getattr(LEXICONS["en"], slot))
         persons = [person for _, person in lexicon.subjects]
-        assert persons == ["1s", "3s", "3s", "1p", "3s", "3s", "3s", "3p"]
+        assert persons == ["1s", "3s", "1p", "3s", "3s", "3p"]
         assert {noun.gender for noun in lexicon.nouns} <= set(lexicon.one)
 
 
@@ -147,5 +147,5 @@ def test_refusals_name_what_there_is():
 
 def test_the_draw_itself_is_uniform_over_subjects():
     found = grammar.pairs("es", "text", 4000, seed=1)
-    counts = [sum(p.meaning.subject == s for p in found) for s in range(8)]
-    assert min(counts) > 400
+    counts = [sum(p.meaning.subject == s for p in found) for s in range(6)]
+    assert min(counts) > 550

@@ -1,0 +1,67 @@
+"""What every benchmark writes beside its numbers: commit, versions, hardware, command."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from raystt import __version__
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def git(*arguments: str) -> str:
+    """Ask git about this checkout; empty where there is none."""
+    done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+def hardware() -> str:
+    """Name the processor."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return (
+        f"{models[0] if models else platform.processor()}, {os.cpu_count()} logical CPUs, 1 thread"
+    )
+
+
+def save(
+    name: str,
+    reference: str,
+    setting: Mapping[str, Any],
+    results: Sequence[Mapping[str, Any]],
+    *,
+    packages: Sequence[str],
+) -> Path:
+    """Write `benchmarks/results/<name>-cpu-<date>.json` and say so."""
+    today = datetime.datetime.now(datetime.UTC).date().isoformat()
+    record = {
+        "benchmark": name,
+        "reference": reference,
+        "date": today,
+        "commit": git("rev-parse", "HEAD"),
+        "uncommitted_changes": bool(git("status", "--porcelain", "--", "raystt", "benchmarks")),
+        "command": f"python benchmarks/{name}.py {' '.join(sys.argv[1:])}".strip(),
+        "versions": {
+            "raystt": __version__,
+            "python": platform.python_version(),
+            **{package: version(package) for package in packages},
+        },
+        "hardware": hardware(),
+        "setting": dict(setting),
+        "results": list(results),
+    }
+    path = ROOT / "benchmarks" / "results" / f"{name}-cpu-{today}.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    print(f"wrote {path.relative_to(ROOT)}")
+    return path
