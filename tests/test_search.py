@@ -14,17 +14,22 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
+from transformers import AutoModelForCausalLM
 
+from raystt.config import to_yaml
 from raystt.report.results import read
+from raystt.space import load_search
 
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[1]
 LANGUAGES = ("es", "fr")
 TRIALS = 4
+STEPS = 60
 
 
 @pytest.fixture(scope="module")
@@ -42,10 +47,10 @@ def space(tmp_path: Path, corpus: Path) -> Path:
     base["corpus"] |= {"path": str(corpus / "embedded"), "text_pairs": 60}
     base["corpus"]["languages"] = {name: {"train": 40, "dev": 6, "test": 6} for name in LANGUAGES}
     base["corpus"]["units"] |= {"source": 20, "target": 30}
-    base["corpus"]["base"] |= {"layers": 2, "hidden": 32, "heads": 2, "steps": 10}
+    base["corpus"]["base"] |= {"layers": 2, "hidden": 64, "heads": 2, "steps": 40}
     # The learning rate is a number that YAML 1.1 takes for a word.
     base["corpus"]["base"]["learning_rate"] = 3.0e-3
-    base["training"] |= {"steps": 40, "batch_utterances": 8, "learning_rate": 2.0e-3}
+    base["training"] |= {"steps": STEPS, "batch_utterances": 8, "learning_rate": 4.0e-3}
     base["evaluation"] |= {"max_new_tokens": 40}
     base["resources"] |= {"trainers": 1, "evaluators": 1}
     path = tmp_path / "small.yaml"
@@ -144,7 +149,7 @@ def assert_complete(directory: Path) -> None:
         entry = summary["languages"][language]
         assert list(entry["references"]) == ["none", "paper", "constant"]
         scores = [r.score for r in results if r.split == "dev" and r.language == language]
-        assert entry["best"]["asr_bleu"] == max(scores)
+        assert entry["best"]["asr_bleu"] == max(scores) > 0
         for run in (*entry["references"].values(), entry["best"]):
             assert run["ci"][0] <= run["asr_bleu"] <= run["ci"][1]
             assert run["test"]["sentences"] == 6
@@ -165,13 +170,13 @@ def test_a_search_from_nothing(start, space: Path) -> None:
         for number in range(TRIALS):
             trial = directory / "trials" / f"{language}-{number:03d}"
             lines = [json.loads(line) for line in (trial / "train.jsonl").open()]
-            assert lines[-1]["step"] == 40
+            assert lines[-1]["step"] == STEPS
             assert list(trial.glob("events.out.tfevents.*"))
             heard = [json.loads(line) for line in (trial / "hypotheses-dev.jsonl").open()]
             assert len(heard) == 6 and all(len(line["statistics"]) == 10 for line in heard)
     none = json.loads((directory / "trials/es-000/train.jsonl").read_text().splitlines()[0])
     paper = json.loads((directory / "trials/es-001/train.jsonl").read_text().splitlines()[0])
-    assert none["achieved_words"] == 0.0 < 0.8 < paper["achieved_words"]
+    assert none["achieved_words"] == 0.0 < 0.6 < paper["achieved_words"]
     # A good run is quiet: progress, the table, and where things are.
     assert "Traceback" not in text and "WARNING" not in text and "(raylet)" not in text
     assert len(text.splitlines()) < 120, text
@@ -180,24 +185,42 @@ def test_a_search_from_nothing(start, space: Path) -> None:
     assert (directory / "journal.log").read_bytes() == before
 
 
-def test_killed_workers_are_survived(start) -> None:
+def test_kills_are_survived_and_resumed(start) -> None:
+    """SIGKILL of a trainer worker, then of an evaluation actor, then of the driver."""
     search = start()
     search.wait_for_results(1)
     search.kill_worker("RayTrainWorker")
-    search.wait_for_results(3)
+    search.wait_for_results(3)  # the search went on
     search.kill_worker("Evaluator.")
-    search.wait()
-    assert_complete(search.directory)
-
-
-def test_a_killed_driver_is_resumed(start) -> None:
-    search = start()
-    search.wait_for_results(3)
+    search.wait_for_results(5)
     os.kill(search.process.pid, signal.SIGKILL)
     search.process.wait()
     finished = (search.directory / "results.jsonl").read_text()
     assert not (search.directory / "summary.json").exists()
-    resumed = start("--resume")
-    resumed.wait()
+    start("--resume").wait()
     assert (search.directory / "results.jsonl").read_text().startswith(finished)
     assert_complete(search.directory)
+
+
+def test_one_run_is_trained_and_evaluated(space: Path) -> None:
+    run = load_search(space).run_for("es", {"schedule.shape": "linear"}, name="final")
+    path = space.with_name("run.yaml")
+    training = run.training.model_copy(update={"checkpoint_every": 30})
+    path.write_text(to_yaml(run.model_copy(update={"training": training})))
+
+    def raystt(verb: str, *options: str) -> list[dict[str, Any]]:
+        done = subprocess.run(
+            [sys.executable, "-m", "raystt.cli", verb, str(path), "--json", *options],
+            cwd=space.parent, capture_output=True, text=True, timeout=300,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    trained = raystt("train")
+    assert [score["split"] for score in trained] == ["dev", "test"]
+    directory = space.parent / "runs" / "final"
+    assert len(list((directory / "states").iterdir())) == 2
+    assert AutoModelForCausalLM.from_pretrained(directory / "model").num_parameters() > 10_000
+    (again,) = raystt("evaluate", "--split", "dev")
+    for key in ("asr_bleu", "ci", "signature", "sentences"):
+        assert again[key] == trained[0][key]

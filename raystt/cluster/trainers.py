@@ -17,6 +17,8 @@ import ray
 from raystt.cluster.broker import Broker
 from raystt.config import ResourcesConfig
 
+_STOP_SECONDS = 20.0
+
 
 class TrainerPool:
     """`resources.trainers` slots of `resources.workers_per_trainer` workers each.
@@ -34,10 +36,12 @@ class TrainerPool:
         self._errors: dict[int, BaseException] = {}
         self._stopping = False
         # `fit()` blocks as long as its group lives: a thread each, which only waits.
-        for number in range(self._size):
-            threading.Thread(
-                target=self._fit, args=(number, resources, str(storage)), daemon=True
-            ).start()
+        self._threads = [
+            threading.Thread(target=self._fit, args=(number, resources, str(storage)), daemon=True)
+            for number in range(self._size)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def _fit(self, number: int, resources: ResourcesConfig, storage: str) -> None:
         """Keep one worker group running until the broker says stop."""
@@ -94,9 +98,13 @@ class TrainerPool:
             time.sleep(0.1)
 
     def stop(self) -> None:
-        """Let the groups end."""
+        """Let the groups end, and wait for those that are not in the middle of a segment."""
         self._stopping = True
         ray.get(self.broker.stop.remote())
+        # A thread that is still in `fit()` when Ray is shut down takes the process with it.
+        limit = time.monotonic() + _STOP_SECONDS
+        for thread in self._threads:
+            thread.join(max(0.0, limit - time.monotonic()))
 
 
 def _serve(config: dict[str, Any]) -> None:
