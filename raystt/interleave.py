@@ -14,62 +14,19 @@ its threshold. The achieved ratio overshoots the nominal one, and is returned wi
 from __future__ import annotations
 
 import functools
-import hashlib
-import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from raystt.thresholds import SOURCE, TARGET, Floats, Interleaving, Keys, Offsets, thresholds
+
 Bools = npt.NDArray[np.bool_]
-Floats = npt.NDArray[np.float64]
-Keys = npt.NDArray[np.uint64]
-Offsets = npt.NDArray[np.int64]
 Tokens = npt.NDArray[np.int32]
 
 IGNORED = -100  # label of a token that is not to be predicted, as torch's cross entropy wants it
-
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-_SOURCE, _TARGET = 0, 1  # streams of random numbers
-_LONGEST_MEAN = 100.0
-
-
-@dataclass(frozen=True)
-class Interleaving:
-    """Say how words are chosen and how a sequence is laid out.
-
-    Attributes:
-        rule: `independent` words, or `poisson` spans as in the paper.
-        span_mean: Mean of the Poisson distribution of l, in words, in [0, 100]; a span holds
-            1 + l words. Used by `poisson` only.
-        side: Which side is interleaved; the other one stays pure speech.
-        format: `direct`: I_src I_tgt; `chain_of_thought`: I_src T_src T_tgt I_tgt, where I is an
-            interleaved stream and T plain text.
-
-    Raises:
-        ValueError: A field has no such value.
-    """
-
-    rule: Literal["independent", "poisson"] = "poisson"
-    span_mean: float = 3.0
-    side: Literal["both", "source", "target"] = "both"
-    format: Literal["direct", "chain_of_thought"] = "direct"
-
-    def __post_init__(self) -> None:
-        for name, allowed in (
-            ("rule", ("independent", "poisson")),
-            ("side", ("both", "source", "target")),
-            ("format", ("direct", "chain_of_thought")),
-        ):
-            if getattr(self, name) not in allowed:
-                raise ValueError(
-                    f"{name}: {getattr(self, name)!r} is unknown; give one of {', '.join(allowed)}"
-                )
-        if not 0.0 <= self.span_mean <= _LONGEST_MEAN:
-            raise ValueError(
-                f"span_mean: {self.span_mean} words; give a number from 0 to {_LONGEST_MEAN:g}"
-            )
 
 
 @dataclass(frozen=True)
@@ -177,43 +134,6 @@ class Sequences:
         return self.tokens_text / self.tokens_total if self.tokens_total else 0.0
 
 
-def utterance_key(utterance_id: str) -> int:
-    """Hash an utterance's id to 64 bits, the same on every machine and in every process.
-
-    Args:
-        utterance_id: The id in the shards.
-
-    Returns:
-        An integer in [0, 2**64).
-    """
-    return int.from_bytes(hashlib.blake2b(utterance_id.encode(), digest_size=8).digest(), "little")
-
-
-def thresholds(
-    interleaving: Interleaving,
-    *,
-    seed: int,
-    keys: Keys,
-    epochs: Offsets,
-    word_counts: Offsets,
-    stream: int,
-) -> Floats:
-    """Draw the threshold of every word of a batch.
-
-    Args:
-        interleaving: The rule.
-        seed: Seed of the run.
-        keys: uint64 [utterances], from `utterance_key`.
-        epochs: int64 [utterances], how often each utterance was seen before.
-        word_counts: int64 [utterances].
-        stream: 0 for the source, 1 for the target: the two sides draw independently.
-
-    Returns:
-        float64 [sum of `word_counts`] in [0, 1), word after word, utterance after utterance.
-    """
-    return _draw(interleaving, _states(seed, keys, epochs, stream), word_counts)
-
-
 def interleave(
     source: Side,
     target: Side,
@@ -259,9 +179,8 @@ def interleave(
         counts = ", ".join(f"{name} {size}" for name, size in sizes.items())
         raise ValueError(f"utterances differ ({counts}); pass the same ones to all four")
 
-    source_text, target_text = _choose(
-        (source, target), ratio, _states(seed, keys, epochs, _SOURCE, _TARGET), interleaving
-    )
+    draw = functools.partial(thresholds, interleaving, seed=seed, keys=keys, epochs=epochs)
+    source_text, target_text = _choose((source, target), ratio, draw, interleaving.side)
     speech_in, speech_out = _mixed(source, source_text), _mixed(target, target_text)
     utterances = sizes["source"]
     separator = _mark(layout.separator, utterances)
@@ -304,7 +223,7 @@ def prompt(source: Side, layout: Layout, interleaving: Interleaving) -> Prompts:
 
 
 def _choose(
-    sides: tuple[Side, Side], ratio: float, states: Keys, interleaving: Interleaving
+    sides: tuple[Side, Side], ratio: float, draw: Callable[..., Floats], interleaved: str
 ) -> tuple[Bools, Bools]:
     """Say which words of the source and of the target are text, bool [words] each.
 
@@ -314,9 +233,9 @@ def _choose(
     if ratio == 0.0:
         return np.zeros(words[0], np.bool_), np.zeros(words[1], np.bool_)
     counts = np.concatenate([side.word_counts for side in sides])
-    is_text = _draw(interleaving, states, counts) <= ratio
-    if interleaving.side != "both":
-        speech = slice(words[0], None) if interleaving.side == "source" else slice(words[0])
+    is_text = draw(word_counts=counts, streams=(SOURCE, TARGET)) <= ratio
+    if interleaved != "both":
+        speech = slice(words[0], None) if interleaved == "source" else slice(words[0])
         is_text[speech] = False
     return is_text[: words[0]], is_text[words[0] :]
 
@@ -369,75 +288,3 @@ def _ranges(starts: Offsets, lengths: Offsets) -> Offsets:
     before = np.cumsum(lengths) - lengths
     indices: Offsets = np.arange(int(lengths.sum())) + np.repeat(starts - before, lengths)
     return indices
-
-
-def _mix(values: Keys) -> Keys:
-    """Scramble 64-bit values: the output function of SplitMix64, a bijection."""
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return values ^ (values >> np.uint64(31))
-
-
-def _states(seed: int, keys: Keys, epochs: Offsets, *streams: int) -> Keys:
-    """Derive the state of a generator of its own for each utterance, uint64 [streams * utterances].
-
-    A counter-based hash in place of a generator that is passed around: a word's random number is
-    a function of where the word is, not of what was drawn before it.
-    """
-    states = _mix(np.full(len(keys), seed & 0xFFFFFFFFFFFFFFFF, np.uint64) + _GOLDEN)
-    states = _mix((states ^ keys.astype(np.uint64)) + _GOLDEN)
-    states = _mix((states ^ epochs.astype(np.uint64)) + _GOLDEN)
-    numbers = np.array(streams, np.uint64)[:, None]
-    return _mix((states ^ numbers) + _GOLDEN).ravel()
-
-
-def _uniform(states: Keys, counters: npt.NDArray[np.int64]) -> Floats:
-    """Return the draw number `counters` (from 0) of SplitMix64 from each state, in [0, 1)."""
-    hashes = _mix(states + (counters.astype(np.uint64) + np.uint64(1)) * _GOLDEN)
-    return (hashes >> np.uint64(11)).astype(np.float64) * 2.0**-53
-
-
-def _draw(interleaving: Interleaving, states: Keys, word_counts: Offsets) -> Floats:
-    """Draw thresholds, float64 [words], from the state of each utterance."""
-    if interleaving.rule == "poisson":
-        return _span_thresholds(states, word_counts, interleaving.span_mean)
-    starts = np.cumsum(word_counts) - word_counts
-    positions = np.arange(int(word_counts.sum())) - np.repeat(starts, word_counts)
-    return _uniform(np.repeat(states, word_counts), positions)
-
-
-@functools.lru_cache(maxsize=16)
-def _poisson_cdf(mean: float) -> Floats:
-    """Return P(l <= 0), P(l <= 1), … of a Poisson distribution until nothing is left."""
-    longest = math.ceil(mean + 12.0 * math.sqrt(mean) + 20.0)
-    log_mean = math.log(mean) if mean else -math.inf
-    terms = [math.exp(-mean)]
-    terms += [math.exp(n * log_mean - mean - math.lgamma(n + 1)) for n in range(1, longest)]
-    return np.cumsum(terms)
-
-
-def _span_thresholds(states: Keys, word_counts: Offsets, span_mean: float) -> Floats:
-    """Draw spans for all utterances at once, one span an utterance a turn, until all is taken.
-
-    A span starts at a word drawn uniformly among those not yet taken: the first of them in a
-    random order of the words that is drawn once. It stops at the end of the utterance, and words
-    in it that an earlier span took keep their threshold.
-    """
-    width = int(word_counts.max(initial=0))
-    columns = np.arange(width)
-    free = columns < word_counts[:, None]
-    exists = free.copy()
-    order = np.where(free, _uniform(states[:, None], 2 * columns), np.inf)
-    draws = _uniform(states[:, None], 2 * columns + 1)
-    lasts = columns + np.searchsorted(_poisson_cdf(span_mean), draws, side="right")
-    before = np.zeros(order.shape, np.int64)  # words taken before the span of each word
-    taken = np.zeros(len(states), np.int64)
-    rows = np.arange(len(states))
-    while np.any(free):
-        starts = order.argmin(axis=1)
-        spans = (columns >= starts[:, None]) & (columns <= lasts[rows, starts][:, None]) & free
-        np.copyto(before, taken[:, None], where=spans)
-        np.copyto(order, np.inf, where=spans)  # never the first again
-        free ^= spans
-        taken += spans.sum(axis=1)
-    return before[exists] / np.repeat(word_counts, word_counts)

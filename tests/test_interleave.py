@@ -20,16 +20,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raystt.interleave import (
-    Interleaving,
-    Layout,
-    Sequences,
-    Side,
-    interleave,
-    prompt,
-    thresholds,
-    utterance_key,
-)
+from raystt.interleave import Layout, Sequences, Side, interleave, prompt
+from raystt.thresholds import Interleaving, thresholds, utterance_key
 
 GOLDEN = Path(__file__).parent / "golden" / "interleaving.json"
 BOS, SEPARATOR, EOS = 1, 2, 3
@@ -356,7 +348,7 @@ def test_epoch_seed_utterance_and_side_draw_anew() -> None:
             keys=np.array([utterance_key(name)], np.uint64),
             epochs=np.array([epoch]),
             word_counts=np.array([40]),
-            stream=stream,
+            streams=[stream],
         ).tolist()
 
     for rule in RULES:
@@ -391,7 +383,7 @@ def test_independent_thresholds_are_uniform_and_uncorrelated() -> None:
             keys=np.arange(utterances, dtype=np.uint64),  # keys that are no hashes must do, too
             epochs=np.full(utterances, epoch),
             word_counts=np.full(utterances, words),
-            stream=stream,
+            streams=[stream],
         ).reshape(utterances, words)
 
     base = drawn(0, 0)
@@ -437,7 +429,7 @@ def select(words: int, ratio: float, mean: float, utterances: int) -> Any:
         keys=np.arange(utterances, dtype=np.uint64),
         epochs=np.zeros(utterances, np.int64),
         word_counts=np.full(utterances, words),
-        stream=0,
+        streams=[0],
     )
     return drawn.reshape(utterances, words) <= ratio
 
@@ -489,7 +481,7 @@ def test_a_spanless_poisson_takes_one_word_a_turn() -> None:
         keys=np.arange(3, dtype=np.uint64),
         epochs=np.zeros(3, np.int64),
         word_counts=np.array([4, 0, 7]),
-        stream=1,
+        streams=[1],
     )
     assert sorted(drawn[:4].tolist()) == [n / 4 for n in range(4)]
     assert sorted(drawn[4:].tolist()) == [n / 7 for n in range(7)]

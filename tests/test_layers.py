@@ -15,7 +15,14 @@ PACKAGE = Path(__file__).resolve().parents[1] / "raystt"
 # From the bottom to the top; a module belongs to the longest name that it starts with. A module
 # imports from its own layer and from those above it in this list, never from those below.
 LAYERS = {
-    "core": ["raystt.errors", "raystt.schedule", "raystt.interleave", "raystt.bleu", "raystt"],
+    "core": [
+        "raystt.errors",
+        "raystt.schedule",
+        "raystt.thresholds",
+        "raystt.interleave",
+        "raystt.bleu",
+        "raystt",
+    ],
     "config": ["raystt.config", "raystt.space"],
     # What a running search writes and shows; the pages drawn of it afterwards are at the top.
     "records": ["raystt.report", "raystt.report.results", "raystt.report.progress"],

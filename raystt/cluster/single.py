@@ -15,7 +15,7 @@ from raystt.cluster.evaluators import EvaluatorPool
 from raystt.cluster.trainers import TrainerPool
 from raystt.config import ResourcesConfig, RunConfig
 from raystt.evaluation.jobs import EvaluationJob
-from raystt.interleave import Interleaving
+from raystt.thresholds import Interleaving
 from raystt.training.jobs import SegmentJob, SegmentResult, Step, plan
 
 

@@ -92,7 +92,7 @@ class ModelConfig(Part):
 
 
 class InterleavingConfig(Part):
-    """Which words become text; the fields of `raystt.interleave.Interleaving`."""
+    """Which words become text; the fields of `raystt.thresholds.Interleaving`."""
 
     rule: Literal["independent", "poisson"] = Field(
         default="poisson", description="how words are drawn"

@@ -10,7 +10,7 @@ import numpy as np
 
 from raystt.bleu import Score, score
 from raystt.config import EvaluationConfig
-from raystt.interleave import Interleaving
+from raystt.thresholds import Interleaving
 
 
 @dataclass(frozen=True)

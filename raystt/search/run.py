@@ -18,7 +18,6 @@ from raystt.cluster.evaluators import EvaluatorPool
 from raystt.cluster.startup import ray_session
 from raystt.cluster.trainers import TrainerPool
 from raystt.evaluation.jobs import Evaluation, EvaluationJob
-from raystt.interleave import Interleaving
 from raystt.prepare import prepare
 from raystt.report.progress import LanguageProgress, Running, Snapshot
 from raystt.report.results import Result, best, latest, write_summary
@@ -30,6 +29,7 @@ from raystt.search.study import LanguageStudy, open_journal
 from raystt.search.summary import summarise_search
 from raystt.search.trial import Pools, Trial
 from raystt.space import SearchConfig
+from raystt.thresholds import Interleaving
 
 _SNAPSHOT_SECONDS = 1.0
 

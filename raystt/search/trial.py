@@ -16,10 +16,10 @@ from ray import tune
 
 from raystt.cluster.broker import JobFailed, Served
 from raystt.evaluation.jobs import EvaluationJob
-from raystt.interleave import Interleaving
 from raystt.search.fidelity import Border, Promotion
 from raystt.search.study import Proposal
 from raystt.space import SearchConfig
+from raystt.thresholds import Interleaving
 from raystt.training.jobs import SegmentJob, SegmentResult
 
 

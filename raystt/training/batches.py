@@ -19,7 +19,8 @@ import torch
 
 from raystt.corpus.card import Card
 from raystt.corpus.shards import side
-from raystt.interleave import Interleaving, Layout, Sequences, interleave, utterance_key
+from raystt.interleave import Layout, Sequences, interleave
+from raystt.thresholds import Interleaving, utterance_key
 
 IGNORED = -100
 

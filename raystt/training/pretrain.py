@@ -15,7 +15,7 @@ import torch
 from raystt.config import BaseLmConfig, TrainingConfig
 from raystt.corpus.card import Card
 from raystt.corpus.reading import local_batches, split_shards
-from raystt.interleave import Interleaving
+from raystt.thresholds import Interleaving
 from raystt.training.batches import assemble
 from raystt.training.engine import Engine
 from raystt.training.model import new_llama

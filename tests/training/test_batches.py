@@ -12,7 +12,7 @@ from tiny import TEXT, tiny_corpus
 
 from raystt.corpus.card import Card
 from raystt.corpus.reading import local_batches, split_shards
-from raystt.interleave import Interleaving
+from raystt.thresholds import Interleaving
 from raystt.training.batches import StepBatch, assemble
 
 
