@@ -223,7 +223,8 @@ def _search(options: argparse.Namespace) -> int:
                     on_message=progress.message,
                 )
         _write_report(directory.path, summary, options.json)
-    return DONE
+    wanted = search.trials * len(search.languages)
+    return DONE if summary["trials"] >= wanted else FAILED
 
 
 def _report(options: argparse.Namespace) -> int:

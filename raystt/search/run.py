@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -13,25 +12,22 @@ from typing import Any
 import ray
 from ray import tune
 
-from raystt.cluster.broker import Activity
 from raystt.cluster.evaluators import EvaluatorPool
 from raystt.cluster.startup import ray_session
 from raystt.cluster.trainers import TrainerPool
 from raystt.evaluation.jobs import Evaluation, EvaluationJob
 from raystt.prepare import prepare
-from raystt.report.progress import LanguageProgress, Running, Snapshot
+from raystt.report.progress import Snapshot
 from raystt.report.results import Result, best, latest, write_summary
-from raystt.schedule import from_dict
 from raystt.search.fidelity import FullFidelity
 from raystt.search.run_directory import RunDirectory
 from raystt.search.searcher import StudySearcher
 from raystt.search.study import LanguageStudy, open_journal
 from raystt.search.summary import summarise_search
 from raystt.search.trial import Pools, Trial
+from raystt.search.watch import Watch
 from raystt.space import SearchConfig
 from raystt.thresholds import Interleaving
-
-_SNAPSHOT_SECONDS = 1.0
 
 
 class SearchFailed(RuntimeError):
@@ -83,13 +79,19 @@ def run_search(
                 trials=str(directory.path / "trials"),
             )
             searcher = StudySearcher(studies, directory)
-            with _Watch(search, directory, pools, searcher, on_progress, on_message):
+            with Watch(search, directory, pools, searcher, on_progress, on_message):
                 _tune(search, studies, searcher, pools, directory)
                 _report_scores(search, directory, evaluators)
     _write_best(search, directory)
     # A resumed search took as long as its trials say; this process saw only the end of it.
     wall_s = None if resumed else time.time() - began
     summary = summarise_search(search, directory.path, wall_s=wall_s)
+    failed = search.trials * len(search.languages) - summary["trials"]
+    if failed:
+        on_message(
+            f"{failed} trials could not be run, see {directory.path}/failures.jsonl; "
+            "--resume tries again"
+        )
     write_summary(directory.summary, summary)
     return summary
 
@@ -209,97 +211,3 @@ def _write_best(search: SearchConfig, directory: RunDirectory) -> None:
             f"Best of {search.trials} trials: ASR-BLEU {winner.asr_bleu:.1f} "
             f"[{winner.ci[0]:.1f}, {winner.ci[1]:.1f}] on {winner.split}, {winner.signature}",
         )  # fmt: skip
-
-
-class _Watch:
-    """A thread that looks at pools and studies and tells the progress."""
-
-    def __init__(
-        self,
-        search: SearchConfig,
-        directory: RunDirectory,
-        pools: Pools,
-        searcher: StudySearcher,
-        on_progress: Callable[[Snapshot], None],
-        on_message: Callable[[str], None],
-    ) -> None:
-        self._search, self._directory, self._pools = search, directory, pools
-        self._searcher = searcher
-        self._on_progress, self._on_message = on_progress, on_message
-        self._began = time.time()
-        self._done_before = len(self._finished())
-        self._restarts = 0
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._loop, daemon=True)
-
-    def __enter__(self) -> _Watch:
-        self._thread.start()
-        return self
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        self._ended.set()
-        self._thread.join()
-        if kind is None:  # otherwise the pools may be gone
-            self._tell()
-
-    def _loop(self) -> None:
-        while not self._ended.wait(_SNAPSHOT_SECONDS):
-            self._tell()
-
-    def _finished(self) -> list[Result]:
-        split = self._search.base.evaluation.split
-        return [r for r in latest(self._directory.read()) if r.split == split and r.final]
-
-    def _tell(self) -> None:
-        finished = self._finished()
-        elapsed = time.time() - self._began
-        total = self._search.trials * len(self._search.languages)
-        done_now = len(finished) - self._done_before
-        pace = elapsed / done_now if done_now else None
-        running = self._running()
-        self._on_progress(
-            Snapshot(
-                elapsed_s=elapsed,
-                languages=tuple(self._language(name, finished) for name in self._search.languages),
-                running=running,
-                left_s=pace * (total - len(finished)) if pace else None,
-            )
-        )
-        restarts = ray.get(self._pools.broker.restarts.remote())
-        if restarts > self._restarts:
-            self._restarts = restarts
-            self._on_message("a trainer was lost and came back; its segment is trained again")
-
-    def _language(self, name: str, finished: list[Result]) -> LanguageProgress:
-        mine = [r for r in finished if r.language == name]
-        winner = best(mine)
-        return LanguageProgress(
-            language=name,
-            done=len(mine),
-            total=self._search.trials,
-            best=winner.asr_bleu if winner else None,
-            best_schedule=from_dict(dict(winner.schedule)).label() if winner else "",
-        )
-
-    def _running(self) -> tuple[Running, ...]:
-        training = ray.get(self._pools.broker.activity.remote())
-        evaluating = ray.get(self._pools.dispatcher.activity.remote())
-        known = self._searcher.running()
-
-        def show(pool: str, activity: Activity) -> Running:
-            language, _, number = activity.label.partition("#")
-            proposal, step = known.get(activity.label), activity.step
-            label = ""
-            if proposal is not None:
-                run = self._search.run_for(language, proposal.overrides)
-                label = from_dict(run.schedule).label()
-            return Running(
-                pool=pool, language=language, trial=int(number), schedule=label,
-                done=step.step if step else 0, total=step.horizon if step else 0,
-                ratio=step.ratio if step else None, loss=step.loss if step else None,
-            )  # fmt: skip
-
-        return (
-            *(show("train", a) for a in training),
-            *(show("evaluate", a) for a in evaluating),
-        )
