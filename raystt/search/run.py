@@ -81,7 +81,7 @@ def run_search(
             searcher = StudySearcher(studies, directory)
             with Watch(search, directory, pools, searcher, on_progress, on_message):
                 _tune(search, studies, searcher, pools, directory)
-                _report_scores(search, directory, evaluators)
+                _report_scores(search, directory, evaluators, on_message)
     _write_best(search, directory)
     # A resumed search took as long as its trials say; this process saw only the end of it.
     wall_s = None if resumed else time.time() - began
@@ -138,7 +138,10 @@ def _tune(
 
 
 def _report_scores(
-    search: SearchConfig, directory: RunDirectory, evaluators: EvaluatorPool
+    search: SearchConfig,
+    directory: RunDirectory,
+    evaluators: EvaluatorPool,
+    on_message: Callable[[str], None],
 ) -> None:
     """Score the references and the best of each language on the split that chose nothing."""
     config = search.base.evaluation
@@ -157,6 +160,9 @@ def _report_scores(
         if winner is not None:
             chosen[winner.trial] = winner
         wanted += [r for key, r in chosen.items() if (language, key) not in known]
+
+    if wanted:
+        on_message(f"scoring {len(wanted)} models on {config.report_split}: references and best")
 
     def evaluate(result: Result) -> tuple[Result, Evaluation, float]:
         run = search.run_for(result.language, result.overrides)
