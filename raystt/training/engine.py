@@ -58,7 +58,8 @@ def join_process_group() -> tuple[int, int]:
 def resolve_precision(precision: str) -> str:
     """Return "bf16" or "fp32"; "auto" takes bf16 where the hardware multiplies in it.
 
-    On a CPU without bf16 instructions bf16 is an order of magnitude slower than fp32.
+    On a CPU without bf16 instructions bf16 takes ten times as long as fp32
+    (`benchmarks/training_step.py`).
     """
     if precision != "auto":
         return precision

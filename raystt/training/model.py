@@ -2,7 +2,7 @@
 
 A micro-batch is one row of concatenated sequences. The attention registered here under `PACKED`
 computes each sequence on its own, so that packing costs neither padding nor the quadratic mask of
-the whole row (on a CPU a step took 0.4 of the masked one's time at 16 sequences of 90 tokens).
+the whole row (on a CPU 2.1 times as fast as the masked row, `benchmarks/training_step.py`).
 """
 
 from __future__ import annotations
