@@ -1,6 +1,6 @@
 """Trainer pool: persistent Ray Train worker groups that serve segments of any trial.
 
-Starting a worker group costs ten times what a short segment does, so a group (a *slot*) starts
+Starting a worker group takes longer than training a short segment, so a group (a *slot*) starts
 once and its training function loops over jobs that a broker hands out (`serving`). Train restarts a
 group that lost a worker, and the broker hands it the unfinished segment again.
 """
