@@ -244,8 +244,9 @@ def _report(options: argparse.Namespace) -> int:
 def _write_report(directory: Path, summary: dict[str, Any], as_json: bool) -> None:
     from rich.console import Console
 
+    from raystt.atomic import write_atomic
     from raystt.report.figures import draw_schedules
-    from raystt.report.results import read, write_atomic
+    from raystt.report.results import read
     from raystt.report.tables import markdown, terminal
 
     pairs = {name: entry["pairs"] for name, entry in summary["languages"].items()}

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import types
 import typing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
+from raystt.atomic import write_atomic
 from raystt.errors import BadInput
 
 FORMAT = 1
@@ -205,14 +205,6 @@ class Card:
             raise CardError(
                 f"{path}: {error}; restore the file, or delete it and run `raystt prepare` again"
             ) from None
-
-
-def write_atomic(path: Path, text: str) -> None:
-    """Write `text` to `path` so that a reader, or a kill, sees all of it or nothing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
 
 
 class _Mismatch(Exception):

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from raystt.corpus.card import write_atomic
+from raystt.atomic import write_atomic
 from raystt.errors import BadInput
 
 WORK = "work"

@@ -12,8 +12,9 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from raystt import bleu
+from raystt.atomic import write_atomic
 from raystt.config import CorpusConfig
-from raystt.corpus.card import Card, Ceiling, CeilingScore, ShardEntry, write_atomic
+from raystt.corpus.card import Card, Ceiling, CeilingScore, ShardEntry
 from raystt.preparation.chunks import PAIRS, Chunk, chunk_path
 from raystt.preparation.files import WORK, building
 from raystt.preparation.rows import units_card

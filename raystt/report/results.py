@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
+from raystt.atomic import write_atomic
 from raystt.errors import BadInput
 
 REFERENCES = ("none", "paper", "constant")
@@ -293,18 +294,6 @@ def _entry(result: Result, report: Mapping[int, Result]) -> dict[str, Any]:
             "sentences": test.sentences,
         }
     return entry
-
-
-def write_atomic(path: str | os.PathLike[str], text: str) -> None:
-    """Write a text file so that a reader sees all of it or the file before it."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with open(temporary, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
 
 
 def write_summary(path: str | os.PathLike[str], summary: Mapping[str, Any]) -> None:

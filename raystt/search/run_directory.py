@@ -26,9 +26,10 @@ from typing import Any
 
 import yaml
 
+from raystt.atomic import write_atomic
 from raystt.config import RunConfig, to_yaml
 from raystt.errors import BadInput
-from raystt.report.results import Result, append, read, write_atomic
+from raystt.report.results import Result, append, read
 from raystt.search.study import Proposal
 from raystt.space import SearchConfig, load_search
 
