@@ -17,6 +17,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "raystt"
 LAYERS = {
     "core": [
         "raystt.errors",
+        "raystt.atomic",
         "raystt.schedule",
         "raystt.thresholds",
         "raystt.interleave",
