@@ -8,8 +8,9 @@ than keeping ranks in step.
 
 from __future__ import annotations
 
+import queue
+import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -66,16 +67,36 @@ def stream_batches(job: SegmentJob, card: Card, *, cpus: float) -> Iterator[pa.T
             batch_size=batch, batch_format="pyarrow", prefetch_batches=4, drop_last=False
         )
     )
-    # With no CPU left, Ray Data waits in silence for ever: only the first batch can tell.
-    with ThreadPoolExecutor(max_workers=1) as watchdog:
+    yield from watched(stream, f"{job.corpus}, language {job.run.language!r}", _FIRST_BATCH_SECONDS)
+
+
+def watched(stream: Iterator[pa.Table], what: str, seconds: float) -> Iterator[pa.Table]:
+    """Pass a stream on, but refuse to wait longer than `seconds` for its first batch.
+
+    With no CPU left, Ray Data waits in silence for ever: only the first batch can tell.
+
+    Raises:
+        DataStalled: The first batch did not come in time.
+    """
+    answers: queue.Queue[pa.Table | BaseException | None] = queue.Queue()
+
+    def ask() -> None:
         try:
-            first = watchdog.submit(next, stream, None).result(timeout=_FIRST_BATCH_SECONDS)
-        except TimeoutError:
-            raise DataStalled(
-                f"{job.corpus}: Ray Data gave no batch of {job.run.language!r} within "
-                f"{_FIRST_BATCH_SECONDS:.0f} s; no CPU may be left for it: raise "
-                "resources.data_cpus or lower resources.trainers"
-            ) from None
+            answers.put(next(stream, None))
+        except BaseException as error:
+            answers.put(error)
+
+    # A daemon: the thread of a stalled stream never ends, and nobody may wait for it.
+    threading.Thread(target=ask, daemon=True).start()
+    try:
+        first = answers.get(timeout=seconds)
+    except queue.Empty:
+        raise DataStalled(
+            f"{what}: Ray Data gave no batch within {seconds:.0f} s; no CPU may be left for it: "
+            "raise resources.data_cpus or lower resources.trainers"
+        ) from None
+    if isinstance(first, BaseException):
+        raise first
     if first is not None:
         yield first
         yield from stream
