@@ -25,7 +25,7 @@ from record import save
 from raystt.interleave import Layout, Side, interleave
 from raystt.thresholds import Interleaving
 
-LAYOUT = Layout(bos=1, separator=2, eos=3)
+LAYOUT = Layout(bos=1, separator=2, eos=3, mask=4, speech=5, text=6)
 WORDS, TEXT, UNITS = (5, 10), (1, 2), (3, 8)  # a side, a word, a word: as in the embedded corpus
 SPAN_MEAN = 3.0
 RATIO = 0.5

@@ -8,9 +8,7 @@ signature, which says how speech became text as well as how text became a number
 from __future__ import annotations
 
 import functools
-import re
-import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,40 +40,15 @@ class Score:
     sentences: int
 
 
-def _plain(text: str) -> str:
-    # An apostrophe binds (don't, l'eau), other punctuation divides (well-known, yes/no).
-    text = re.sub(r"['’ʼ]", "", unicodedata.normalize("NFC", text).lower())
-    kept = (" " if unicodedata.category(char)[0] in "PS" else char for char in text)
-    return " ".join("".join(kept).split())
-
-
-NORMALISERS: dict[str, Callable[[str], str]] = {"plain": _plain}
-
-
-def normalise(text: str, name: str = "plain") -> str:
-    """Rewrite a hypothesis or a reference so that only its words count.
-
-    Args:
-        text: What a recogniser wrote, or a reference.
-        name: `plain` lower-cases, drops punctuation and symbols and collapses white space.
-
-    Returns:
-        The text to score.
-
-    Raises:
-        ValueError: There is no such normaliser.
-    """
-    if name not in NORMALISERS:
-        raise ValueError(f"normaliser {name!r} is unknown; give one of {', '.join(NORMALISERS)}")
-    return NORMALISERS[name](text)
-
-
-def statistics(hypotheses: Sequence[str], references: Sequence[str]) -> Statistics:
+def statistics(
+    hypotheses: Sequence[str], references: Sequence[str], *, lowercase: bool = True
+) -> Statistics:
     """Count what BLEU needs of every sentence.
 
     Args:
         hypotheses: Transcripts, normalised; an empty one is legal and matches nothing.
         references: One reference a hypothesis, normalised.
+        lowercase: Whether case counts for nothing (sacrebleu's `case:lc`) or counts (`case:mixed`).
 
     Returns:
         int64 [sentences, 10]: hypothesis length, reference length, matching n-grams of order 1 to
@@ -89,7 +62,7 @@ def statistics(hypotheses: Sequence[str], references: Sequence[str]) -> Statisti
             f"{len(hypotheses)} hypotheses for {len(references)} references; "
             'give one of each a sentence, and "" where nothing was recognised'
         )
-    metric = _metric()
+    metric = _metric(lowercase)
     rows = np.zeros((len(hypotheses), COLUMNS), np.int64)
     for row, hypothesis, reference in zip(rows, hypotheses, references, strict=True):
         found = metric.corpus_score([hypothesis], [[reference]])
@@ -118,13 +91,23 @@ def score(stats: Statistics, *, signature: str, resamples: int = 1000, seed: int
     return Score(_point(stats), (float(lower), float(upper)), signature, len(stats))
 
 
-def signature(*, asr: str, vocoder: str, normaliser: str) -> str:
+def point(stats: Statistics) -> float:
+    """Return the corpus BLEU alone, 0 to 100, of int64 [sentences, 10].
+
+    Raises:
+        ValueError: There are no sentences, or the statistics have another shape.
+    """
+    return _point(_checked(stats, 1))
+
+
+def signature(*, asr: str, vocoder: str, normaliser: str, lowercase: bool = True) -> str:
     """Say how a score comes about.
 
     Args:
         asr: Recogniser, its version and its decoding.
         vocoder: What turned units into audio.
         normaliser: Name of the normaliser of hypotheses and references.
+        lowercase: What `statistics` was given.
 
     Returns:
         sacrebleu's own signature, followed by `|asr:…|vocoder:…|norm:…`.
@@ -136,7 +119,17 @@ def signature(*, asr: str, vocoder: str, normaliser: str) -> str:
     for name, value in parts.items():
         if not value:
             raise ValueError(f"signature: {name} is empty; name what was used")
-    return "|".join([_sacrebleu_signature(), *(f"{name}:{value}" for name, value in parts.items())])
+    return "|".join(
+        [text_signature(lowercase=lowercase), *(f"{name}:{value}" for name, value in parts.items())]
+    )
+
+
+@functools.cache
+def text_signature(*, lowercase: bool = True) -> str:
+    """Return sacrebleu's own signature: all there is to say of the BLEU of text."""
+    metric = _metric(lowercase)
+    metric.corpus_score(["a"], [["a"]])  # the signature knows its references only after a score
+    return str(metric.get_signature())
 
 
 def paired_bootstrap(
@@ -173,16 +166,9 @@ def paired_bootstrap(
 
 
 @functools.cache
-def _metric() -> BLEU:
+def _metric(lowercase: bool) -> BLEU:
     # `force` only silences a warning about text that looks tokenised.
-    return BLEU(lowercase=True, tokenize="13a", smooth_method="exp", force=True)
-
-
-@functools.cache
-def _sacrebleu_signature() -> str:
-    metric = _metric()
-    metric.corpus_score(["a"], [["a"]])  # the signature knows its references only after a score
-    return str(metric.get_signature())
+    return BLEU(lowercase=lowercase, tokenize="13a", smooth_method="exp", force=True)
 
 
 def _checked(stats: Statistics, resamples: int) -> Statistics:

@@ -61,11 +61,21 @@ def _parser() -> argparse.ArgumentParser:
         verb.set_defaults(verb=run)
         return verb
 
-    add(
+    prepare = add(
         "prepare", _prepare,
-        "Prepare the corpus of a run or a search: speech, units, alignment, shards, vocoder, "
-        "recogniser and base model. Goes on where it stopped.", "CONFIG.yaml",
+        "Prepare the corpus of a run or a search: units, alignment, shards and the models fitted "
+        "to it. Goes on where it stopped.", "CONFIG.yaml",
     )  # fmt: skip
+    stages = prepare.add_mutually_exclusive_group()
+    for stage, text in (
+        ("encoder", "fine-tune the unit encoder with CTC (corpus.finetune), and stop"),
+        ("units", "fit the k-means codebooks (corpus.units), and stop"),
+        ("vocoder", "fit the vocoder (corpus.vocoder), and stop"),
+    ):
+        stages.add_argument(
+            f"--fit-{stage}", action="store_const", const=stage, dest="stage",
+            help=text + "; makes first what that needs",
+        )  # fmt: skip
     add(
         "check", _check,
         "Check a run or a search without starting Ray, and print what it would do.", "CONFIG.yaml",
@@ -99,10 +109,14 @@ def _prepare(options: argparse.Namespace) -> int:
     config = load_any(options.config)
     corpus, resources = _base(config).corpus, _base(config).resources
     from raystt.cluster.startup import ray_session
-    from raystt.prepare import prepare
+    from raystt.prepare import fit, prepare
     from raystt.report.progress import StageProgress
 
     with StageProgress() as progress, ray_session(resources):
+        if options.stage:
+            fit(options.stage, corpus, resources=resources, progress=progress)
+            print(f"{corpus.path}: {options.stage} fitted; go on without --fit-{options.stage}")
+            return DONE
         card = prepare(corpus, resources=resources, progress=progress)
     if options.json:
         from dataclasses import asdict
@@ -116,6 +130,9 @@ def _prepare(options: argparse.Namespace) -> int:
                 for name, split in splits.items()
             )
             print(f"  {language}: {counts}")
+        bad = sum(split.quarantined for s in card.languages.values() for split in s.values())
+        if bad:
+            print(f"  {bad} rows were left out, see {corpus.path}/quarantine.jsonl")
     return DONE
 
 
@@ -179,8 +196,17 @@ def _print_scores(scores: list[dict[str, Any]], as_json: bool) -> None:
         print(
             f"{score['language']} {score['split']}: ASR-BLEU {score['asr_bleu']:.1f} "
             f"[{low:.1f}, {high:.1f}] on {score['sentences']} sentences\n"
-            f"  {score['signature']}\n  {score['model']}"
+            f"  {_beside(score)}\n  {score['signature']}\n  {score['model']}"
         )
+
+
+def _beside(score: dict[str, Any]) -> str:
+    """Return what stands beside a score: the other metrics, and what reference speech scores."""
+    metrics = [f"{name} {value:.1f}" for name, value in score["metrics"].items()]
+    best = score["ceiling"]["resynthesis"]
+    low, high = best["ci"]
+    ceiling = f"ceiling (reference units) {best['asr_bleu']:.1f} [{low:.1f}, {high:.1f}]"
+    return ", ".join([*metrics, ceiling])
 
 
 def _evaluate(options: argparse.Namespace) -> int:
@@ -223,8 +249,7 @@ def _search(options: argparse.Namespace) -> int:
                     on_message=progress.message,
                 )
         _write_report(directory.path, summary, options.json)
-    wanted = search.trials * len(search.languages)
-    return DONE if summary["trials"] >= wanted else FAILED
+    return DONE if summary["trials"] >= search.total_trials else FAILED
 
 
 def _report(options: argparse.Namespace) -> int:

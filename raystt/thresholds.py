@@ -38,6 +38,17 @@ class Interleaving:
         side: Which side is interleaved; the other one stays pure speech.
         format: `direct`: I_src I_tgt; `chain_of_thought`: I_src T_src T_tgt I_tgt, where I is an
             interleaved stream and T plain text.
+        replacement: What the units of a chosen word give way to. `text`: its text. `mask`: the
+            mask token, one for each unit, so that the length stays; it is learned like any other
+            token of its stream. The paper's mask control (section 4) does not say whether it has
+            one mask a unit or a word, nor whether the loss counts on it.
+        alignment: Which units belong to a word. `words`: those that the corpus says. `equal`: as
+            many as to every other word of the utterance up to rounding, the paper's control
+            without an alignment. Equal in units: that is equal in time only if the units are not
+            deduplicated.
+        modality_tokens: Begin every run of speech and every run of text in a stream with a token
+            that says so, as SpiRit-LM and SIMS do. Masks count as speech. The paper mentions no
+            such tokens.
 
     Raises:
         ValueError: A field has no such value.
@@ -47,12 +58,17 @@ class Interleaving:
     span_mean: float = 3.0
     side: Literal["both", "source", "target"] = "both"
     format: Literal["direct", "chain_of_thought"] = "direct"
+    replacement: Literal["text", "mask"] = "text"
+    alignment: Literal["words", "equal"] = "words"
+    modality_tokens: bool = False
 
     def __post_init__(self) -> None:
         for name, allowed in (
             ("rule", ("independent", "poisson")),
             ("side", ("both", "source", "target")),
             ("format", ("direct", "chain_of_thought")),
+            ("replacement", ("text", "mask")),
+            ("alignment", ("words", "equal")),
         ):
             if getattr(self, name) not in allowed:
                 raise ValueError(
@@ -62,6 +78,31 @@ class Interleaving:
             raise ValueError(
                 f"span_mean: {self.span_mean} words; give a number from 0 to {_LONGEST_MEAN:g}"
             )
+
+
+def untranscribed_complaint(interleaving: Interleaving) -> str | None:
+    """Say why source speech without text cannot be interleaved like this, and what to do.
+
+    An untranscribed utterance is one word without text that has all the units: there is nothing
+    to put in their place, and no source text to write in a chain of thought.
+
+    Args:
+        interleaving: What is asked for.
+
+    Returns:
+        One sentence that names the keys at fault, or None if nothing is.
+    """
+    faults: list[tuple[str, str, str]] = []
+    if interleaving.side != "target":
+        faults.append(("side", interleaving.side, "target"))
+    if interleaving.format != "direct":
+        faults.append(("format", interleaving.format, "direct"))
+    if not faults:
+        return None
+    found = " and ".join(f"interleaving.{key}: {value}" for key, value, _ in faults)
+    fixes = " and ".join(f"interleaving.{key}: {fix}" for key, _, fix in faults)
+    need = "needs" if len(faults) == 1 else "need"
+    return f"{found} {need} source text, and the corpus has none; set {fixes}"
 
 
 def utterance_key(utterance_id: str) -> int:

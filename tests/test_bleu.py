@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from sacrebleu.significance import PairedTest
 
 from raystt.bleu import (
-    NORMALISERS,
-    normalise,
     paired_bootstrap,
+    point,
     score,
     signature,
     statistics,
+    text_signature,
 )
 
 SIGNATURE = signature(asr="pocketsphinx-5", vocoder="conv", normaliser="plain")
@@ -89,6 +89,22 @@ def test_table(hypotheses: list[str], references: list[str], expected: float) ->
     assert scored.asr_bleu == bleu().corpus_score(hypotheses, [references]).score
 
 
+@relaxed
+@given(st.lists(st.tuples(sentences | st.text(max_size=30), sentences), min_size=1, max_size=8))
+def test_case_mixed_is_sacrebleus_default(pairs: list[tuple[str, str]]) -> None:
+    """The fairseq protocol is `corpus_bleu` as it comes."""
+    hypotheses, references = [list(side) for side in zip(*pairs, strict=True)]
+    parts = [statistics([h], [r], lowercase=False) for h, r in pairs]
+    assert point(np.concatenate(parts)) == sacrebleu.corpus_bleu(hypotheses, [references]).score
+
+
+def test_case_counts_where_it_should() -> None:
+    hypothesis, reference = ["The Cat SEES a dog"], ["the cat sees a dog"]
+    assert point(statistics(hypothesis, reference)) == pytest.approx(100.0)
+    mixed = point(statistics(hypothesis, reference, lowercase=False))
+    assert mixed == sacrebleu.corpus_bleu(hypothesis, [reference]).score < 50.0
+
+
 def test_statistics_are_sacrebleus() -> None:
     hypotheses, references = corpus(50, 0.4, seed=1)
     hypotheses[7] = ""
@@ -138,6 +154,9 @@ def test_signature_says_everything() -> None:
     assert own.startswith("nrefs:1|case:lc|eff:no|tok:13a|smooth:exp|version:")
     assert f"{own}|asr:pocketsphinx-5|vocoder:conv|norm:plain" == SIGNATURE
     assert score(statistics(["a"], ["a"]), signature=SIGNATURE, resamples=1).signature == SIGNATURE
+    mixed = signature(asr="a", vocoder="b", normaliser="lower", lowercase=False)
+    assert mixed == f"{text_signature(lowercase=False)}|asr:a|vocoder:b|norm:lower"
+    assert mixed.startswith("nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:")
     with pytest.raises(ValueError, match="vocoder is empty"):
         signature(asr="a", vocoder="", normaliser="plain")
 
@@ -189,29 +208,3 @@ def test_refuses() -> None:
         score(stats, signature=SIGNATURE, resamples=0)
     with pytest.raises(ValueError, match="different sentences"):
         paired_bootstrap(stats, statistics(["a b"], ["a b c"]))
-    with pytest.raises(ValueError, match="normaliser 'whisper' is unknown; give one of plain"):
-        normalise("a", "whisper")
-
-
-@pytest.mark.parametrize(
-    "text,expected",
-    [
-        ("  The CAT,\tsees\n it. ", "the cat sees it"),
-        ("Don't! l\u2019eau", "dont leau"),
-        ("well-known\u2014yes/no", "well known yes no"),
-        ("\u00bfQu\u00e9 tal? \u00abe\u0301t\u00e9\u00bb", "qu\u00e9 tal \u00e9t\u00e9"),
-        ("3 dogs + $5", "3 dogs 5"),
-        ("...", ""),
-        ("", ""),
-    ],
-)
-def test_plain_normaliser(text: str, expected: str) -> None:
-    assert normalise(text) == expected
-
-
-@relaxed
-@given(st.text(max_size=40))
-def test_normalisers_settle_at_once(text: str) -> None:
-    for name in NORMALISERS:
-        once = normalise(text, name)
-        assert normalise(once, name) == once

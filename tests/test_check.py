@@ -91,7 +91,7 @@ def row(name: str, language: str, split: str) -> dict[str, Any]:
     return {"id": name, "language": language, "split": split, **sides}
 
 
-def prepare(config: str) -> Card:
+def prepare(config: str, *, transcribed: bool = True) -> Card:
     """Write a corpus that fits the config of a run: real shards, empty files for the rest."""
     corpus = load_run(config).corpus
     directory = Path(corpus.path)
@@ -100,10 +100,11 @@ def prepare(config: str) -> Card:
         languages[language] = {}
         for split, pairs in sizes.model_dump().items():
             path = f"{split_directory(language, split)}/part-00000.parquet"
+            pairs = 4 if pairs is None else pairs
             rows = [row(f"{split}{i}", language, split) for i in range(pairs)]
             write_shard(rows, directory / path)
             shards = (ShardEntry(path, pairs),)
-            counts = (pairs, 0.1, 0.1, 2 * pairs, 2 * pairs, 3 * pairs, 3 * pairs)
+            counts = (pairs, 0, 0.1, 0.1, 2 * pairs, 2 * pairs, 3 * pairs, 3 * pairs)
             languages[language][split] = SplitCard(*counts, shards)
     card = Card(
         reader="embedded",
@@ -111,8 +112,11 @@ def prepare(config: str) -> Card:
         config=corpus.model_dump(mode="json", exclude={"path"}),
         sample_rate=16000,
         target_language="en",
+        transcribed=transcribed,
         languages=languages,
-        tokenizer=TokenizerCard("tokenizer", 10, 10, bos=1, separator=3, eos=2, pad=0),
+        tokenizer=TokenizerCard(
+            "tokenizer", 10, 10, 10, bos=1, separator=3, eos=2, pad=0, mask=4, speech=5, text=6
+        ),
         units=UnitsCard(
             total=4,
             frame_seconds=0.06,
@@ -357,6 +361,120 @@ def test_what_is_allowed_but_odd_is_warned_of(
     report = check(written(text, change))
     assert [given[: len(warning)] for given in report.warnings] == [warning]
     assert f"warning: {warning}" in report.render()
+
+
+CVSS = """\
+name: r
+corpus:
+  reader: cvss
+  path: corpus
+  sources: {common_voice: "cv/{language}", covost: covost, cvss: cvss}
+  languages:
+    fr: {train: null, dev: 50, test: null}
+  units: {encoder: facebook/w2v-bert-2.0, layer: 20, source: 2048, target: null, deduplicate: false}
+  alignment: {method: mms_fa}
+  tokenizer: meta-llama/Llama-3.2-1B
+model: {base: meta-llama/Llama-3.2-1B}
+evaluation: {asr: whisper, max_new_tokens: 600}
+training: {steps: 10, batch_utterances: 4}
+resources: {cpus: 2}
+"""
+
+
+def of_cvss(*changes: tuple[str, str]) -> str:
+    text = CVSS
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new)
+    Path("c.yaml").write_text(text, encoding="utf-8")
+    return "c.yaml"
+
+
+def test_recordings_that_are_elsewhere_are_noted_and_no_error() -> None:
+    Path("covost").mkdir()
+    report = check(of_cvss())
+    assert report.warnings == ()
+    assert report.notes[1:3] == (
+        "corpus.sources.common_voice: cv/fr is not on this machine",
+        "corpus.sources.cvss: cvss is not on this machine",
+    )
+    assert "model.base 'meta-llama/Llama-3.2-1B', corpus.tokenizer" in report.notes[3]
+    assert report.languages[0].pairs is None
+    assert report.languages[0].epochs == pytest.approx(40 / 129600)
+    assert "guessed from the hours in the paper: fr 129600" in report.notes[-1]
+    assert "  fr                all       1" in report.render()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            ("model: {base: meta-llama/Llama-3.2-1B}\n", ""),
+            "c.yaml:1: model.base: `corpus` is the text LM of the embedded corpus, `reader: cvss` "
+            "has none; name a pretrained one, the one that corpus.tokenizer belongs to",
+        ),
+        (
+            ("asr: whisper, ", ""),
+            "c.yaml:12: evaluation.asr: no pocketsphinx is fitted to a corpus of `reader: cvss`; "
+            "choose from: whisper, fairseq-wav2vec2",
+        ),
+        (
+            ("tokenizer: meta-llama", "tokenizer: ./meta-llama"),
+            "c.yaml:10: corpus.tokenizer: there is no directory './meta-llama/Llama-3.2-1B'; "
+            "correct the path",
+        ),
+    ],
+)
+def test_what_only_the_embedded_corpus_has_is_refused(
+    change: tuple[str, str], message: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        check(of_cvss(change))
+    assert str(caught.value) == message
+
+
+def test_speech_that_would_be_cut_off_is_warned_of() -> None:
+    report = check(of_cvss(("max_new_tokens: 600", "max_new_tokens: 160")))
+    (warning,) = report.warnings
+    assert warning.startswith("evaluation.max_new_tokens is 160, but an output of fr is 201 tokens")
+
+
+def test_source_speech_without_text_is_not_interleaved() -> None:
+    prepare(written(RUN), transcribed=False)
+    assert problems(RUN) == [
+        "c.yaml:1: interleaving: interleaving.side: both needs source text, and the corpus has "
+        "none; set interleaving.side: target"
+    ]
+    target = ("training:", "interleaving: {side: target}\ntraining:")
+    assert check(written(RUN, target)).counted
+
+
+ABLATED = (
+    "space:\n",
+    "ablations:\n  source_only: {set: {interleaving.side: source}, languages: [fr]}\n"
+    "  words: {set: {interleaving.rule: independent}}\nspace:\n",
+)
+
+
+def test_ablations_are_counted_and_shown() -> None:
+    report = check(written(SEARCH, ABLATED, ("trials: 6", "trials: 7")))
+    assert [one.trials for one in report.languages] == [7, 7]
+    assert list(report.ratios) == ["none", "paper", "constant", "source_only", "words"]
+    assert report.ratios["source_only"] == report.ratios["paper"]
+    assert report.achieved["words"] == report.ratios["words"]
+    assert report.achieved["paper"][7] > report.ratios["paper"][7] + 0.1
+    assert report.achieved["none"] == (0.0,) * 11
+    text = report.render()
+    assert "staircase 0.9→0 by 0.8, step 0.1; also source_only" in text
+    assert "achieved" in text and "CPU-hours" in text and "corpus.base" in text
+    fixed = check(
+        written(
+            SEARCH, ABLATED, ("trials: 6", "trials: null"),
+            ("space:\n  schedule.initial: {{float: [0.5, 1.0]}}".replace("{{", "{")
+             .replace("}}", "}"), "space: {}"),
+        )
+    )  # fmt: skip
+    assert [one.trials for one in fixed.languages] == [4, 5]
 
 
 def test_it_is_quick_and_starts_nothing() -> None:

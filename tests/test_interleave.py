@@ -21,11 +21,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raystt.interleave import Layout, Sequences, Side, interleave, prompt
-from raystt.thresholds import Interleaving, thresholds, utterance_key
+from raystt.thresholds import (
+    Interleaving,
+    thresholds,
+    untranscribed_complaint,
+    utterance_key,
+)
 
 GOLDEN = Path(__file__).parent / "golden" / "interleaving.json"
 BOS, SEPARATOR, EOS = 1, 2, 3
-LAYOUT = Layout(bos=BOS, separator=SEPARATOR, eos=EOS)
+MASKED, SPEECH, TEXT = 4, 5, 6
+LAYOUT = Layout(bos=BOS, separator=SEPARATOR, eos=EOS, mask=MASKED, speech=SPEECH, text=TEXT)
 RULES = ("independent", "poisson")
 
 Word = tuple[list[int], list[int]]  # text tokens, unit tokens
@@ -40,6 +46,15 @@ interleavings = st.builds(
     span_mean=st.floats(0.0, 12.0),
     side=st.sampled_from(["both", "source", "target"]),
     format=st.sampled_from(["direct", "chain_of_thought"]),
+)
+replacements = st.sampled_from(["text", "mask"])
+alignments = st.sampled_from(["words", "equal"])
+controlled = st.builds(
+    lambda interleaving, **controls: Interleaving(**{**vars(interleaving), **controls}),
+    interleavings.filter(lambda i: i.span_mean > 0.01),
+    replacement=replacements,
+    alignment=alignments,
+    modality_tokens=st.booleans(),
 )
 
 
@@ -160,12 +175,37 @@ def literal_is_text(
     return selected
 
 
-def literal_stream(side: list[Word], is_text: list[bool]) -> list[int]:
-    return [
-        token
-        for (text, units), as_text in zip(side, is_text, strict=True)
-        for token in (text if as_text else units)
-    ]
+def literal_equal(side: list[Word]) -> list[Word]:
+    """Deal the units out anew: every border is where it would be with words of equal lengths."""
+    units = units_of(side)
+    borders = [n * len(units) // len(side) for n in range(len(side))] + [len(units)]
+    spans = itertools.pairwise(borders)
+    return [(text, units[a:b]) for (text, _), (a, b) in zip(side, spans, strict=True)]
+
+
+def literal_stream(side: list[Word], is_text: list[bool], interleaving: Interleaving) -> list[int]:
+    if interleaving.alignment == "equal":
+        side = literal_equal(side)
+    stream = []
+    for (text, units), chosen in zip(side, is_text, strict=True):
+        if not chosen:
+            stream += [(SPEECH, unit) for unit in units]
+        elif interleaving.replacement == "mask":
+            stream += [(SPEECH, MASKED) for _ in units]
+        else:
+            stream += [(TEXT, token) for token in text]
+    return literal_tokens(stream, interleaving)
+
+
+def literal_tokens(stream: list[tuple[int, int]], interleaving: Interleaving) -> list[int]:
+    """Write (modality, token) out, with the modality where it is not the one before."""
+    tokens, before = [], None
+    for modality, token in stream:
+        if interleaving.modality_tokens and modality != before:
+            tokens.append(modality)
+        tokens.append(token)
+        before = modality
+    return tokens
 
 
 def literal_sequence(
@@ -182,18 +222,21 @@ def literal_sequence(
         uniforms = literal_uniforms(seed, utterance_key(name), epoch, stream, 2 * len(side))
         allowed = ratio if interleaving.side in ("both", which) else 0.0
         is_text = literal_is_text(len(side), allowed, interleaving, uniforms)
-        streams.append(literal_stream(side, is_text))
+        streams.append(literal_stream(side, is_text, interleaving))
     source, target = streams
     given_part = [BOS, *source, SEPARATOR]
     learned = [*target, EOS]
     if interleaving.format == "chain_of_thought":
-        plain = [text_of(utterance[0]), text_of(utterance[1])]
+        plain = [
+            literal_tokens([(TEXT, token) for token in text_of(side)], interleaving)
+            for side in utterance
+        ]
         learned = [*plain[0], SEPARATOR, *plain[1], SEPARATOR, *learned]
     return given_part + learned, [-100] * len(given_part) + learned
 
 
 @relaxed
-@given(batches, ratios, interleavings.filter(lambda i: i.span_mean > 0.01), st.integers(0, 5))
+@given(batches, ratios, controlled, st.integers(0, 5))
 def test_agrees_token_by_token_with_the_literal_implementation(
     batch: list[Utterance], ratio: float, interleaving: Interleaving, epoch: int
 ) -> None:
@@ -327,7 +370,128 @@ def test_one_side_is_what_both_sides_make_of_it(
 
 
 @relaxed
-@given(batches, interleavings)
+@given(batches, ratios, controlled)
+def test_masks_keep_the_lengths_and_the_other_units(
+    batch: list[Utterance], ratio: float, interleaving: Interleaving
+) -> None:
+    fields = {**vars(interleaving), "replacement": "mask"}
+    made = build(batch, ratio, Interleaving(**fields))
+    speech = build(batch, 0.0, Interleaving(**fields))
+    masks = 0
+    for (masked, labels), (pure, pure_labels) in zip(split(made), split(speech), strict=True):
+        assert [a for a, b in zip(masked, pure, strict=True) if a != b].count(MASKED) == sum(
+            a != b for a, b in zip(masked, pure, strict=True)
+        )
+        # The loss counts on a mask as on any other token of its stream.
+        assert [a == -100 for a in labels] == [a == -100 for a in pure_labels]
+        masks += masked.count(MASKED)
+    assert made.tokens_text == masks and made.tokens_total == speech.tokens_total
+    text = build(batch, ratio, Interleaving(**{**fields, "replacement": "text"}))
+    assert (made.words_text, made.words_total) == (text.words_text, text.words_total)
+
+
+@relaxed
+@given(batches, ratios, controlled)
+def test_modality_tokens_announce_every_run_and_change_nothing_else(
+    batch: list[Utterance], ratio: float, interleaving: Interleaving
+) -> None:
+    fields = vars(interleaving)
+    bare = build(batch, ratio, Interleaving(**{**fields, "modality_tokens": False}))
+    made = build(batch, ratio, Interleaving(**{**fields, "modality_tokens": True}))
+    for (tokens, labels), (without, without_labels) in zip(split(made), split(bare), strict=True):
+        kept = [n for n, token in enumerate(tokens) if token not in (SPEECH, TEXT)]
+        assert [tokens[n] for n in kept] == without
+        assert [labels[n] for n in kept] == without_labels
+        before = None
+        for n, (token, after) in enumerate(itertools.pairwise(tokens)):
+            if token in (SPEECH, TEXT):
+                assert token != before and after > EOS and after not in (SPEECH, TEXT)
+                assert (labels[n] == -100) == (labels[n + 1] == -100)
+                before = token
+            elif token <= EOS:
+                before = None
+            else:
+                assert before == (TEXT if token > TEXT and token % 2 == 0 else SPEECH)
+    for name in ("words_text", "words_total", "tokens_text", "tokens_total"):
+        assert getattr(made, name) == getattr(bare, name)
+
+
+@relaxed
+@given(batches, ratios, controlled)
+def test_speech_alone_has_one_modality_token_a_stream(
+    batch: list[Utterance], ratio: float, interleaving: Interleaving
+) -> None:
+    fields = {**vars(interleaving), "modality_tokens": True, "format": "direct"}
+    made = build(batch, 0.0, Interleaving(**fields))
+    for (source, target), (tokens, _) in zip(batch, split(made), strict=True):
+        speech = [
+            [SPEECH, *units] if (units := units_of(side)) else [] for side in (source, target)
+        ]
+        assert tokens == [BOS, *speech[0], SEPARATOR, *speech[1], EOS]
+
+
+def test_equal_words_have_equal_shares_of_the_units() -> None:
+    """Ten units of four words, uneven in the corpus: 2, 3, 2 and 3 units each."""
+    side: list[Word] = [([20], [101]), ([22], []), ([24], list(range(102, 110))), ([26], [110])]
+    equal = Interleaving("independent", alignment="equal", replacement="mask", side="source")
+    seen = set()
+    for epoch in range(40):
+        ((tokens, _),) = split(build([(side, [])], 0.3, equal, epochs=[epoch]))
+        borders = [0, 2, 5, 7, 10]
+        words = [tuple(tokens[1:-2][a:b]) for a, b in itertools.pairwise(borders)]
+        units = [tuple(range(101 + a, 101 + b)) for a, b in itertools.pairwise(borders)]
+        for word, own in zip(words, units, strict=True):
+            assert word in (own, (MASKED,) * len(own))
+        seen |= {n for n, word in enumerate(words) if MASKED in word}
+    assert seen == {0, 1, 2, 3}
+
+
+@relaxed
+@given(batches, ratios, controlled)
+def test_untranscribed_sources_stay_speech(
+    batch: list[Utterance], ratio: float, interleaving: Interleaving
+) -> None:
+    """One word without text has all the units of such a source."""
+    fields = {**vars(interleaving), "side": "target", "format": "direct"}
+    untranscribed = [([([], units_of(source))], target) for source, target in batch]
+    found, whole = (
+        split(build(given_batch, ratio, Interleaving(**fields)))
+        for given_batch in (untranscribed, batch)
+    )
+    assert found == whole
+
+
+@pytest.mark.parametrize(
+    "side,form,complaint",
+    [
+        ("target", "direct", None),
+        (
+            "both",
+            "direct",
+            "interleaving.side: both needs source text, and the corpus has none; "
+            "set interleaving.side: target",
+        ),
+        (
+            "source",
+            "chain_of_thought",
+            "interleaving.side: source and interleaving.format: chain_of_thought need source "
+            "text, and the corpus has none; "
+            "set interleaving.side: target and interleaving.format: direct",
+        ),
+        (
+            "target",
+            "chain_of_thought",
+            "interleaving.format: chain_of_thought needs source text, and the corpus has none; "
+            "set interleaving.format: direct",
+        ),
+    ],
+)
+def test_names_what_needs_source_text(side: Any, form: Any, complaint: str | None) -> None:
+    assert untranscribed_complaint(Interleaving(side=side, format=form)) == complaint
+
+
+@relaxed
+@given(batches, controlled)
 def test_a_prompt_is_how_a_sequence_of_pure_speech_starts(
     batch: list[Utterance], interleaving: Interleaving
 ) -> None:
@@ -510,6 +674,8 @@ def test_utterance_keys_are_stable() -> None:
         ({"rule": "spans"}, "rule: 'spans' is unknown; give one of independent, poisson"),
         ({"side": "left"}, "side: 'left' is unknown; give one of both, source, target"),
         ({"format": "cot"}, "format: 'cot' is unknown; give one of direct, chain_of_thought"),
+        ({"replacement": "unk"}, "replacement: 'unk' is unknown; give one of text, mask"),
+        ({"alignment": "ctc"}, "alignment: 'ctc' is unknown; give one of words, equal"),
         ({"span_mean": -1.0}, "span_mean: -1.0 words; give a number from 0 to 100"),
         ({"span_mean": float("nan")}, "give a number from 0 to 100"),
     ],
@@ -560,6 +726,9 @@ def golden_batch() -> tuple[list[Utterance], list[str], list[int]]:
     return batch, ["es-train-000001", "es-train-000002", "fr-train-000001"], [0, 3, 1]
 
 
+LATER = {"replacement": "text", "alignment": "words", "modality_tokens": False}
+
+
 def golden_cases() -> list[dict[str, Any]]:
     batch, names, epochs = golden_batch()
     cases = []
@@ -568,11 +737,19 @@ def golden_cases() -> list[dict[str, Any]]:
         Interleaving("poisson", span_mean=3.0),
         Interleaving("poisson", span_mean=1.0, format="chain_of_thought"),
         Interleaving("poisson", span_mean=3.0, side="target"),
+        Interleaving("poisson", replacement="mask"),
+        Interleaving("independent", alignment="equal"),
+        Interleaving("poisson", format="chain_of_thought", modality_tokens=True),
     ):
         for ratio in (0.0, 0.3, 0.7):
             made = build(batch, ratio, interleaving, names=names, epochs=epochs, seed=1)
             case = {
-                "interleaving": vars(interleaving),
+                # Options that came later are written only where they are used.
+                "interleaving": {
+                    name: value
+                    for name, value in vars(interleaving).items()
+                    if LATER.get(name) != value
+                },
                 "ratio": ratio,
                 "sequences": [tokens for tokens, _ in split(made)],
                 "predicted_from": [labels.count(-100) for _, labels in split(made)],

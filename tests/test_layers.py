@@ -18,10 +18,14 @@ LAYERS = {
     "core": [
         "raystt.errors",
         "raystt.atomic",
+        "raystt.pretrained",
         "raystt.schedule",
         "raystt.thresholds",
+        "raystt.streams",
         "raystt.interleave",
         "raystt.bleu",
+        "raystt.chrf",
+        "raystt.protocols",
         "raystt",
     ],
     "config": ["raystt.config", "raystt.space"],
@@ -59,6 +63,7 @@ ALLOWED = {
         "torch",
         "torchaudio",
         "transformers",
+        "uroman",
     },
 }
 # Above them, what a layer must do without.

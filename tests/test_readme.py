@@ -14,6 +14,7 @@ import jsonschema
 import pytest
 import yaml
 
+from raystt.config import load_run
 from raystt.space import load_search
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -69,21 +70,24 @@ def test_links_lead_somewhere() -> None:
         assert (ROOT / target).is_file(), target
 
 
-def test_the_config_shown_is_valid(tmp_path: Path) -> None:
-    (block,) = [block for language, block in BLOCKS if language == "yaml"]
-    (tmp_path / "mine.yaml").write_text(block)
+def test_the_configs_shown_are_valid(tmp_path: Path) -> None:
+    search, recordings = [block for language, block in BLOCKS if language == "yaml"]
+    (tmp_path / "mine.yaml").write_text(search)
     assert load_search(tmp_path / "mine.yaml").name == "mine"
+    (tmp_path / "run.yaml").write_text(f"name: mine\n{recordings}")
+    assert load_run(tmp_path / "run.yaml").corpus.reader == "manifest"
 
 
 def test_every_module_has_a_line() -> None:
-    listed = set(re.findall(r"^- `(raystt/\S+\.py)`: \S", README, re.MULTILINE))
+    text = (ROOT / "docs/modules.md").read_text(encoding="utf-8")
+    listed = set(re.findall(r"^- `(raystt/\S+\.py)`: \S", text, re.MULTILINE))
     modules = {
         path.relative_to(ROOT).as_posix()
         for path in (ROOT / "raystt").rglob("*.py")
         if path.name != "__init__.py"
     }
-    assert modules - listed == set(), "without a line in the README"
-    assert listed - modules == set(), "in the README, but not there"
+    assert modules - listed == set(), "without a line in docs/modules.md"
+    assert listed - modules == set(), "in docs/modules.md, but not there"
 
 
 def test_the_cluster_file_is_one_that_ray_takes() -> None:

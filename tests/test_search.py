@@ -178,7 +178,8 @@ def test_a_search_from_nothing(start, space: Path) -> None:
     paper = json.loads((directory / "trials/es-001/train.jsonl").read_text().splitlines()[0])
     assert none["achieved_words"] == 0.0 < 0.6 < paper["achieved_words"]
     # A good run is quiet: progress, the table, and where things are.
-    assert "Traceback" not in text and "WARNING" not in text and "(raylet)" not in text
+    assert "Traceback" not in text, text
+    assert "WARNING" not in text and "(raylet)" not in text, text
     assert len(text.splitlines()) < 120, text
     before = (directory / "journal.log").read_bytes()
     assert "small" in start().wait()  # shown again, nothing is run again

@@ -25,7 +25,9 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_there_are_some() -> None:
-    assert {"quickstart.yaml", "shapes.yaml"} <= {path.name for path in FILES}
+    assert {"quickstart.yaml", "shapes.yaml", "paper.yaml", "cvss.yaml"} <= {
+        path.name for path in FILES
+    }
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
@@ -49,6 +51,37 @@ def test_the_quickstart_is_what_the_readme_promises() -> None:
     assert search.trials * len(search.languages) >= 12
     assert search.trials > len(search.references) == 3
     assert sizes["es"].train < sizes["fr"].train
+
+
+def test_the_paper_is_its_table() -> None:
+    search = load_search(DIRECTORY / "paper.yaml")
+    assert search.total_trials == 3 * 7 + 4
+    assert search.fixed("fr") == ("none", "paper", "constant")
+    assert search.fixed("pt")[3:] == ("source_only", "target_only", "mask", "no_alignment")
+    for name, expected in (("none", 0.0), ("constant", 0.3)):
+        run = search.run_for("fr", search.reference(name))
+        assert set(run.text_schedule().values(0, 6000, 6000)) == {expected}
+    for name in search.fixed("pt")[3:] + ("paper",):
+        run = search.run_for("pt", search.reference(name))
+        assert run.training.learning_rate == 5e-5 and run.training.dropout == 0.2
+        ratios = run.text_schedule().values(0, run.training.steps, run.training.steps)
+        levels = [round(0.9 - 0.1 * (step // 300), 1) if step < 2700 else 0 for step in range(6000)]
+        assert ratios.tolist() == pytest.approx(levels)
+
+
+def test_the_search_keeps_the_papers_interval_and_corpus() -> None:
+    search, paper = (load_search(DIRECTORY / f"{name}.yaml") for name in ("cvss", "paper"))
+    assert search.base.corpus == paper.base.corpus
+    run = search.run_for("pt", search.reference("paper"))
+    ratios = run.text_schedule().values(0, run.training.steps, run.training.steps)
+    assert ratios[299] == 0.9 and ratios[300] == 0.8 and ratios[2699] == 0.1 and ratios[2700] == 0
+
+
+def test_the_cluster_ones_fit_into_a_node_of_eight_gpus() -> None:
+    for name in ("paper", "cvss"):
+        cost = check(DIRECTORY / f"{name}.yaml").cost
+        assert cost is not None and cost.devices == 8
+        assert 40e9 < sum(cost.trainer.values()) < 80e9 > sum(cost.evaluator.values())
 
 
 def flat(tree: Any, above: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any]:

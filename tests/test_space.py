@@ -403,6 +403,110 @@ def test_a_search_needs_something_to_propose(tmp_path: Path) -> None:
     assert load_search(path).space.root == {}
 
 
+ABLATIONS = """\
+references: [paper]
+ablations:
+  source_only: {languages: [fr], set: {interleaving.side: source}}
+  slow: {of: constant, set: {schedule.shape: linear, schedule.final: 0.1, training.steps: 500}}
+"""
+
+
+def test_an_ablation_is_a_reference_with_changes(tmp_path: Path) -> None:
+    config = search(tmp_path, "schedule.end: {float: [0.5, 1]}", HEAD + ABLATIONS)
+    assert config.fixed("es") == ("paper", "slow")
+    assert config.fixed("fr") == config.fixed_names == ("paper", "source_only", "slow")
+    paper = config.run_for("fr", config.reference("paper"))
+    source = config.run_for("fr", config.reference("source_only"))
+    assert source.schedule == paper.schedule == REFERENCES["paper"]
+    assert source.interleaving.side == "source" and paper.interleaving.side == "both"
+    slow = config.run_for("es", config.reference("slow"))
+    # a constant has no end of its own: the shape's usual one is taken
+    assert slow.schedule == {
+        "shape": "linear", "initial": 0.3, "final": 0.1, "hold": 0.0, "end": 0.8
+    }  # fmt: skip
+    assert slow.training.steps == 500
+    path = tmp_path / "again.yaml"
+    path.write_text(to_yaml(config), encoding="utf-8")
+    assert load_search(path) == config
+
+
+def test_trials_are_the_fixed_runs_where_nothing_is_proposed(tmp_path: Path) -> None:
+    head = HEAD + ABLATIONS
+    both = search(tmp_path, "schedule.end: {float: [0.5, 1]}", head)
+    assert [both.trials_of(name) for name in both.languages] == [6, 6]
+    tied = search(tmp_path, "schedule.end: {float: [0.5, 1], languages: [es]}", head)
+    assert [tied.trials_of(name) for name in tied.languages] == [6, 3]
+    path = tmp_path / "s.yaml"
+    for trials in ("null", "3"):
+        path.write_text(head.replace("trials: 6", f"trials: {trials}") + "space: {}\n", "utf-8")
+        fixed = load_search(path)
+        assert [fixed.trials_of(name) for name in fixed.languages] == [2, 3]
+        assert fixed.total_trials == 5
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            ("trials: 6", "trials: 2"),
+            "s.yaml:3: trials: 2 trials cannot hold the 3 references and ablations of fr; "
+            "give at least 3, better more, or fewer references and ablations of fr",
+        ),
+        (
+            ("trials: 6", "trials: null"),
+            "s.yaml:3: trials: null = the fixed runs alone, but `space` has keys; "
+            "give a number, or write `space: {}`",
+        ),
+        (
+            ("languages: [fr]", "languages: [se]"),
+            "s.yaml:8: ablations.source_only.languages[0]: the search has no language 'se'; "
+            "choose from: es, fr",
+        ),
+        (
+            ("interleaving.side: source", "interleaving.sied: source"),
+            "s.yaml:8: ablations.source_only.set.interleaving.sied: no such key can be set; "
+            "did you mean `interleaving.side`?",
+        ),
+        (
+            ("interleaving.side: source", "interleaving.side: sauce"),
+            "s.yaml:8: ablations.source_only.set.interleaving.side: unknown value 'sauce'; "
+            "did you mean `source`?",
+        ),
+        (
+            ("schedule.final: 0.1", "schedule.final: 0.9"),
+            "s.yaml:9: ablations.slow.set.schedule.final: 0.9 is over initial (0.3), and a ratio "
+            "never rises; lower final or raise initial",
+        ),
+        (
+            ("of: constant", "of: papper"),
+            "s.yaml:9: ablations.slow.of: unknown value 'papper'; did you mean `paper`?",
+        ),
+        (
+            ("source_only: {", "best: {"),
+            "s.yaml:8: ablations.best: 'best' cannot name an ablation; use letters, digits and "
+            "'_', and none of none, paper, constant, best",
+        ),
+        (
+            ("{interleaving.side: source}", "{}"),
+            "s.yaml:8: ablations.source_only.set: it is empty; give at least one value",
+        ),
+    ],
+)
+def test_a_bad_ablation_is_refused(tmp_path: Path, change: tuple[str, str], message: str) -> None:
+    head = HEAD + ABLATIONS
+    assert change[0] in head
+    found = problems(tmp_path, "schedule.end: {float: [0.5, 1]}", head.replace(*change))
+    assert found == [message]
+
+
+def test_a_language_without_a_run_is_refused(tmp_path: Path) -> None:
+    head = HEAD.replace("trials: 6", "trials: null") + ABLATIONS.replace("[paper]", "[]")
+    path = tmp_path / "s.yaml"
+    path.write_text(head.replace("of: constant,", "languages: [fr],") + "space: {}\n", "utf-8")
+    with pytest.raises(ConfigError, match=r":2: languages\[0\]: nothing is run for 'es'"):
+        load_search(path)
+
+
 def test_every_shape_can_be_searched(tmp_path: Path) -> None:
     entries = (
         f"schedule.shape: {{choice: [{', '.join(SHAPES)}]}}\nschedule.initial: {{float: [0, 1]}}"

@@ -18,6 +18,7 @@ from raystt.corpus.card import (
     UnitsCard,
 )
 from raystt.corpus.shards import split_directory, write_shard
+from raystt.preparation import tokenizer
 from raystt.space import SearchConfig
 
 TEXT, SOURCE_UNITS, TARGET_UNITS = 40, 12, 16
@@ -35,15 +36,28 @@ def tiny_corpus(path: Path, *, shards: tuple[int, ...] = (7, 5), seed: int = 0) 
                 [_row(rng, f"{split}-{number}-{i}", split) for i in range(rows)], path / name
             )
             entries.append(ShardEntry(name, rows))
-        splits[split] = SplitCard(sum(sizes), 0.1, 0.1, 1, 1, 1, 1, tuple(entries))
+        splits[split] = SplitCard(sum(sizes), 0, 0.1, 0.1, 1, 1, 1, 1, tuple(entries))
     card = Card(
         reader="embedded",
         fingerprint=f"tiny-{seed}",
         config={},
         sample_rate=16000,
         target_language="en",
+        transcribed=True,
         languages={"es": splits},
-        tokenizer=TokenizerCard("tokenizer", TEXT, TEXT, bos=1, separator=3, eos=2, pad=0),
+        tokenizer=TokenizerCard(
+            "tokenizer",
+            TEXT,
+            TEXT,
+            TEXT,
+            bos=1,
+            separator=3,
+            eos=2,
+            pad=0,
+            mask=5,
+            speech=6,
+            text=7,
+        ),
         units=UnitsCard(
             total=SOURCE_UNITS + TARGET_UNITS,
             frame_seconds=0.06,
@@ -57,6 +71,9 @@ def tiny_corpus(path: Path, *, shards: tuple[int, ...] = (7, 5), seed: int = 0) 
         base="base",
     )
     card.save(path)
+    names = ("<pad>", "<s>", "</s>", "<sep>", "<unk>", "<mask>", "<speech>", "<text>")
+    words = (*names, *(f"word{i}" for i in range(len(names), TEXT)))
+    tokenizer.save({word: i for i, word in enumerate(words)}, path, card.units.total)
     # Not above: tests of studies and configs need no torch.
     import torch
 

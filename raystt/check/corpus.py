@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from raystt.config.parts import CorpusConfig
+from raystt.config.corpus import CorpusConfig
+from raystt.config.run import RunBase
 from raystt.config.validation import Complaint, nearest
 from raystt.corpus.card import FILE_NAME, Card, CardError
 from raystt.corpus.grammar import LEXICONS
@@ -34,6 +35,58 @@ def grammar(corpus: CorpusConfig) -> Iterator[Complaint]:
         yield Complaint(("corpus", "target"), reason, nearest(corpus.target, LEXICONS))
 
 
+def absent(corpus: CorpusConfig) -> Iterator[str]:
+    """Name the sources that are not on this machine; `prepare` refuses, a check only notes it.
+
+    Of a template with `{language}` the first language stands for all.
+    """
+    if corpus.reader == "embedded":
+        return
+    first = next(iter(corpus.languages))
+    names = ("manifest",) if corpus.reader == "manifest" else ("common_voice", "covost", "cvss")
+    for name in names:
+        path = str(getattr(corpus.sources, name)).replace("{language}", first)
+        if not Path(path).exists():
+            yield f"corpus.sources.{name}: {path} is not on this machine"
+
+
+def unfit(base: RunBase) -> Iterator[Complaint]:
+    """Refuse what only the embedded corpus has, of another reader."""
+    reader = base.corpus.reader
+    if reader == "embedded":
+        return
+    if base.model.base == "corpus":
+        reason = f"`corpus` is the text LM of the embedded corpus, `reader: {reader}` has none"
+        fix = "name a pretrained one, the one that corpus.tokenizer belongs to"
+        yield Complaint(("model", "base"), reason, fix)
+    if base.evaluation.asr == "pocketsphinx":
+        reason = f"no pocketsphinx is fitted to a corpus of `reader: {reader}`"
+        yield Complaint(("evaluation", "asr"), reason, "choose from: whisper, fairseq-wav2vec2")
+    if base.corpus.target in base.corpus.languages:
+        at = ("corpus", "languages", base.corpus.target)
+        reason = f"{base.corpus.target!r} is the target language too"
+        yield Complaint(at, reason, "remove it, or change corpus.target")
+
+
+def models(base: RunBase) -> Iterator[tuple[tuple[str, ...], str, bool]]:
+    """Go through the pretrained models of a config that are no directories here.
+
+    Yields:
+        Where it stands, its name, and whether it is written as a path, so that it is missing.
+    """
+    corpus = base.corpus
+    for location, name, own in (
+        (("model", "base"), base.model.base, "corpus"),
+        (("corpus", "tokenizer"), corpus.tokenizer, None),
+        (("corpus", "units", "encoder"), corpus.units.encoder, "mfcc"),
+        (("corpus", "alignment", "model"), corpus.alignment.model, None),
+        (("corpus", "vocoder", "model"), corpus.vocoder.model, None),
+        (("evaluation", "asr_model"), base.evaluation.asr_model, None),
+    ):
+        if name is not None and name != own and not Path(name).is_dir():
+            yield location, name, name.startswith((".", "/", "~"))
+
+
 def load(corpus: CorpusConfig, prepare: str) -> tuple[Card | None, list[Complaint]]:
     """Load the card of a prepared corpus and compare it with the config.
 
@@ -51,7 +104,7 @@ def load(corpus: CorpusConfig, prepare: str) -> tuple[Card | None, list[Complain
         reason, _, fix = str(error).rpartition("; ")
         return None, [Complaint(PATH, reason or fix, fix if reason else prepare)]
     complaints = []
-    held, asked = _flat(card.config), _flat(corpus.model_dump(mode="json", exclude={"path"}))
+    held, asked = _flat(card.config), _flat(corpus.content())
     for key in sorted(held.keys() | asked.keys()):
         there, here = held.get(key, "nothing"), asked.get(key, "nothing")
         if there != here:

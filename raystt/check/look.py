@@ -7,15 +7,17 @@ from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from raystt.check.corpus import files, grammar, load, prepared
-from raystt.check.report import PROGRESS, CheckReport, LanguageReport, pair_tokens
+from raystt.check.corpus import absent, files, grammar, load, models, prepared, unfit
+from raystt.check.outlook import fixed_runs, outlook, shown_runs, train_pairs
+from raystt.check.report import CheckReport
 from raystt.config.run import RunBase, RunConfig
 from raystt.config.validation import Complaint
-from raystt.config.yaml_source import ConfigError, Source, read
+from raystt.config.yaml_source import ConfigError, Source, dotted, read
 from raystt.corpus.card import Card
 from raystt.schedule import Schedule
 from raystt.space import SearchConfig, parse_any
 from raystt.space.checks import schedule_corners
+from raystt.thresholds import Interleaving, untranscribed_complaint
 
 EPSILON = 1e-6  # shares of CPUs are added up in floating point
 
@@ -35,7 +37,7 @@ def check(path: Path | str) -> CheckReport:
         raise ConfigError(sorted(problems, key=lambda p: p.line))
     look.schedules()
     look.trials()
-    return look.report()
+    return outlook(source.file, config, look.card, look.warnings, look.notes)
 
 
 class _Look:
@@ -91,13 +93,14 @@ class _Look:
         """Compare the batch with the training pairs and the workers."""
         key = "training.batch_utterances"
         at: tuple[str, ...] = (*self.above, *key.split("."))
-        largest = smallest = self.base.training.batch_utterances
+        batches = {run.training.batch_utterances for _, run in fixed_runs(self.config)}
         if self.search and key in self.search.space.root:
-            extremes = self.search.space.root[key].extremes()
-            at, largest, smallest = ("space", key), max(extremes), min(extremes)
+            at = ("space", key)
+            batches |= set(self.search.space.root[key].extremes())
+        largest, smallest = max(batches), min(batches)
         for language in self.languages:
-            pairs = self.base.corpus.languages[language].train
-            if largest > pairs:
+            pairs = train_pairs(self.base, self.card, language)
+            if pairs is not None and largest > pairs:
                 reason = f"{largest} utterances a step, but {language} has {pairs} training pairs"
                 fix = f"give at most {pairs}, or raise corpus.languages.{language}.train"
                 yield Complaint(at, reason, fix)
@@ -111,17 +114,47 @@ class _Look:
         """Look at the prepared corpus; one that is not prepared yet is fine."""
         config, directory = self.base.corpus, Path(self.base.corpus.path)
         prepare = f"run `raystt prepare {self.source.file}`"
-        complaints = [*grammar(config)]
+        complaints = [*unfit(self.base)]
+        if config.reader == "embedded":
+            complaints += grammar(config)
         if prepared(config):
-            self.card, mismatches = load(config, prepare)
+            card, mismatches = load(config, prepare)
             complaints += mismatches
-            if self.card:
-                complaints += files(self.card, directory, self.languages, prepare)
+            if card:
+                missing = [*files(card, directory, self.languages, prepare)]
+                complaints += missing
+                self.card = None if missing else card
         else:
             self.notes.append(f"the corpus in {directory} is not prepared yet; {prepare}")
-            self.installed("espeakng_loader", "prepare the embedded corpus")
+            self.notes += absent(config)
+            if config.reader == "embedded":
+                self.installed("espeakng_loader", "prepare the embedded corpus")
         for c in complaints:
             yield self.complaint(c.location, c.reason, c.fix)
+        yield from self.untranscribed()
+
+    def untranscribed(self) -> Iterator[Complaint]:
+        """Refuse runs that need source text of a corpus without any."""
+        if self.card is None or self.card.transcribed:
+            return
+        told: set[tuple[str | int, ...]] = set()
+        for name, run in fixed_runs(self.config):
+            given = Interleaving(**run.interleaving.model_dump())
+            reason = untranscribed_complaint(given)
+            at: tuple[str | int, ...] = (*self.above, "interleaving")
+            if self.search and name in self.search.ablations:
+                at = ("ablations", name, "set")
+            if reason and at not in told:
+                told.add(at)
+                reason, _, fix = reason.rpartition("; ")
+                yield Complaint(at, reason, fix)
+        if self.search is None:
+            return
+        for key, spoken in (("interleaving.side", "target"), ("interleaving.format", "direct")):
+            entry = self.search.space.root.get(key)
+            if entry is not None and any(value != spoken for value in entry.extremes()):
+                reason = "the corpus has no source text, which some of these values need"
+                yield Complaint(("space", key), reason, f"keep `{spoken}` alone")
 
     def installed(self, package: str, purpose: str) -> None:
         """Warn of a package of the extra `demo` that is not there."""
@@ -131,30 +164,28 @@ class _Look:
             )
 
     def model(self) -> Iterator[Complaint]:
-        """See whether a base model given as a directory is there."""
-        base = self.base.model.base
-        if base == "corpus" or Path(base).is_dir():
-            return
-        if base.startswith((".", "/", "~")):
-            fix = "correct the path, or use `corpus`, the text LM of the corpus"
-            yield self.complaint(("model", "base"), f"there is no directory {base!r}", fix)
-        else:
-            self.notes.append(f"model.base {base!r} is no directory: taken as a name on the hub")
-
-    def shown(self) -> dict[str, Schedule]:
-        """Return the schedules that are known before anything runs."""
-        if isinstance(self.config, RunConfig):
-            return {"schedule": self.config.text_schedule()}
-        language, reference = self.languages[0], self.config.reference
-        return {
-            name: self.config.run_for(language, reference(name)).text_schedule()
-            for name in self.config.references
-        }
+        """See whether the models given as directories are there."""
+        names = []
+        for location, name, missing in models(self.base):
+            if missing:
+                fix = "correct the path"
+                if location == ("model", "base"):
+                    fix += ", or use `corpus`, the text LM of the corpus"
+                yield self.complaint(location, f"there is no directory {name!r}", fix)
+            else:
+                names.append(f"{dotted(location)} {name!r}")
+        if names:
+            are = "is no directory: taken as a name" if len(names) == 1 else (
+                "are no directories: taken as names")  # fmt: skip
+            self.notes.append(f"{', '.join(names)} {are} on the hub")
 
     def schedules(self) -> None:
         """Warn of runs that end with text in them, but for the reference meant to."""
-        for name, schedule in self.shown().items():
-            if schedule.ratio(1.0) > 0 and name != "constant":
+        for name, run in shown_runs(self.config).items():
+            schedule, meant = run.text_schedule(), name
+            if self.search and name in self.search.ablations:
+                meant = self.search.ablations[name].of
+            if schedule.ratio(1.0) > 0 and meant != "constant":
                 self.warnings.append(_never_zero(name, schedule))
         if self.search is None:
             return
@@ -170,55 +201,21 @@ class _Look:
         wanted = self.base.evaluation.sentences or 0
         for language, size in zip(self.languages, sizes, strict=True):
             there = getattr(size, self.base.evaluation.split)
-            if wanted > there:
+            if there is not None and wanted > there:
                 self.warnings.append(
                     f"evaluation.sentences is {wanted}, but {language} has {there} pairs in "
                     f"{self.base.evaluation.split}: all of them are used"
                 )
-        self.installed("pocketsphinx", "recognise the target speech")
-        if self.search is None:
+        if self.base.evaluation.asr == "pocketsphinx":
+            self.installed("pocketsphinx", "recognise the target speech")
+        if self.search is None or not self.search.space.root:
             return
-        sampler, trials = self.search.sampler, self.search.trials
+        sampler, trials = self.search.sampler, self.search.trials or 0
         if sampler.name == "tpe" and sampler.startup_trials >= trials:
             self.warnings.append(
                 f"sampler.startup_trials is {sampler.startup_trials} of {trials} trials: all "
                 "proposals are random; lower it or give more trials"
             )
-
-    def report(self) -> CheckReport:
-        """Put together what is known."""
-        training = self.base.training
-        utterances = training.steps * training.batch_utterances
-        languages = []
-        for language in self.languages:
-            pairs = self.base.corpus.languages[language].train
-            split = self.card.languages[language]["train"] if self.card else None
-            tokens = pair_tokens(split, self.base.interleaving.format)
-            languages.append(
-                LanguageReport(
-                    language=language,
-                    pairs=pairs,
-                    trials=self.search.trials if self.search else 1,
-                    epochs=utterances / pairs,
-                    tokens=round(utterances * tokens),
-                )
-            )
-        return CheckReport(
-            file=self.source.file,
-            kind="search" if self.search else "run",
-            name=self.config.name,
-            steps=training.steps,
-            batch_utterances=training.batch_utterances,
-            languages=tuple(languages),
-            counted=self.card is not None,
-            ratios={
-                name: tuple(schedule.ratio(p) for p in PROGRESS)
-                for name, schedule in self.shown().items()
-            },
-            labels={name: schedule.label() for name, schedule in self.shown().items()},
-            warnings=tuple(self.warnings),
-            notes=tuple(self.notes),
-        )
 
 
 def _never_zero(name: str, schedule: Schedule) -> str:

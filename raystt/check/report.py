@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from raystt.corpus.card import SplitCard
+from raystt.check.cost import Cost
 
 PROGRESS = tuple(step / 10 for step in range(11))
 """Moments, as fractions of the horizon, at which the ratios of a schedule are shown."""
-
-# Of one pair of the embedded corpus, both sides together: what stands in for the counts of a
-# corpus that is not prepared yet. Good to a factor of about two.
-_TYPICAL_UNITS = 85.0
-_TYPICAL_WORDS = 15.0
 
 
 @dataclass(frozen=True)
@@ -22,16 +18,16 @@ class LanguageReport:
 
     Attributes:
         language: Source language.
-        pairs: Training pairs.
-        trials: Trials of this language, references included; 1 for a run.
-        epochs: How often a trial sees each pair.
+        pairs: Training pairs; None where the corpus is not prepared and the config takes all.
+        trials: Trials of this language, fixed runs included; 1 for a run.
+        epochs: How often a trial sees each pair; None where these are not known.
         tokens: Tokens of a trial that is pure speech throughout; text only makes it fewer.
     """
 
     language: str
-    pairs: int
+    pairs: int | None
     trials: int
-    epochs: float
+    epochs: float | None
     tokens: int
 
 
@@ -47,8 +43,11 @@ class CheckReport:
         batch_utterances: Utterances a step.
         languages: One entry a language.
         counted: Whether tokens are counted from the prepared corpus, or guessed.
-        ratios: Nominal text ratio at each moment of `PROGRESS`, by reference (or "schedule").
+        lengths: What the lengths of the sentences are.
+        ratios: Nominal text ratio at each moment of `PROGRESS`, by fixed run (or "schedule").
+        achieved: Share of the words that is then text, of sentences of these lengths.
         labels: Short description of these schedules.
+        cost: Estimate of hours, memory and disk; None if the model's sizes are not known.
         warnings: What is allowed but may not be meant.
         notes: What could not be checked yet.
     """
@@ -60,8 +59,11 @@ class CheckReport:
     batch_utterances: int
     languages: tuple[LanguageReport, ...]
     counted: bool
+    lengths: str
     ratios: dict[str, tuple[float, ...]]
+    achieved: dict[str, tuple[float, ...]]
     labels: dict[str, str]
+    cost: Cost | None
     warnings: tuple[str, ...]
     notes: tuple[str, ...]
 
@@ -97,32 +99,52 @@ class CheckReport:
             "  language  train pairs  trials  epochs  tokens a trial",
         ]
         lines += [
-            f"  {one.language:8}  {one.pairs:11d}  {one.trials:6d}  {one.epochs:6.1f}"
-            f"  {_short(one.tokens):>14}"
+            f"  {one.language:8}  {_or_all(one.pairs):>11}  {one.trials:6d}  "
+            f"{'?' if one.epochs is None else f'{one.epochs:.1f}':>6}  {_short(one.tokens):>14}"
             for one in self.languages
         ]
-        width = max([8, *(len(name) for name in self.ratios)])
-        head = "".join(f"{moment:>6.1f}" for moment in PROGRESS)
-        lines += ["", f"  nominal text ratio by progress\n  {'':{width}}{head}"]
-        for name, ratios in self.ratios.items():
-            row = "".join(f"{ratio:6.2f}" for ratio in ratios)
-            lines.append(f"  {name:{width}}{row}   {self.labels[name]}")
+        lines += ["", *self._ratios()]
+        if self.cost is not None:
+            assumed = f"assumed  {'; '.join((self.lengths, *self.cost.assumptions))}"
+            lines += ["", "  estimates"]
+            lines += [f"  {line}" for line in self.cost.render()]
+            lines += textwrap.wrap(
+                assumed, 100, initial_indent="  ", subsequent_indent=" " * 11,
+                break_on_hyphens=False,
+            )  # fmt: skip
         if self.warnings or self.notes:
             lines.append("")
         lines += [f"  warning: {text}" for text in self.warnings]
         lines += [f"  note: {text}" for text in self.notes]
         return "\n".join(lines)
 
+    def _ratios(self) -> list[str]:
+        """Return the table of nominal ratios and of what is achieved; equal runs share a line."""
+        rows: dict[tuple[Any, ...], list[str]] = {}
+        for name in self.ratios:
+            key = (self.labels[name], self.ratios[name], self.achieved[name])
+            rows.setdefault(key, []).append(name)
+        width = max([8, *(len(names[0]) for names in rows.values())])
+        lines = [
+            f"  share of the words that is text by progress: nominal, and achieved with "
+            f"{self.lengths.split(',')[0]}",
+            "  " + " " * (width + 10) + "".join(f"{moment:>5.1f}" for moment in PROGRESS),
+        ]
+        for (label, nominal, achieved), names in rows.items():
+            if len(names) > 1:
+                label += f"; also {', '.join(names[1:])}"
+            lines.append(f"  {names[0]:{width}} nominal  {_row(nominal)}   {label}")
+            if any(abs(a - b) > 0.005 for a, b in zip(nominal, achieved, strict=True)):
+                lines.append(f"  {'':{width}} achieved {_row(achieved)}")
+        return lines
 
-def pair_tokens(split: SplitCard | None, sequence_format: str) -> float:
-    """Estimate the tokens of a pair that is all speech, from the counts of its split if known."""
-    units, words = _TYPICAL_UNITS, _TYPICAL_WORDS
-    if split is not None:
-        units = (split.source_units + split.target_units) / split.pairs
-        words = (split.source_words + split.target_words) / split.pairs
-    if sequence_format == "chain_of_thought":
-        return units + words + 5  # <s>, three separators, </s>
-    return units + 3  # <s>, a separator, </s>
+
+def _or_all(count: int | None) -> str:
+    return "all" if count is None else str(count)
+
+
+def _row(ratios: tuple[float, ...]) -> str:
+    return "".join(f"{ratio:5.2f}" for ratio in ratios)
 
 
 def _short(count: int) -> str:

@@ -13,7 +13,7 @@ import ray
 
 from raystt.cluster.broker import Activity, JobFailed, Served
 from raystt.config import EvaluationConfig, ResourcesConfig
-from raystt.evaluation.jobs import Evaluation, EvaluationJob
+from raystt.evaluation.jobs import Ceiling, CeilingJob, Evaluation, EvaluationJob
 
 
 class Evaluator:
@@ -28,8 +28,12 @@ class Evaluator:
         torch.set_num_threads(threads)
         self._judge = Judge(corpus, config)
 
-    def evaluate(self, job: EvaluationJob) -> Evaluation:
-        """Evaluate a model on a split."""
+    def evaluate(self, job: EvaluationJob | CeilingJob) -> Evaluation | Ceiling:
+        """Evaluate a model on a split, or measure the ceiling of a split."""
+        from raystt.evaluation.ceiling import measure_ceiling
+
+        if isinstance(job, CeilingJob):
+            return measure_ceiling(self._judge, job)
         return self._judge.evaluate(job)
 
     def ready(self) -> str:
@@ -46,8 +50,8 @@ class _Dispatcher:
             self._idle.put_nowait(evaluator)
         self._running: list[str] = []
 
-    async def run(self, job: EvaluationJob, label: str) -> Served:
-        """Have a model evaluated.
+    async def run(self, job: EvaluationJob | CeilingJob, label: str) -> Served:
+        """Have a model evaluated, or a ceiling measured.
 
         Raises:
             JobFailed: The evaluation's own error.

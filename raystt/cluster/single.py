@@ -9,12 +9,11 @@ from typing import Any
 
 import ray
 
-from raystt.bleu import Score
 from raystt.cluster.broker import JobFailed
 from raystt.cluster.evaluators import EvaluatorPool
 from raystt.cluster.trainers import TrainerPool
 from raystt.config import ResourcesConfig, RunConfig
-from raystt.evaluation.jobs import EvaluationJob
+from raystt.evaluation.jobs import CeilingJob, EvaluationJob
 from raystt.thresholds import Interleaving
 from raystt.training.jobs import SegmentJob, SegmentResult, Step, plan
 
@@ -66,7 +65,8 @@ def evaluate_model(
     """Score a model on a split and write its hypotheses.
 
     Returns:
-        The fields of `Score`, and `model`, `language`, `split`, `seconds`.
+        What `Evaluation.record` gives, and `model`, `language`, `split`, `ceiling` (what reference
+        speech of the split scores), `seconds`.
     """
     job = EvaluationJob(
         model=str(model),
@@ -79,10 +79,17 @@ def evaluate_model(
     with EvaluatorPool(str(corpus), run.evaluation, _one_evaluator(run.resources)) as pool:
         pool.wait_until_ready()
         evaluation = _result(pool.dispatcher.run.remote(job, f"{run.name} {split}")).result
+        reference = CeilingJob(run.language, split, run.evaluation)
+        ceiling = _result(pool.dispatcher.run.remote(reference, "ceiling")).result
     evaluation.write(hypotheses)
-    score: Score = evaluation.score(run.evaluation)
-    place = {"model": str(model), "language": run.language, "split": split}
-    return {**place, **asdict(score), "seconds": evaluation.seconds}
+    return {
+        "model": str(model),
+        "language": run.language,
+        "split": split,
+        **evaluation.record(run.evaluation),
+        "ceiling": asdict(ceiling),
+        "seconds": evaluation.seconds,
+    }
 
 
 def _one_evaluator(resources: ResourcesConfig) -> ResourcesConfig:

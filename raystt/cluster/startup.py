@@ -100,6 +100,29 @@ def needed(resources: ResourcesConfig) -> dict[str, float]:
     }
 
 
+def check_encoders(resources: ResourcesConfig) -> None:
+    """Refuse a cluster on which Ray Data would wait for ever while a corpus is prepared.
+
+    Raises:
+        ClusterTooSmall: Names what is short and the keys to change.
+    """
+    import ray
+
+    available = ray.cluster_resources()
+    wanted = {
+        # What encodes, and one CPU for what decodes audio and writes shards.
+        "CPU": resources.encoders * resources.cpus_per_encoder + 1.0,
+        "GPU": resources.encoders * resources.gpus_per_encoder,
+    }
+    for kind, amount in wanted.items():
+        if amount > available.get(kind, 0.0) + 1e-6:
+            raise ClusterTooSmall(
+                f"resources: preparing a corpus needs {amount:g} {kind}, the cluster has "
+                f"{available.get(kind, 0.0):g}; lower resources.encoders or "
+                "resources.cpus_per_encoder, or add nodes"
+            )
+
+
 def check_capacity(resources: ResourcesConfig) -> None:
     """Refuse a cluster that can never hold the pools.
 

@@ -3,91 +3,37 @@
 from __future__ import annotations
 
 import os
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field
 
-from raystt.config.validation import Complaint, Invalid
-
-
-class Part(BaseModel):
-    """A frozen mapping that refuses unknown keys and does not convert types."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+from raystt.config.base import Count, Part, Positive
+from raystt.config.corpus import Pretrained
 
 
-def _name(value: str) -> str:
-    if not value or value.strip(".") == "" or not all(c.isalnum() or c in "-_." for c in value):
-        reason = f"{value!r} cannot name a directory"
-        raise Invalid([Complaint((), reason, "use letters, digits, '-', '_' and '.'")])
-    return value
+class LoraConfig(Part):
+    """Low-rank adapters of `peft` in place of full fine-tuning."""
 
-
-Name = Annotated[str, AfterValidator(_name)]
-Count = Annotated[int, Field(ge=1)]
-Positive = Annotated[float, Field(gt=0)]
-
-
-class LanguageSizes(Part):
-    """Sentence pairs of one source language, by split."""
-
-    train: Count = Field(description="pairs with audio to train on")
-    dev: Count = Field(default=64, description="pairs that trials are scored on")
-    test: Count = Field(default=100, description="pairs that the report scores the final few on")
-
-
-class UnitsConfig(Part):
-    """Speech units: k-means clusters of frame features."""
-
-    source: int = Field(default=100, ge=2, description="clusters of the source side's codebook")
-    target: int = Field(default=200, ge=2, description="clusters of the target side's codebook")
-    deduplicate: bool = Field(default=True, description="merge runs of the same unit into one")
-
-
-class BaseLmConfig(Part):
-    """The text LM trained on the task's text, in place of a pretrained one."""
-
-    layers: Count = Field(default=3, description="decoder layers")
-    hidden: Count = Field(default=160, description="width of the hidden states")
-    heads: Count = Field(default=4, description="attention heads; a divisor of `hidden`")
-    steps: Count = Field(default=160, description="optimiser steps")
-    batch: Count = Field(default=32, description="sentence pairs a step")
-    learning_rate: Positive = Field(default=3e-3, description="peak learning rate")
-
-    @model_validator(mode="after")
-    def _heads_divide(self) -> BaseLmConfig:
-        if self.hidden % self.heads or (self.hidden // self.heads) % 2:
-            reason = f"{self.heads} heads do not split {self.hidden} into parts of an even width"
-            raise Invalid([Complaint(("heads",), reason, "choose hidden = heads x an even number")])
-        return self
-
-
-class CorpusConfig(Part):
-    """What to prepare, or where it was prepared."""
-
-    reader: Literal["embedded"] = Field(
-        default="embedded", description="where the sentences come from"
-    )
-    path: str = Field(default="data/embedded", min_length=1, description="directory of the corpus")
-    languages: dict[str, LanguageSizes] = Field(min_length=1, description="source languages")
-    target: str = Field(default="en", min_length=2, description="target language")
-    text_pairs: Count = Field(
-        default=2000, description="text-only pairs a language, for the base LM"
-    )
-    seed: int = Field(default=1, ge=0, description="seed of sentences, units, vocoder and base LM")
-    units: UnitsConfig = UnitsConfig()
-    vocoder: Literal["conv"] = Field(default="conv", description="units to waveform")
-    base: BaseLmConfig = BaseLmConfig()
-    shard_rows: Count = Field(default=20000, description="most rows of a Parquet shard")
+    rank: Count = Field(default=16, description="rank of the adapters")
+    alpha: Positive = Field(default=32.0, description="their scale is alpha / rank")
+    dropout: float = Field(default=0.0, ge=0, lt=1, description="dropout before them")
 
 
 class ModelConfig(Part):
     """Where training starts."""
 
-    base: str = Field(
+    base: Pretrained = Field(
         default="corpus",
-        min_length=1,
         description="`corpus` = its text LM; else a directory or hub name",
+    )
+    embedding_init: Literal["mean", "mean_noise", "kmeans"] = Field(
+        default="mean_noise", description="how the embeddings of the units start"
+    )
+    gradient_checkpointing: bool = Field(
+        default=False, description="recompute activations: less memory, a third more time"
+    )
+    lora: LoraConfig | None = Field(
+        default=None, description="train adapters alone; null = full fine-tuning, as the paper"
     )
 
 
@@ -105,6 +51,15 @@ class InterleavingConfig(Part):
     )
     format: Literal["direct", "chain_of_thought"] = Field(
         default="direct", description="sequence format"
+    )
+    replacement: Literal["text", "mask"] = Field(
+        default="text", description="what takes the place of units; mask = the paper's control"
+    )
+    alignment: Literal["words", "equal"] = Field(
+        default="words", description="spans of the words; equal lengths = the paper's control"
+    )
+    modality_tokens: bool = Field(
+        default=False, description="tokens where speech turns to text and back"
     )
 
 
@@ -146,8 +101,15 @@ class EvaluationConfig(Part):
         default="test", description="split of the final scores"
     )
     sentences: Count | None = Field(default=None, description="sentences of the split; null = all")
-    asr: Literal["pocketsphinx"] = Field(default="pocketsphinx", description="recogniser")
-    normaliser: Literal["plain"] = Field(default="plain", description="text normaliser before BLEU")
+    asr: Literal["pocketsphinx", "whisper", "fairseq-wav2vec2"] = Field(
+        default="pocketsphinx", description="recogniser and its protocol of scoring"
+    )
+    asr_model: Pretrained | None = Field(
+        default=None, description="its model; null = the one of the protocol"
+    )
+    utmos: str | None = Field(
+        default=None, description="weights of UTMOS, to score naturalness too; null = do not"
+    )
     resamples: Count = Field(default=1000, description="bootstrap resamples of the interval")
     batch: Count = Field(default=64, description="utterances generated together")
     max_new_tokens: Count = Field(default=160, description="longest generation, tokens")
@@ -169,6 +131,9 @@ class ResourcesConfig(Part):
     gpus_per_evaluator: float = Field(
         default=0.0, ge=0, description="GPUs of an evaluation process"
     )
+    encoders: Count = Field(default=1, description="processes that encode speech in `prepare`")
+    cpus_per_encoder: Positive = Field(default=1.0, description="CPUs of such a process")
+    gpus_per_encoder: float = Field(default=0.0, ge=0, description="GPUs of such a process")
     data_cpus: float = Field(default=0.5, ge=0, description="CPUs kept free for reading the shards")
     threads_per_worker: Count = Field(default=1, description="CPU threads of each process")
 

@@ -10,13 +10,12 @@ from typing import Any
 from pydantic import BaseModel, Field, field_validator, model_validator
 
 from raystt import schedule as schedules
+from raystt.config.base import Name, Part
+from raystt.config.corpus import CorpusConfig
 from raystt.config.parts import (
-    CorpusConfig,
     EvaluationConfig,
     InterleavingConfig,
     ModelConfig,
-    Name,
-    Part,
     ResourcesConfig,
     TrainingConfig,
 )

@@ -10,14 +10,14 @@ import dataclasses
 import json
 import types
 import typing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 from raystt.atomic import write_atomic
 from raystt.errors import BadInput
 
-FORMAT = 1
+FORMAT = 2
 FILE_NAME = "card.json"
 
 
@@ -35,9 +35,13 @@ class ShardEntry:
 
 @dataclass(frozen=True)
 class SplitCard:
-    """Counts of one split of one language; hours are of audio, units are after deduplication."""
+    """Counts of one split of one language; hours are of audio, units are after deduplication.
+
+    `quarantined` rows of the source are not among the pairs; `quarantine.jsonl` says why.
+    """
 
     pairs: int
+    quarantined: int
     source_hours: float
     target_hours: float
     source_words: int
@@ -52,16 +56,22 @@ class TokenizerCard:
     """Text tokenizer and the ids that frame a sequence.
 
     Token ids below `text_vocabulary` are text (the special ids among them); unit `u` is token
-    `unit_offset + u`.
+    `unit_offset + u`. The base model knows the ids below `base_vocabulary`; those from there on
+    were added to its tokenizer and start without training. `mask` stands for units in the mask
+    control; `speech` and `text` are the modality tokens.
     """
 
     path: str
     text_vocabulary: int
     unit_offset: int
+    base_vocabulary: int
     bos: int
     separator: int
     eos: int
     pad: int
+    mask: int
+    speech: int
+    text: int
 
 
 @dataclass(frozen=True)
@@ -87,29 +97,13 @@ class UnitsCard:
 
 @dataclass(frozen=True)
 class Part:
-    """A registered component (vocoder, recogniser): registry name and saved state."""
+    """A registered component (vocoder, recogniser): registry name and saved state.
+
+    `path` is relative to the corpus; a component that is not fitted to it has an empty one.
+    """
 
     name: str
     path: str
-
-
-@dataclass(frozen=True)
-class CeilingScore:
-    """ASR-BLEU with its 95 % bootstrap interval."""
-
-    asr_bleu: float
-    ci: tuple[float, float]
-
-
-@dataclass(frozen=True)
-class Ceiling:
-    """The best score this stack can give on `split`: reference audio, resynthesised units."""
-
-    split: str
-    sentences: int
-    audio: CeilingScore
-    resynthesis: CeilingScore
-    signature: str
 
 
 @dataclass(frozen=True)
@@ -117,7 +111,9 @@ class Card:
     """Description of a prepared corpus, see `docs` of the fields' own classes.
 
     `fingerprint` is a hash of the corpus config and of the bytes of every shard; `config` is that
-    config as it was (without the directory's own path).
+    config as it was (without the directory's own path). Without `transcribed`, no source speech
+    has text. `asr` and `base` are what was fitted to the corpus, None where pretrained models are
+    used.
     """
 
     reader: str
@@ -126,12 +122,12 @@ class Card:
     sample_rate: int
     target_language: str
     languages: dict[str, dict[str, SplitCard]]
+    transcribed: bool
     tokenizer: TokenizerCard
     units: UnitsCard
     vocoder: Part
-    asr: Part
-    base: str
-    ceiling: dict[str, Ceiling] = field(default_factory=dict)
+    asr: Part | None
+    base: str | None
     format: int = FORMAT
 
     @property
@@ -165,7 +161,9 @@ class Card:
             for shard in split.shards
         ]
         promised += [self.tokenizer.path, self.units.source.path, self.units.target.path]
-        promised += [self.vocoder.path, self.asr.path, self.base]
+        promised += [self.vocoder.path] if self.vocoder.path else []
+        promised += [self.asr.path] if self.asr else []
+        promised += [self.base] if self.base else []
         return [Path(directory) / p for p in promised if not (Path(directory) / p).exists()]
 
     def save(self, directory: Path | str) -> None:
@@ -244,8 +242,11 @@ def _decode(kind: Any, value: Any, key: str) -> Any:
             raise _Mismatch(f"{key}: expected {len(items)} values, found {len(value)}")
         pairs = zip(items, value, strict=True)
         return tuple(_decode(k, v, f"{key}[{i}]") for i, (k, v) in enumerate(pairs))
-    if kind is Any or isinstance(kind, types.UnionType):
+    if kind is Any:
         return value
+    if isinstance(kind, types.UnionType):
+        plain = next(part for part in typing.get_args(kind) if part is not type(None))
+        return None if value is None else _decode(plain, value, key)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):

@@ -68,7 +68,11 @@ def write_shard(rows: Iterable[Mapping[str, Any]], path: Path | str) -> None:
         columns = {f.name: pa.array([r[f.name] for r in rows], type=f.type) for f in SCHEMA}
     except KeyError as error:
         raise ShardError(f"{path}: a row has no column {error}") from None
-    table = pa.table(columns, schema=SCHEMA)
+    write_table(pa.table(columns, schema=SCHEMA), path)
+
+
+def write_table(table: pa.Table, path: Path) -> None:
+    """Write a table with the columns of `SCHEMA`; see `write_shard`."""
     validate(table, path)
     path.parent.mkdir(parents=True, exist_ok=True)
     # A leading dot keeps a half-written file out of every directory listing that readers use.

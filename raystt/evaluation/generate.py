@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import pyarrow as pa
 import torch
@@ -12,12 +14,29 @@ from raystt.evaluation.jobs import EvaluationJob
 from raystt.interleave import prompt
 from raystt.thresholds import Interleaving
 from raystt.training.batches import layout_of
-from raystt.training.model import load_model
+from raystt.training.model import ModelError, context, load_model
+
+
+@dataclass(frozen=True, eq=False)
+class Generated:
+    """What a model wrote for one prompt, int64 token ids without framing and modality tokens.
+
+    Attributes:
+        spoken: `[tokens]` of the target speech; what is no target unit among them cannot be
+            spoken, and is left in for the caller to count and drop.
+        source_text: `[tokens]` of the transcript in chain of thought; empty if the model wrote
+            none. None in the direct format.
+        target_text: The same of the translation.
+    """
+
+    spoken: np.ndarray
+    source_text: np.ndarray | None
+    target_text: np.ndarray | None
 
 
 @torch.inference_mode()
-def generate(rows: pa.Table, job: EvaluationJob, card: Card) -> list[np.ndarray]:
-    """Generate greedily from pure speech and return the spoken part of each output.
+def generate(rows: pa.Table, job: EvaluationJob, card: Card) -> list[Generated]:
+    """Generate greedily from pure speech and return the parts of each output, in the rows' order.
 
     Args:
         rows: Shard rows.
@@ -25,8 +44,12 @@ def generate(rows: pa.Table, job: EvaluationJob, card: Card) -> list[np.ndarray]
         card: The corpus card (token ids).
 
     Returns:
-        For each row the tokens of the target speech, int64, without `</s>`: everything after the
-        prompt in the direct format, what follows the last separator in chain of thought.
+        One `Generated` a row. Spoken is everything after the prompt in the direct format, what
+        follows the third separator of the sequence in chain of thought (the prompt ends with
+        the first).
+
+    Raises:
+        ModelError: A prompt leaves no room in the model's context.
     """
     layout = layout_of(card)
     prompts = prompt(side(rows, "source", card.tokenizer.unit_offset), layout, job.interleaving)
@@ -34,7 +57,13 @@ def generate(rows: pa.Table, job: EvaluationJob, card: Card) -> list[np.ndarray]
     lengths = stops - starts
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = load_model(job.model, attention="sdpa").to(device).eval()
-    outputs: list[np.ndarray] = [np.zeros(0, np.int64)] * len(lengths)
+    room = context(model)
+    if len(lengths) and lengths.max() >= room:
+        raise ModelError(
+            f"{job.model}: a prompt of {lengths.max()} tokens, its context is {room}; choose a "
+            "model.base with a longer one, or lower corpus.quality.max_seconds"
+        )
+    outputs: dict[int, Generated] = {}
     order = np.argsort(-lengths, kind="stable")
     for first in range(0, len(order), job.config.batch):
         members = order[first : first + job.config.batch]
@@ -47,26 +76,31 @@ def generate(rows: pa.Table, job: EvaluationJob, card: Card) -> list[np.ndarray]
         produced = model.generate(
             input_ids=torch.from_numpy(ids).to(device),
             attention_mask=torch.from_numpy(mask).to(device),
-            max_new_tokens=job.config.max_new_tokens,
+            max_new_tokens=min(job.config.max_new_tokens, room - width),
             do_sample=False,
             num_beams=1,
             eos_token_id=layout.eos,
             pad_token_id=card.tokenizer.pad,
         )
         for row, index in enumerate(members):
-            outputs[index] = _spoken(produced[row, width:].cpu().numpy(), card, job.interleaving)
-    return outputs
+            outputs[int(index)] = parts(produced[row, width:].cpu().numpy(), card, job.interleaving)
+    return [outputs[index] for index in range(len(lengths))]
 
 
-def _spoken(tokens: np.ndarray, card: Card, interleaving: Interleaving) -> np.ndarray:
-    """Cut the target speech out of one generated row."""
-    ends = np.flatnonzero(tokens == card.tokenizer.eos)
+def parts(tokens: np.ndarray, card: Card, interleaving: Interleaving) -> Generated:
+    """Cut one generated row, int64 `[tokens]`, into its parts."""
+    names = card.tokenizer
+    ends = np.flatnonzero(tokens == names.eos)
     if len(ends):
         tokens = tokens[: ends[0]]
-    tokens = tokens[tokens != card.tokenizer.pad]
-    if interleaving.format == "chain_of_thought":
-        separators = np.flatnonzero(tokens == card.tokenizer.separator)
-        if len(separators) < 2:
-            return tokens[:0]  # it never came to speak
-        tokens = tokens[separators[1] + 1 :]
-    return tokens
+    framing = [names.pad]
+    if interleaving.modality_tokens:
+        framing += [names.speech, names.text]
+    tokens = tokens[~np.isin(tokens, framing)]
+    if interleaving.format == "direct":
+        return Generated(tokens, None, None)
+    # Each part but the first begins with its separator. What was never begun is empty: a model
+    # that writes no separator never came to speak.
+    borders = np.flatnonzero(tokens == names.separator)[:2]
+    source, target, spoken = (*np.split(tokens, borders), tokens[:0], tokens[:0])[:3]
+    return Generated(spoken[1:], source, target[1:])

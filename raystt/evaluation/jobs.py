@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from raystt.bleu import Score, score
+from raystt import bleu, chrf
 from raystt.config import EvaluationConfig
 from raystt.thresholds import Interleaving
 
@@ -35,38 +37,120 @@ class EvaluationJob:
 
 
 @dataclass(frozen=True)
+class CeilingJob:
+    """Which ceiling to measure.
+
+    Attributes:
+        language: Source language.
+        split: "dev" or "test".
+        config: How to score, and how many sentences.
+    """
+
+    language: str
+    split: str
+    config: EvaluationConfig
+
+
+@dataclass(frozen=True)
+class Ceiling:
+    """What the evaluation gives to reference speech of a split: no system can score more.
+
+    `audio` is of the recordings, `resynthesis` of their units spoken again by the vocoder.
+    """
+
+    split: str
+    audio: bleu.Score
+    resynthesis: bleu.Score
+
+
+@dataclass(frozen=True)
 class Sentence:
     """One evaluated utterance: what was meant, what was heard, and how much was generated.
 
-    `stray_tokens` counts generated tokens that are no target unit; they cannot be spoken and are
-    dropped before vocoding.
+    Attributes:
+        id: Of the utterance.
+        reference: Target text, normalised.
+        hypothesis: What the recogniser heard, normalised.
+        generated_source: The transcript that the model wrote first in chain of thought; None in
+            the direct format.
+        generated_target: Its translation, likewise.
+        units: Target units that were spoken.
+        stray_tokens: Generated tokens of the spoken part that are no target unit; they cannot be
+            spoken and are dropped before vocoding.
+        seconds: Length of the speech.
+        utmos: Predicted naturalness, 1 to 5; None if it was not asked for or nothing was said.
     """
 
     id: str
     reference: str
     hypothesis: str
+    generated_source: str | None
+    generated_target: str | None
     units: int
     stray_tokens: int
     seconds: float
+    utmos: float | None
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Hypotheses and their additive statistics, int64 `[sentences, 10]`."""
+    """Hypotheses and their additive statistics.
+
+    Attributes:
+        language: Source language.
+        split: "dev" or "test".
+        sentences: Hypotheses and references.
+        statistics: int64 `[sentences, 10]` of `raystt.bleu`, of the recognised speech.
+        chrf: int64 `[sentences, 18]` of `raystt.chrf`, of the same texts.
+        texts: int64 `[sentences, 10]` of the texts in the chain of thought, as written: `text_bleu`
+            (translation) and `source_text_bleu` (transcript); empty in the direct format.
+        signature: How ASR-BLEU came about.
+        signatures: How each of `metrics` came about.
+        seconds: What the evaluation took.
+    """
 
     language: str
     split: str
     sentences: tuple[Sentence, ...]
     statistics: np.ndarray
+    chrf: np.ndarray
+    texts: Mapping[str, np.ndarray]
     signature: str
+    signatures: Mapping[str, str]
     seconds: float
 
-    def score(self, config: EvaluationConfig) -> Score:
+    def score(self, config: EvaluationConfig) -> bleu.Score:
         """Return corpus ASR-BLEU with its interval and signature."""
-        return score(self.statistics, signature=self.signature, resamples=config.resamples)
+        return bleu.score(self.statistics, signature=self.signature, resamples=config.resamples)
+
+    def metrics(self) -> dict[str, float]:
+        """Return the scores beside ASR-BLEU.
+
+        Returns:
+            `chrf` of the recognised speech, `text_bleu` and `source_text_bleu` in chain of thought,
+            and `utmos`, the mean over the sentences in which something was said.
+        """
+        found = {"chrf": chrf.point(self.chrf)}
+        found |= {name: bleu.point(stats) for name, stats in self.texts.items()}
+        natural = [s.utmos for s in self.sentences if s.utmos is not None]
+        if natural:
+            found["utmos"] = float(np.mean(natural))
+        return found
+
+    def record(self, config: EvaluationConfig) -> dict[str, Any]:
+        """Return all scores for a line of results: the fields of `Score`, and the metrics."""
+        metrics = self.metrics()
+        signatures = {name: self.signatures[name] for name in metrics}
+        score = asdict(self.score(config))
+        return {
+            **score,
+            "ci": list(score["ci"]),
+            "metrics": metrics,
+            "metric_signatures": signatures,
+        }
 
     def write(self, path: Path) -> None:
-        """Write one JSON line a sentence, with its statistics."""
+        """Write one JSON line a sentence, with its statistics of ASR-BLEU."""
         path.parent.mkdir(parents=True, exist_ok=True)
         rows = zip(self.sentences, self.statistics.tolist(), strict=True)
         text = "".join(

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from raystt.config import CorpusConfig
 from raystt.corpus import grammar
 from raystt.preparation.files import PrepareError
 
 if TYPE_CHECKING:
-    from raystt.speech.tts import EspeakSynthesizer, Speech
+    from raystt.speech.tts import EspeakSynthesizer
 
 # The target voice differs from every source voice: nothing may be copied from input to output.
 # Each is (language, variant) of `speech.tts.Voice`.
@@ -29,22 +29,6 @@ class TextPair:
     id: str
     source: str
     target: str
-
-
-class Synthesizer(Protocol):
-    """What speaks a sentence."""
-
-    def speak(self, text: str) -> Speech: ...
-
-
-class Reader(Protocol):
-    """What `prepare` needs of a corpus reader."""
-
-    def pairs(self, language: str, split: str) -> list[TextPair]: ...
-
-    def words(self) -> Iterable[str]: ...
-
-    def voices(self, language: str) -> tuple[Synthesizer, Synthesizer]: ...
 
 
 class EmbeddedReader:
@@ -103,6 +87,3 @@ class EmbeddedReader:
                 Voice(*TARGET_VOICES[self._config.target], rate=WORDS_A_MINUTE), seed
             ),
         )
-
-
-READERS: dict[str, type[EmbeddedReader]] = {"embedded": EmbeddedReader}

@@ -1,243 +1,250 @@
-"""The plan of a preparation: which files are missing, and the Ray tasks that make them.
+"""The plan of a preparation: which files are missing, and what makes them.
 
-text ─► speech ─► units ─► shards ─┬─► vocoder ─► ceiling (resynthesis)
-  ├───────────────────────────────►├─► base
-  └───────────────────────────────►└─► asr ─────► ceiling (audio)
+utterances ─► (encoder) ─► units ─► shards ─┬─► vocoder
+text ───────────────────────────────────────┼─► base      of the embedded corpus
+  └─────────────────────────────────────────┴─► asr
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from raystt.cluster.startup import ray_session
+from raystt.cluster.startup import check_encoders, ray_session
 from raystt.config import CorpusConfig, ResourcesConfig
-from raystt.corpus.card import Card, Part, ShardEntry
-from raystt.preparation import models, rows, tokenizer
-from raystt.preparation.chunks import PAIRS, chunk_path, chunk_starts, speak_chunk
-from raystt.preparation.embedded import READERS
-from raystt.preparation.files import config_hash
+from raystt.corpus.card import Card, Part, TokenizerCard, UnitsCard
+from raystt.corpus.utterance import Quarantined
+from raystt.preparation import kmeans, merge, models, pipeline, rows
+from raystt.preparation.files import WORK, config_hash
+from raystt.preparation.operators import Piece
+from raystt.preparation.quality import Quarantine
+from raystt.preparation.recordings import subset
+from raystt.preparation.sources import Embedded, Recordings, Source, Utterances, spoken_splits
+from raystt.preparation.tasks import Progress, Tasks
 from raystt.speech import SAMPLE_RATE
 
-Progress = Callable[[str, int, int], None]
-
-SPOKEN = ("train", "dev", "test")
-_LOOK_SECONDS = 0.5
+QUARANTINE = "quarantine.jsonl"
 
 
 class Plan:
-    """One preparation; `run` does what is left of it."""
+    """One preparation; `run` does what is left of it.
+
+    Args:
+        corpus: directory of the corpus.
+        config: what to prepare.
+        resources: the Ray to start or join.
+        progress: told (stage, done, total).
+
+    Raises:
+        BadInput: the reader cannot give what the config asks, or too many of its rows are bad.
+    """
+
+    tokenizer: TokenizerCard
+    units: UnitsCard
+    utterances: Utterances
 
     def __init__(
         self, corpus: Path, config: CorpusConfig, resources: ResourcesConfig, progress: Progress
     ) -> None:
-        """Draw all sentences and name all files.
-
-        Raises:
-            PrepareError: the reader cannot give what the config asks.
-        """
         self.corpus = corpus
         self.config = config
         self.resources = resources
         self.progress = progress
-        # Sorted, so that the order in which a YAML names its languages changes nothing.
         self.languages = sorted(config.languages)
-        reader = READERS[config.reader](config)
-        self.ids = tokenizer.word_ids(reader.words())
-        splits = [(lang, split) for lang in self.languages for split in (*SPOKEN, "text")]
-        self.pairs = {key: reader.pairs(*key) for key in splits}
-        self.entries = {
-            key: rows.shard_entries(*key, len(pairs), config.shard_rows)
-            for key, pairs in self.pairs.items()
-        }
+        self.embedded = Embedded(corpus, config, progress) if config.reader == "embedded" else None
+        self.source: Source = self.embedded or Recordings(corpus, config)
+        self.quarantine = Quarantine(corpus / QUARANTINE)
+        for language, split in spoken_splits(config):
+            self._set_aside(self.source.refused(language, split))
 
-    def run(self) -> Card:
-        """Make everything that is missing and return the card, not yet saved."""
-        self._write_text()
+    def run(self, until: str | None = None) -> None:
+        """Make what is missing, all of it or what comes before the end of a stage.
+
+        Args:
+            until: "encoder", "units", "shards" or "vocoder"; None = make all.
+        """
+        self.tokenizer = self.source.tokenizer(rows.units_card(self.config, 0.0).total)
+        if self.embedded:
+            self.embedded.write_text(self.tokenizer)
         with ray_session(self.resources):
-            tasks = _Tasks(self.corpus, self.progress)
-            self._speak(tasks)
-            self._encode(tasks)
-            self._fit(tasks)
-        return self._card()
+            check_encoders(self.resources)
+            tasks = Tasks(self.corpus, self.progress)
+            self.utterances = self.source.utterances(tasks)
+            self._check_shares()
+            transcripts = self._transcripts()
+            models.add_encoder(tasks, self.corpus, self.config, transcripts, self.resources)
+            tasks.wait()
+            if until == "encoder":
+                return
+            self._fit_units()
+            if until == "units":
+                return
+            self._write_shards(tasks)
+            if until == "shards":
+                return
+            self._fit_models(tasks, until)
 
-    def _write_text(self) -> None:
-        tokenizer.save(self.ids, self.corpus)
-        for n, language in enumerate(self.languages, 1):
-            for entry, _, pairs in self._shards(language, "text"):
-                if not self._has(entry.path):
-                    rows.write_text_shard(self.corpus, self.ids, language, entry, pairs)
-            self.progress("text", n, len(self.languages))
+    def _fit_units(self) -> None:
+        """Fit the codebooks that are missing to a sample of the training speech."""
+        from raystt.speech.encoders import frame_seconds
 
-    def _speak(self, tasks: _Tasks) -> None:
-        books = rows.units_card(self.config)
-        for language, split in self._spoken():
-            wanted = not all(self._has(entry.path) for entry in self.entries[language, split])
-            if split == "train":
-                files = (books.source.path, books.target.path, models.VOCODER)
-                wanted = wanted or not all(map(self._has, files))
-            if split == models.CEILING_SPLIT:
-                wanted = wanted or not models.ceiling_path(self.corpus, language, "audio").exists()
-            pairs = self.pairs[language, split]
-            for start in chunk_starts(len(pairs)) if wanted else ():
-                part = pairs[start : start + PAIRS]
-                here = chunk_path(self.corpus, language, split, start).exists()
-                args = (self.corpus, self.config, language, split, start, part)
-                tasks.add("speech", speak_chunk, *args, amount=len(part), done=here)
-        tasks.wait()
-
-    def _encode(self, tasks: _Tasks) -> None:
-        sizes = {lang: len(self.pairs[lang, "train"]) for lang in self.languages}
-        books = rows.units_card(self.config)
-        for side in ("source", "target"):
-            done = self._has(getattr(books, side).path)
-            tasks.add("units", rows.fit_codebook, self.corpus, self.config, side, sizes, done=done)
-        tasks.wait()
-        for language, split in self._spoken():
-            for entry, start, pairs in self._shards(language, split):
-                args = (self.corpus, self.config, self.ids, language, split, entry, start, pairs)
-                done = self._has(entry.path)
-                tasks.add("shards", rows.write_speech_shard, *args, done=done)
-        tasks.wait()
-
-    def _fit(self, tasks: _Tasks) -> None:
-        """Fit vocoder, base and recogniser side by side, then measure what they allow."""
-        corpus, config, threads = self.corpus, self.config, self.resources.threads_per_worker
-        train = {lang: self.entries[lang, "train"] for lang in self.languages}
-        vocoder = tasks.add(
-            "vocoder", models.fit_vocoder, corpus, config, train, threads,
-            done=self._has(models.VOCODER),
+        finetuned = models.finetuned(self.corpus, self.config)
+        self.units = rows.units_card(self.config, frame_seconds(self.config.units, finetuned))
+        books = {book.path: book for book in (self.units.source, self.units.target)}
+        missing = {path: b for path, b in books.items() if not (self.corpus / path).exists()}
+        if self.config.units.codebook is not None:
+            models.copy_codebooks(self.corpus, self.config, missing.values())
+            return
+        if not missing:
+            return
+        pieces = self._sample()
+        advance = self._advance("units", pieces)
+        pipeline.run_features(
+            [piece for piece in pieces if not Path(piece.path).exists()],
+            corpus=self.corpus, config=self.config, resources=self.resources, on_done=advance,
         )  # fmt: skip
-        sentences = [p.target for key in self.pairs if key[1] in ("train", "text")
-                     for p in self.pairs[key]]  # fmt: skip
-        asr = tasks.add("asr", models.build_asr, corpus, sentences, done=self._has(models.ASR))
-        known = self._describe({
-            lang: {"text": rows.count(corpus, self.entries[lang, "text"])}
-            for lang in self.languages
-        })  # fmt: skip
-        tasks.add(
-            "base", models.train_base, corpus, config, known, threads, done=self._has(models.BASE)
-        )
-        for kind in models.CEILING_KINDS:
-            after = (asr,) if kind == "audio" else (asr, vocoder)
-            for language in self.languages:
-                entries = self.entries[language, models.CEILING_SPLIT]
-                done = models.ceiling_path(corpus, language, kind).exists()
-                args = (corpus, config, entries, language, kind, *after)
-                tasks.add("ceiling", models.measure_ceiling, *args, done=done)
+        for path, book in missing.items():
+            sides = [side for side in rows.SIDES if getattr(self.units, side) == book]
+            kmeans.fit_codebook(
+                self.corpus / path,
+                [(Path(piece.path), side) for piece in pieces for side in sides],
+                self.config, book.clusters,
+                on_iteration=lambda done, total: self.progress("k-means", done, total),
+            )  # fmt: skip
+
+    def _sample(self) -> list[Piece]:
+        """Cut what k-means is fitted to into parts, in equal shares of each language."""
+        share = -(-self.config.units.sample // len(self.languages))
+        train = [self.utterances[language, "train"] for language in self.languages]
+        sample = [utterance for found in train for utterance in subset(found, share)]
+        return pipeline.cut(self.corpus / WORK / "features", sample, ".npz")
+
+    def _write_shards(self, tasks: Tasks) -> None:
+        """Run the pipeline over all parts that are missing, and merge them."""
+        pieces: dict[tuple[str, str], list[Piece]] = {}
+        for language, split in spoken_splits(self.config):
+            if not merge.merged(self.corpus, language, split):
+                directory = self.corpus / WORK / "parts" / language / split
+                pieces[language, split] = pipeline.cut(directory, self.utterances[language, split])
+        every = [piece for parts in pieces.values() for piece in parts]
+        advance = self._advance("shards", every)
+        pipeline.run(
+            [piece for piece in every if not Path(piece.path).exists()],
+            corpus=self.corpus, config=self.config, units=self.units, resources=self.resources,
+            on_done=advance,
+        )  # fmt: skip
+        for (language, split), parts in pieces.items():
+            paths = [Path(piece.path) for piece in parts]
+            refused = [one for path in paths for one in merge.quarantined(path)]
+            args = (self.corpus, paths, language, split, self.config.shard_rows, refused)
+            tasks.add("merge", merge.merge, *args, done=False)
+        tasks.wait()
+        for language, split in spoken_splits(self.config):
+            done = merge.merged(self.corpus, language, split)
+            assert done is not None
+            self._set_aside(done.quarantined)
+        self._check_shares()
+
+    def _set_aside(self, refused: Iterable[Quarantined]) -> None:
+        for one in refused:
+            self.quarantine.add(one)
+
+    def _check_shares(self) -> None:
+        """Write down what was set aside, and refuse the corpus if it is too much.
+
+        Raises:
+            QualityError: naming the share, the file with the reasons, and the key.
+        """
+        self.quarantine.write()
+        for (language, split), found in self.utterances.items():
+            total = len(found) + len(self.source.refused(language, split))
+            self.quarantine.check(language, split, total, self.config.quality)
+
+    def _fit_models(self, tasks: Tasks, until: str | None) -> None:
+        """Fit the vocoder, and beside it what the embedded corpus has for pretrained models."""
+        corpus, config = self.corpus, self.config
+        train = {}
+        for language in self.languages:
+            done = merge.merged(corpus, language, "train")
+            assert done is not None
+            train[language] = (done.shards, self.utterances[language, "train"])
+        models.add_vocoder(tasks, corpus, config, self.units, train, self.resources)
+        if self.embedded and until is None:
+            sentences = [
+                pair.target
+                for (_, split), pairs in self.embedded.pairs.items()
+                if split in ("train", "text")
+                for pair in pairs
+            ]
+            models.add_asr(tasks, corpus, sentences)
+            card = self._describe({lang: self._text(lang) for lang in self.languages})
+            models.add_base(tasks, corpus, config, card, self.resources.threads_per_worker)
         tasks.wait()
 
-    def _card(self) -> Card:
-        counted = {
-            lang: {
-                split: rows.count(self.corpus, self.entries[lang, split])
-                for split in (*SPOKEN, "text")
-            }
-            for lang in self.languages
-        }
-        ceilings = {
-            lang: models.ceiling(self.corpus, lang, self.config.seed) for lang in self.languages
-        }
-        return self._describe(counted, ceiling=ceilings, fingerprint=self._fingerprint())
+    def card(self) -> Card:
+        """Return the card of what `run` made, not yet saved."""
+        counted: dict[str, dict[str, Any]] = {language: {} for language in self.languages}
+        for language, split in spoken_splits(self.config):
+            done = merge.merged(self.corpus, language, split)
+            assert done is not None
+            refused = len(done.quarantined) + len(self.source.refused(language, split))
+            counted[language][split] = rows.count(self.corpus, done.shards, refused)
+        for language in self.languages:
+            counted[language] |= self._text(language)
+        return self._describe(counted, fingerprint=self._fingerprint(counted))
 
-    def _describe(self, languages: dict[str, Any], **more: Any) -> Card:
+    def _text(self, language: str) -> dict[str, Any]:
+        if self.embedded is None:
+            return {}
+        return {"text": rows.count(self.corpus, self.embedded.text_shards(language), 0)}
+
+    def _describe(self, languages: dict[str, Any], fingerprint: str = "") -> Card:
+        texts = (u.source_text for found in self.utterances.values() for u in found)
         return Card(
-            **{"fingerprint": "", **more},
+            fingerprint=fingerprint,
             reader=self.config.reader,
-            config=corpus_config(self.config),
+            config=self.config.content(),
             sample_rate=SAMPLE_RATE,
             target_language=self.config.target,
             languages=languages,
-            tokenizer=tokenizer.card_of(self.ids),
-            units=rows.units_card(self.config),
-            vocoder=Part(self.config.vocoder, models.VOCODER),
-            asr=Part(models.RECOGNIZER, models.ASR),
-            base=models.BASE,
+            transcribed=all(text is not None for text in texts),
+            tokenizer=self.tokenizer,
+            units=self.units,
+            vocoder=Part(self.config.vocoder.kind, models.VOCODER),
+            asr=Part(models.RECOGNIZER, models.ASR) if self.embedded else None,
+            base=models.BASE if self.embedded else None,
         )
 
-    def _fingerprint(self) -> str:
-        digest = hashlib.sha256(config_hash(corpus_config(self.config)).encode())
-        for entries in self.entries.values():
-            for entry in entries:
-                digest.update(hashlib.sha256((self.corpus / entry.path).read_bytes()).digest())
+    def _fingerprint(self, counted: dict[str, dict[str, Any]]) -> str:
+        digest = hashlib.sha256(config_hash(self.config.content()).encode())
+        for language in self.languages:
+            for split in counted[language].values():
+                for entry in split.shards:
+                    with (self.corpus / entry.path).open("rb") as file:
+                        digest.update(hashlib.file_digest(file, "sha256").digest())
         return digest.hexdigest()[:16]
 
-    def _shards(self, language: str, split: str) -> Iterable[tuple[ShardEntry, int, Any]]:
-        """Yield (shard, first pair, pairs) of a split."""
-        start = 0
-        for entry in self.entries[language, split]:
-            yield entry, start, self.pairs[language, split][start : start + entry.rows]
-            start += entry.rows
+    def _advance(self, stage: str, pieces: list[Piece]) -> Callable[[int], None]:
+        """Tell how many utterances of a stage are done, and return what tells of more."""
+        total = sum(len(piece.utterances) for piece in pieces)
+        done = sum(len(piece.utterances) for piece in pieces if Path(piece.path).exists())
+        self.progress(stage, done, total)
 
-    def _spoken(self) -> list[tuple[str, str]]:
-        return [(lang, split) for lang in self.languages for split in SPOKEN]
+        def advance(utterances: int) -> None:
+            nonlocal done
+            done += utterances
+            self.progress(stage, done, total)
 
-    def _has(self, path: str) -> bool:
-        return (self.corpus / path).exists()
+        return advance
 
-
-class _Tasks:
-    """Ray tasks of one CPU each, and the progress of their stages."""
-
-    def __init__(self, corpus: Path, progress: Progress) -> None:
-        self._corpus = corpus
-        self._progress = progress
-        self._pending: dict[Any, tuple[str, int]] = {}
-        self._done: dict[str, int] = {}
-        self._total: dict[str, int] = {}
-
-    def add(
-        self, stage: str, function: Callable[..., None], *args: Any, done: bool, amount: int = 1
-    ) -> Any:
-        """Submit a task unless it is done; return what a later task can take to wait for it."""
-        import ray
-
-        self._total[stage] = self._total.get(stage, 0) + amount
-        self._done.setdefault(stage, 0)
-        if done:
-            self._done[stage] += amount
-            return None
-        reference = ray.remote(num_cpus=1)(function).remote(*args)
-        self._pending[reference] = (stage, amount)
-        return reference
-
-    def wait(self) -> None:
-        """Wait for all tasks; the first that fails raises its own error."""
-        import ray
-        from ray.exceptions import RayTaskError
-
-        for stage, total in self._total.items():
-            self._progress(stage, self._done[stage], total)
-        while self._pending:
-            ready, _ = ray.wait(list(self._pending), num_returns=1, timeout=_LOOK_SECONDS)
-            for reference in ready:
-                try:
-                    ray.get(reference)
-                except RayTaskError as error:
-                    # The worker's error says what to do; the traceback of its process does not.
-                    raise (error.cause if isinstance(error.cause, Exception) else error) from None
-                stage, amount = self._pending.pop(reference)
-                self._done[stage] += amount
-                self._progress(stage, self._done[stage], self._total[stage])
-            self._look()
-        self._total.clear()
-        self._done.clear()
-
-    def _look(self) -> None:
-        """Pass on the steps that long tasks note in files."""
-        for stage, _ in set(self._pending.values()):
-            try:
-                note = models.progress_path(self._corpus, stage).read_text(encoding="utf-8")
-            except FileNotFoundError:
-                continue
-            step, steps = json.loads(note)
-            if step < steps:
-                self._progress(stage, step, steps)
-
-
-def corpus_config(config: CorpusConfig) -> dict[str, Any]:
-    """Return what decides the contents of a corpus: its config without the directory."""
-    return config.model_dump(mode="json", exclude={"path"})
+    def _transcripts(self) -> list[tuple[str, str]]:
+        """Return (audio, text) of all training speech that has a transcript, both sides."""
+        return [
+            (getattr(utterance, f"{side}_audio"), text)
+            for language in self.languages
+            for utterance in self.utterances[language, "train"]
+            for side in rows.SIDES
+            if (text := getattr(utterance, f"{side}_text"))
+        ]

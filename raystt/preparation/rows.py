@@ -1,10 +1,11 @@
-"""Rows of shards: text to tokens, audio to units, words to both."""
+"""Rows of shards: words to tokens, frames to units, and which belong together."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow.compute as pc
@@ -12,151 +13,148 @@ import pyarrow.parquet as pq
 
 from raystt.config import CorpusConfig
 from raystt.corpus.card import CodebookCard, ShardEntry, SplitCard, UnitsCard
-from raystt.corpus.shards import split_directory, write_shard
-from raystt.preparation.chunks import PAIRS, SIDES, Chunk, chunk_path
-from raystt.preparation.embedded import TextPair
+from raystt.corpus.utterance import Marks, Utterance
+from raystt.speech.alignment import align
 
-ENCODER = "mfcc"
-FRAME_SECONDS = 0.06  # of that encoder; named here so that text alone needs no torch
-
-_SAMPLE = 600
-"""Utterances that a codebook is fitted to, over all languages."""
+SIDES = ("source", "target")
 
 
-def units_card(config: CorpusConfig) -> UnitsCard:
-    """Describe the codebooks: units of the target follow those of the source."""
-    source, target = config.units.source, config.units.target
+class Tokenizer(Protocol):
+    """What rows need of a text tokenizer."""
+
+    def encode(self, text: str) -> tuple[list[int], list[int]]:
+        """Return token ids, and the tokens of each word as offsets [words + 1]."""
+        ...
+
+
+class RowError(ValueError):
+    """An utterance that cannot become a row; the text is the reason."""
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What encoder and aligner made of one recording.
+
+    Attributes:
+        frames: int64 [frames], cluster of each frame.
+        marks: where its words start; None if it could not be aligned.
+        seconds: its length.
+    """
+
+    frames: np.ndarray
+    marks: Marks | None
+    seconds: float
+
+
+def units_card(config: CorpusConfig, frame_seconds: float) -> UnitsCard:
+    """Describe the codebooks: units of the target follow those of the source, or are the same."""
+    source = CodebookCard("units/source.safetensors", config.units.source, 0)
+    target = source
+    if config.units.target is not None:
+        target = CodebookCard("units/target.safetensors", config.units.target, source.clusters)
     return UnitsCard(
-        total=source + target,
-        frame_seconds=FRAME_SECONDS,
+        total=target.offset + target.clusters,
+        frame_seconds=frame_seconds,
         deduplicated=config.units.deduplicate,
-        encoder=ENCODER,
-        source=CodebookCard("units/source.safetensors", source, 0),
-        target=CodebookCard("units/target.safetensors", target, source),
+        encoder=config.units.encoder,
+        source=source,
+        target=target,
     )
 
 
-def shard_entries(language: str, split: str, pairs: int, most: int) -> list[ShardEntry]:
-    """Plan the shards of a split, none with more than `most` rows."""
-    folder = split_directory(language, split)
-    starts = range(0, pairs, most)
-    return [
-        ShardEntry(f"{folder}/part-{i:05d}.parquet", min(most, pairs - start))
-        for i, start in enumerate(starts)
-    ]
-
-
-def fit_codebook(corpus: Path, config: CorpusConfig, side: str, sizes: dict[str, int]) -> None:
-    """Fit and save the codebook of a side on training speech, in equal parts of each language.
+def row(
+    utterance: Utterance, heard: dict[str, Heard], tokenizer: Tokenizer, units: UnitsCard
+) -> dict[str, Any]:
+    """Build the row of an utterance (`corpus.shards.SCHEMA`).
 
     Args:
-        corpus: directory of the corpus.
-        config: its config.
-        side: "source" or "target".
-        sizes: training pairs by language.
+        utterance: its texts; without `source_text` the source is one group without a token.
+        heard: both sides' frames and marks.
+        tokenizer: of the text.
+        units: the codebooks, and whether runs of a unit are merged.
+
+    Raises:
+        RowError: a side has no frames, or could not be aligned.
     """
-    import torch
-
-    from raystt.speech.units import ENCODERS
-
-    torch.set_num_threads(1)
-    share = -(-_SAMPLE // len(sizes))
-    frames: list[np.ndarray] = []
-    for language, pairs in sizes.items():
-        taken: list[np.ndarray] = []
-        for start in range(0, min(pairs, share), PAIRS):
-            taken += Chunk(chunk_path(corpus, language, "train", start)).features(side)
-        frames += taken[:share]
-    book = getattr(units_card(config), side)
-    encoder = ENCODERS[ENCODER].fit_features(np.concatenate(frames), book.clusters, config.seed)
-    encoder.save(corpus / book.path)
-
-
-def write_speech_shard(
-    corpus: Path,
-    config: CorpusConfig,
-    ids: dict[str, int],
-    language: str,
-    split: str,
-    entry: ShardEntry,
-    start: int,
-    pairs: Sequence[TextPair],
-) -> None:
-    """Encode and align the pairs of one shard, from pair `start` of the split on, and write it."""
-    import torch
-
-    from raystt.speech.alignment import align
-    from raystt.speech.units import deduplicate, load
-
-    torch.set_num_threads(1)
-    rows = [_row(pair, language, split) for pair in pairs]
-    first = start // PAIRS * PAIRS
-    chunks = [
-        Chunk(chunk_path(corpus, language, split, at))
-        for at in range(first, start + len(pairs), PAIRS)
-    ]
-    card = units_card(config)
+    result: dict[str, Any] = {
+        "id": utterance.id, "language": utterance.language, "split": utterance.split,
+    }  # fmt: skip
     for side in SIDES:
-        book = getattr(card, side)
-        encoder = load(corpus / book.path)
-        spoken = [
-            spoken
-            for chunk in chunks
-            for spoken in zip(
-                chunk.features(side), chunk.marks(side), chunk.seconds(side), strict=True
-            )
-        ][start - first :]
-        for row, (features, marks, seconds) in zip(rows, spoken, strict=False):
-            units = encoder.assign(features)
-            durations = np.ones(len(units), dtype=np.int64)
-            if config.units.deduplicate:
-                units, durations = deduplicate(units)
-            words = row[f"{side}_text"].split()
-            groups = align(marks, len(words), durations, encoder.frame_seconds)
-            row[f"{side}_tokens"] = [ids[word] for word in words]
-            # One token a word, so the spans of words are those of tokens.
-            row[f"{side}_token_offsets"] = groups.word_offsets
-            row[f"{side}_units"] = units + book.offset
-            row[f"{side}_durations"] = durations
-            row[f"{side}_unit_offsets"] = groups.unit_offsets
-            row[f"{side}_seconds"] = seconds
-    write_shard(rows, corpus / entry.path)
+        text, found = getattr(utterance, f"{side}_text"), heard[side]
+        if not len(found.frames):
+            raise RowError(f"{side}: too short for a single frame of {units.frame_seconds} s")
+        frames, durations = found.frames, np.ones(len(found.frames), dtype=np.int64)
+        if units.deduplicated:
+            starts = np.flatnonzero(np.append(True, frames[1:] != frames[:-1]))
+            frames, durations = frames[starts], np.diff(np.append(starts, len(frames)))
+        tokens, token_offsets, unit_offsets = _words(
+            side, text, found.marks, durations, tokenizer, units.frame_seconds
+        )
+        result |= {
+            f"{side}_text": text or "",
+            f"{side}_tokens": tokens,
+            f"{side}_token_offsets": token_offsets,
+            f"{side}_units": frames + getattr(units, side).offset,
+            f"{side}_durations": durations,
+            f"{side}_unit_offsets": unit_offsets,
+            f"{side}_seconds": found.seconds,
+        }
+    return result
 
 
-def write_text_shard(
-    corpus: Path, ids: dict[str, int], language: str, entry: ShardEntry, pairs: Iterable[TextPair]
-) -> None:
-    """Write pairs without speech: every word is a group of its own."""
-    rows = []
-    for pair in pairs:
-        row = _row(pair, language, "text")
-        for side in SIDES:
-            words = row[f"{side}_text"].split()
-            row[f"{side}_tokens"] = [ids[word] for word in words]
-            row[f"{side}_token_offsets"] = range(len(words) + 1)
-            row[f"{side}_units"] = []
-            row[f"{side}_durations"] = []
-            row[f"{side}_unit_offsets"] = [0] * (len(words) + 1)
-            row[f"{side}_seconds"] = 0.0
-        rows.append(row)
-    write_shard(rows, corpus / entry.path)
+def text_row(
+    name: str, language: str, texts: Sequence[str], tokenizer: Tokenizer
+) -> dict[str, Any]:
+    """Build the row of a pair without speech: every word is a group of its own."""
+    result: dict[str, Any] = {"id": name, "language": language, "split": "text"}
+    for side, text in zip(SIDES, texts, strict=True):
+        tokens, offsets = tokenizer.encode(text)
+        result |= {
+            f"{side}_text": text,
+            f"{side}_tokens": tokens,
+            f"{side}_token_offsets": offsets,
+            f"{side}_units": [],
+            f"{side}_durations": [],
+            f"{side}_unit_offsets": [0] * len(offsets),
+            f"{side}_seconds": 0.0,
+        }
+    return result
 
 
-def count(corpus: Path, entries: Sequence[ShardEntry]) -> SplitCard:
+def _words(
+    side: str,
+    text: str | None,
+    marks: Marks | None,
+    durations: np.ndarray,
+    tokenizer: Tokenizer,
+    frame_seconds: float,
+) -> tuple[list[int], np.ndarray, np.ndarray]:
+    """Return tokens, and the offsets of tokens and of units of each alignment group."""
+    if text is None:
+        return [], np.zeros(2, np.int64), np.array([0, len(durations)])
+    if marks is None:
+        raise RowError(f"{side}: the aligner found no way through the audio with this text")
+    tokens, offsets = tokenizer.encode(text)
+    groups = align(marks, len(offsets) - 1, durations, frame_seconds)
+    return tokens, np.array(offsets)[groups.word_offsets], groups.unit_offsets
+
+
+def count(corpus: Path, entries: Sequence[ShardEntry], quarantined: int) -> SplitCard:
     """Count what the shards of a split hold."""
-    sums: dict[str, float] = {}
+    names = ("hours", "words", "units")
+    sums = dict.fromkeys([f"{side}_{name}" for side in SIDES for name in names], 0.0)
     for entry in entries:
         table = pq.read_table(corpus / entry.path, partitioning=None)
         for side in SIDES:
+            if not len(table):
+                continue
             words = pc.sum(pc.list_value_length(table[f"{side}_token_offsets"])).as_py()
-            for name, amount in (
-                ("words", words - len(table)),
-                ("units", pc.sum(pc.list_value_length(table[f"{side}_units"])).as_py()),
-                ("hours", pc.sum(table[f"{side}_seconds"]).as_py() / 3600.0),
-            ):
-                sums[f"{side}_{name}"] = sums.get(f"{side}_{name}", 0) + amount
+            sums[f"{side}_words"] += words - len(table)
+            sums[f"{side}_units"] += pc.sum(pc.list_value_length(table[f"{side}_units"])).as_py()
+            sums[f"{side}_hours"] += pc.sum(table[f"{side}_seconds"]).as_py() / 3600.0
     return SplitCard(
         pairs=sum(entry.rows for entry in entries),
+        quarantined=quarantined,
         source_hours=round(sums["source_hours"], 6),
         target_hours=round(sums["target_hours"], 6),
         source_words=int(sums["source_words"]),
@@ -165,13 +163,3 @@ def count(corpus: Path, entries: Sequence[ShardEntry]) -> SplitCard:
         target_units=int(sums["target_units"]),
         shards=tuple(entries),
     )
-
-
-def _row(pair: TextPair, language: str, split: str) -> dict[str, Any]:
-    return {
-        "id": pair.id,
-        "language": language,
-        "split": split,
-        "source_text": pair.source,
-        "target_text": pair.target,
-    }

@@ -30,6 +30,8 @@ REFERENCE_DASHES = {
     "paper": (0, (5, 1.6)),
     "constant": (0, (5, 1.4, 1, 1.4)),
 }
+# Of schedules that only ablations have; one that shares its reference's schedule has its line.
+OTHER_DASHES = ((0, (3, 1.2)), (0, (6, 1.2, 1, 1.2, 1, 1.2)), (0, (8, 2)), (0, (2, 2.4)))
 REFERENCE_LABELS = {"none": "no interleaving"}
 GRID_POINTS = 1200
 STYLE: dict[Any, Any] = {
@@ -113,14 +115,22 @@ def _panel(figure: Figure, axis: Axes, results: list[Result], split: str) -> Non
             linestyle=":" if diverged else "-",
             zorder=1 if diverged else 2,
         )
+    drawn: dict[tuple[Any, ...], Any] = {}  # dashes by schedule: equal curves are drawn once
     for result in (r for r in results if r.reference is not None and r is not winner):
         name = str(result.reference)
         score = "diverged" if result.status == "diverged" else f"{result.score:.1f}"
+        schedule = tuple(sorted(result.schedule.items()))
+        again = schedule in drawn
+        unnamed = sum(dashes in OTHER_DASHES for dashes in drawn.values())
+        dashes = drawn.setdefault(
+            schedule, REFERENCE_DASHES.get(name, OTHER_DASHES[unnamed % len(OTHER_DASHES)])
+        )
+        curve: tuple[Any, Any] = ([], []) if again else _curve(result.schedule)
         axis.plot(
-            *_curve(result.schedule),
+            *curve,
             color=INK,
             linewidth=1.7,
-            linestyle=REFERENCE_DASHES.get(name, "--"),
+            linestyle=dashes,
             label=f"{REFERENCE_LABELS.get(name, name)}: {score}",
             path_effects=_halo("white", 3.2),
             zorder=3,

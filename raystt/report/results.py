@@ -16,7 +16,6 @@ from typing import Any, Literal
 from raystt.atomic import write_atomic
 from raystt.errors import BadInput
 
-REFERENCES = ("none", "paper", "constant")
 STATUSES = ("complete", "diverged")
 
 
@@ -31,7 +30,7 @@ class Result:
     Attributes:
         language: Source language, such as "es".
         trial: Number of the trial in its language's study, from 0.
-        reference: Name of the reference schedule the trial is, or None for a proposal.
+        reference: Name of the fixed run (reference or ablation) it is, or None for a proposal.
         split: Corpus split that was evaluated.
         segment: First and last + 1 optimiser step of the segment before the evaluation.
         steps: Horizon of the trial in optimiser steps; `segment[1] == steps` ends the trial.
@@ -193,9 +192,10 @@ def summarise(
     *,
     name: str,
     split: str,
+    references: Sequence[str] = (),
     report_split: str | None = None,
     pairs: Mapping[str, int] | None = None,
-    ceiling: Mapping[str, Any] | None = None,
+    ceilings: Mapping[str, Any] | None = None,
     wall_s: float | None = None,
 ) -> dict[str, Any]:
     """Summarise a search for `summary.json`.
@@ -204,9 +204,10 @@ def summarise(
         results: Lines of `results.jsonl`; only trials that reached their horizon are ranked.
         name: Name of the search.
         split: The split trials are compared on (`evaluation.split`).
+        references: Names of the fixed runs in the order to show; others follow as they were run.
         report_split: A split that chose nothing; its scores become the entries' "test".
         pairs: Training pairs a language, from the corpus card; also fixes the languages' order.
-        ceiling: What the evaluation gives to reference speech, a language, from the card.
+        ceilings: What the evaluation gives to reference speech, a language and split.
         wall_s: Seconds the search took; by default from the first start to the last end.
 
     Raises:
@@ -214,6 +215,7 @@ def summarise(
     """
     lines = latest(results)
     pairs = pairs or {}
+    order, last = {name: n for n, name in enumerate(references)}, len(references)
     languages = list(dict.fromkeys([*pairs, *(r.language for r in lines)]))
     searched = [r for r in lines if r.split == split]
     trials = {(r.language, r.trial) for r in searched if r.final}
@@ -242,11 +244,11 @@ def summarise(
             "signature": signature,
             "references": {
                 r.reference: _entry(r, report)
-                for r in sorted(mine, key=lambda r: _reference_order(r.reference))
+                for r in sorted(mine, key=lambda r: (order.get(r.reference or "", last), r.trial))
                 if r.reference is not None
             },
             "best": _entry(winner, report) if winner else None,
-            **({"ceiling": ceiling[language]} if ceiling and language in ceiling else {}),
+            **({"ceilings": ceilings[language]} if ceilings and language in ceilings else {}),
         }
     return {
         "name": name,
@@ -258,11 +260,6 @@ def summarise(
         "report_split": report_split,
         "languages": entries,
     }
-
-
-def _reference_order(name: str | None) -> tuple[int, str]:
-    known = REFERENCES.index(name) if name in REFERENCES else len(REFERENCES)
-    return known, name or ""
 
 
 def _one_signature(language: str, results: Sequence[Result]) -> str:
@@ -285,6 +282,7 @@ def _entry(result: Result, report: Mapping[int, Result]) -> dict[str, Any]:
         "trial": result.trial,
         "reference": result.reference,
         "status": result.status,
+        "metrics": dict(result.extra.get("metrics", {})),
     }
     if result.trial in report:
         test = report[result.trial]

@@ -6,6 +6,7 @@ import shutil
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from ray import tune
 from raystt.cluster.evaluators import EvaluatorPool
 from raystt.cluster.startup import ray_session
 from raystt.cluster.trainers import TrainerPool
-from raystt.evaluation.jobs import Evaluation, EvaluationJob
+from raystt.evaluation.jobs import CeilingJob, Evaluation, EvaluationJob
 from raystt.prepare import prepare
 from raystt.report.progress import Snapshot
 from raystt.report.results import Result, best, latest, write_summary
@@ -79,14 +80,18 @@ def run_search(
                 trials=str(directory.path / "trials"),
             )
             searcher = StudySearcher(studies, directory)
+            ceilings = _ask_ceilings(search, evaluators)
             with Watch(search, directory, pools, searcher, on_progress, on_message):
                 _tune(search, studies, searcher, pools, directory)
                 _report_scores(search, directory, evaluators, on_message)
+                directory.write_ceilings(
+                    {place: asdict(ray.get(found).result) for place, found in ceilings.items()}
+                )
     _write_best(search, directory)
     # A resumed search took as long as its trials say; this process saw only the end of it.
     wall_s = None if resumed else time.time() - began
     summary = summarise_search(search, directory.path, wall_s=wall_s)
-    failed = search.trials * len(search.languages) - summary["trials"]
+    failed = search.total_trials - summary["trials"]
     if failed:
         on_message(
             f"{failed} trials could not be run, see {directory.path}/failures.jsonl; "
@@ -104,7 +109,9 @@ def _tune(
     directory: RunDirectory,
 ) -> None:
     """Run the trials that are still missing through one Tune run."""
-    missing = sum(search.trials - len(study.finished()) for study in studies.values())
+    missing = sum(
+        search.trials_of(language) - len(study.finished()) for language, study in studies.items()
+    )
     if missing <= 0:
         return
     resources = search.base.resources
@@ -137,13 +144,33 @@ def _tune(
         raise KeyboardInterrupt
 
 
+def _ask_ceilings(search: SearchConfig, evaluators: EvaluatorPool) -> dict[tuple[str, str], Any]:
+    """Have the ceilings measured that are not known yet, while the first trials train.
+
+    Returns:
+        What Ray gives for them, by (language, split).
+    """
+    config = search.base.evaluation
+    places = [
+        (language, split)
+        for language in search.languages
+        for split in dict.fromkeys((config.split, config.report_split))
+    ]
+    return {
+        (language, split): evaluators.dispatcher.run.remote(
+            CeilingJob(language, split, config), f"{language} ceiling"
+        )
+        for language, split in places
+    }
+
+
 def _report_scores(
     search: SearchConfig,
     directory: RunDirectory,
     evaluators: EvaluatorPool,
     on_message: Callable[[str], None],
 ) -> None:
-    """Score the references and the best of each language on the split that chose nothing."""
+    """Score the fixed runs and the best of each language on the split that chose nothing."""
     config = search.base.evaluation
     if config.report_split == config.split:
         return
@@ -162,7 +189,7 @@ def _report_scores(
         wanted += [r for key, r in chosen.items() if (language, key) not in known]
 
     if wanted:
-        on_message(f"scoring {len(wanted)} models on {config.report_split}: references and best")
+        on_message(f"scoring {len(wanted)} models on {config.report_split}: fixed runs and best")
 
     def evaluate(result: Result) -> tuple[Result, Evaluation, float]:
         run = search.run_for(result.language, result.overrides)
@@ -184,14 +211,10 @@ def _report_scores(
         for result, evaluation, started in waiting.map(evaluate, wanted):
             trial = directory.path / "trials" / f"{result.language}-{result.trial:03d}"
             evaluation.write(trial / f"hypotheses-{config.report_split}.jsonl")
-            score = evaluation.score(config)
             directory.append({
                 **result.as_dict(),
+                **evaluation.record(config),
                 "split": config.report_split,
-                "asr_bleu": score.asr_bleu,
-                "ci": list(score.ci),
-                "signature": score.signature,
-                "sentences": score.sentences,
                 "evaluate_seconds": evaluation.seconds,
                 "overhead_seconds": 0.0,
                 "wait_seconds": 0.0,
@@ -214,6 +237,6 @@ def _write_best(search: SearchConfig, directory: RunDirectory) -> None:
         run = search.run_for(language, winner.overrides, name=f"{search.name}-{language}-final")
         directory.write_best(
             language, run,
-            f"Best of {search.trials} trials: ASR-BLEU {winner.asr_bleu:.1f} "
+            f"Best of {search.trials_of(language)} trials: ASR-BLEU {winner.asr_bleu:.1f} "
             f"[{winner.ci[0]:.1f}, {winner.ci[1]:.1f}] on {winner.split}, {winner.signature}",
         )  # fmt: skip

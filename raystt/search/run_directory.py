@@ -7,6 +7,7 @@ runs/<name>/
   results.jsonl      one line a finished evaluation
   failures.jsonl     one line a trial that could not be run
   trials/<lang>-<number>/   train.jsonl, TensorBoard events, hypotheses
+  ceilings.json      what the evaluation gives to reference speech
   states/<key>/      model (and optimiser) at the end of each segment
   summary.json, report/, best/<lang>.yaml
 ```
@@ -19,6 +20,7 @@ import json
 import os
 import shutil
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -32,6 +34,8 @@ from raystt.errors import BadInput
 from raystt.report.results import Result, append, read
 from raystt.search.study import Proposal
 from raystt.space import SearchConfig, load_search
+
+CEILINGS = "ceilings.json"
 
 
 class RunExists(BadInput):
@@ -126,13 +130,19 @@ class RunDirectory:
         """Write the config to train the final model of a language with."""
         write_atomic(self.path / "best" / f"{language}.yaml", f"# {comment}\n{to_yaml(run)}")
 
+    def write_ceilings(self, ceilings: Mapping[tuple[str, str], Any]) -> None:
+        """Write what the evaluation gives to reference speech, by (language, split)."""
+        found: dict[str, dict[str, Any]] = {}
+        for (language, split), ceiling in ceilings.items():
+            found.setdefault(language, {})[split] = ceiling
+        write_atomic(self.path / CEILINGS, json.dumps(found, indent=1) + "\n")
+
     def finished_summary(self) -> dict[str, Any] | None:
         """Return the summary of a search that has nothing left to do, else None."""
         if not self.summary.exists():
             return None
         summary: dict[str, Any] = json.loads(self.summary.read_text())
-        wanted = self.search.trials * len(self.search.languages)
-        return summary if summary["trials"] >= wanted else None
+        return summary if summary["trials"] >= self.search.total_trials else None
 
     def _refuse_change(self) -> None:
         before = load_search(self.config)

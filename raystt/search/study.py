@@ -27,7 +27,11 @@ _REFERENCE, _OVERRIDES, _STATUS, _ERROR = "reference", "overrides", "status", "e
 
 @dataclass(frozen=True)
 class Proposal:
-    """A trial to be run: its number in the study, and how it differs from the base run."""
+    """A trial to be run: its number in the study, and how it differs from the base run.
+
+    `reference` is the name of the fixed run that it is (a reference or an ablation), None for a
+    proposal.
+    """
 
     language: str
     number: int
@@ -83,14 +87,15 @@ class LanguageStudy:
         self._asked = len(self.finished())
 
     def ask(self) -> Proposal | None:
-        """Return the next trial: interrupted ones, references, then proposals; None = no more."""
-        if self._asked >= self.search.trials:
+        """Return the next trial: interrupted ones, fixed ones, then proposals; None = no more."""
+        if self._asked >= self.search.trials_of(self.language):
             return None
         self._asked += 1
         if self._interrupted:
             frozen = self._interrupted.pop(0)
             return self._proposal(frozen.number, frozen.user_attrs)
-        missing = [name for name in self.search.references if name not in self._references()]
+        begun = self._references()
+        missing = [name for name in self.search.fixed(self.language) if name not in begun]
         return self._ask_reference(missing[0]) if missing else self._ask_sampler()
 
     def _ask_reference(self, name: str) -> Proposal:
@@ -123,8 +128,9 @@ class LanguageStudy:
         return Proposal(self.language, number, dict(attributes[_OVERRIDES]), attributes[_REFERENCE])
 
     def _point(self, overrides: dict[str, Any]) -> dict[str, Any] | None:
-        """Return a reference as a point of the space, None if it lies outside of it."""
-        run = self.search.run_for(self.language, overrides).model_dump(mode="python")
+        """Return a fixed run as a point of the space, None if it lies outside of it."""
+        whole = self.search.run_for(self.language, overrides)
+        run = whole.model_dump(mode="python")
         point: dict[str, Any] = {}
         for key in self.search.space.ordered():
             if not self.search.space.active(key, point, self.language):
@@ -134,9 +140,9 @@ class LanguageStudy:
             if value is None or not _contains(self.search.space.root[key], value):
                 return None
             point[key] = value
-        # What the space does not say must be what the base says, or it is another schedule.
-        same = self.search.run_for(self.language, point).schedule == run["schedule"]
-        return point if same else None
+        # What the space does not say must be what the base says, or it is another run: the score
+        # of a control must not be taken for that of its schedule.
+        return point if self.search.run_for(self.language, point) == whole else None
 
     def tell(self, number: int, score: float, status: str) -> None:
         """Record a trial's score; telling a finished trial again changes nothing.
@@ -166,7 +172,7 @@ class LanguageStudy:
         return self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
 
     def _references(self) -> set[str]:
-        """Names of the references that are running or have a score."""
+        """Names of the fixed runs that are running or have a score."""
         states = (TrialState.COMPLETE, TrialState.RUNNING)
         trials = self._study.get_trials(deepcopy=False, states=states)
         return {t.user_attrs[_REFERENCE] for t in trials if t.user_attrs.get(_REFERENCE)}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+import json
 from pathlib import Path
 from typing import Any
 
 from raystt.corpus.card import Card
 from raystt.report.results import read, summarise
+from raystt.search.run_directory import CEILINGS
 from raystt.space import SearchConfig
 
 
@@ -26,11 +27,19 @@ def summarise_search(
     return summarise(
         read(path / "results.jsonl"),
         name=search.name,
+        references=search.fixed_names,
         split=config.split,
         report_split=config.report_split,
         pairs={name: card.split(name, "train").pairs for name in search.languages},
-        ceiling={
-            name: asdict(card.ceiling[name]) for name in search.languages if name in card.ceiling
-        },
+        ceilings=_ceilings(path),
         wall_s=wall_s,
     )
+
+
+def _ceilings(path: Path) -> dict[str, Any]:
+    """Return the ceilings of each language, by split; none before the search has measured them."""
+    try:
+        found: dict[str, Any] = json.loads((path / CEILINGS).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    return found

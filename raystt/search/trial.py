@@ -120,14 +120,7 @@ class Trial(tune.Trainable):
         )
         evaluation = self._ask(self._pools.dispatcher, job)
         evaluation.write(self._directory() / f"hypotheses-{config.split}.jsonl")
-        score = evaluation.score(config)
-        return {
-            "asr_bleu": score.asr_bleu,
-            "ci": list(score.ci),
-            "signature": score.signature,
-            "sentences": score.sentences,
-            "seconds": evaluation.seconds,
-        }
+        return {**evaluation.record(config), "seconds": evaluation.seconds}
 
     def _ask(self, pool: Any, job: Any) -> Any:
         """Have a pool do a job, and add up the time spent waiting for a free worker."""

@@ -8,6 +8,8 @@ space:
   training.warmup: {float: [0.0, 0.2], step: 0.05, languages: [es]}
 ```
 
+Before its proposals a search runs what is fixed: references, and `ablations` of them.
+
 A `Space` is plain data: it pickles, and asks an Optuna trial for values without importing Optuna.
 """
 
@@ -15,6 +17,7 @@ from raystt.space.entry import Entry
 from raystt.space.parameters import Space
 from raystt.space.search import (
     REFERENCES,
+    AblationConfig,
     FidelityConfig,
     SamplerConfig,
     SearchConfig,
@@ -25,6 +28,7 @@ from raystt.space.search import (
 
 __all__ = [
     "REFERENCES",
+    "AblationConfig",
     "Entry",
     "FidelityConfig",
     "SamplerConfig",

@@ -17,14 +17,20 @@ from raystt import schedule as schedules
 from raystt.config.parts import InterleavingConfig, TrainingConfig
 from raystt.config.run import RunConfig, check_schedule
 from raystt.config.validation import Complaint, Invalid, explain, nearest
+from raystt.config.yaml_source import dotted
 
 if TYPE_CHECKING:
     from raystt.space.search import SearchConfig
+
+RESERVED = ("none", "paper", "constant", "best")
+"""Names that a fixed run of one's own cannot have: they mean something in a report."""
 
 
 def complaints(search: SearchConfig) -> list[Complaint]:
     """List what is wrong between the keys of a search; locations start at its top."""
     found = [*_lists(search), *_keys(search), *_conditions(search)]
+    if not any(c.location[0] == "languages" for c in found):
+        found += [*_counts(search), *_ablations(search)]
     if not found:  # else the corners would repeat what was said
         found = [*_schedule_corners(search), *_other_corners(search)]
     return found
@@ -43,24 +49,84 @@ def _lists(search: SearchConfig) -> Iterator[Complaint]:
         if reference in search.references[:index]:
             yield Complaint(("references", index), f"{reference!r} stands twice", "remove one")
     for name, schedule in search.reference_schedules.items():
-        if name not in search.references:
-            fix = nearest(name, search.references)
-            yield Complaint(("reference_schedules", name), "no such reference is run", fix)
+        used = [*search.references, *(ablation.of for ablation in search.ablations.values())]
+        if name not in used:
+            yield Complaint(("reference_schedules", name), "no such reference is run",
+                            nearest(name, used))  # fmt: skip
             continue
         try:
             check_schedule(schedule)
         except Invalid as error:
             for c in error.complaints:
                 yield Complaint(("reference_schedules", name, *c.location), c.reason, c.fix)
-    if search.trials < len(search.references):
-        reason = f"{search.trials} trials cannot hold the {len(search.references)} references"
-        fix = f"give at least {len(search.references)}, better more, or fewer references"
-        yield Complaint(("trials",), reason, fix)
-    if search.trials > len(search.references) and not search.space.root:
-        yield Complaint(("space",), "it is empty, there is nothing to propose", "add a key")
     if search.fidelity.segments > search.base.training.steps:
         reason = f"more segments than the {search.base.training.steps} steps of training"
         yield Complaint(("fidelity", "segments"), reason, "give fewer segments")
+
+
+def _counts(search: SearchConfig) -> Iterator[Complaint]:
+    """Compare the number of trials with the fixed runs and with what can be proposed."""
+    fixed = {language: len(search.fixed(language)) for language in search.languages}
+    most = max(fixed, key=lambda language: fixed[language])
+    if search.trials is None:
+        if search.space.root:
+            reason = "null = the fixed runs alone, but `space` has keys"
+            yield Complaint(("trials",), reason, "give a number, or write `space: {}`")
+    elif search.trials < fixed[most]:
+        what = "references"
+        if fixed[most] > len(search.references):
+            what += f" and ablations of {most}"
+        reason = f"{search.trials} trials cannot hold the {fixed[most]} {what}"
+        fix = f"give at least {fixed[most]}, better more, or fewer {what}"
+        yield Complaint(("trials",), reason, fix)
+    elif search.trials > fixed[most] and not search.space.root:
+        fix = "add a key"
+        if search.ablations:
+            fix += ", or write `trials: null` to run what is fixed"
+        yield Complaint(("space",), "it is empty, there is nothing to propose", fix)
+    for index, language in enumerate(search.languages):
+        if not search.trials_of(language):
+            reason = f"nothing is run for {language!r}: no reference, no ablation, no proposal"
+            fix = "add a reference, a key of the space for it, or remove the language"
+            yield Complaint(("languages", index), reason, fix)
+
+
+def _ablations(search: SearchConfig) -> Iterator[Complaint]:
+    """See that each ablation has a name of its own and changes keys to values that there are."""
+    known = searchable()
+    for name, ablation in search.ablations.items():
+        at = ("ablations", name)
+        if name in RESERVED or not name.isidentifier():
+            reason = f"{name!r} cannot name an ablation"
+            fix = f"use letters, digits and '_', and none of {', '.join(RESERVED)}"
+            yield Complaint(at, reason, fix)
+        for index, language in enumerate(ablation.languages):
+            where = (*at, "languages", index)
+            if language not in search.languages:
+                reason = f"the search has no language {language!r}"
+                yield Complaint(where, reason, nearest(language, search.languages))
+            elif language in ablation.languages[:index]:
+                yield Complaint(where, f"{language!r} stands twice", "remove one")
+        unknown = [key for key in ablation.set if key not in known]
+        for key in unknown:
+            yield Complaint((*at, "set", key), "no such key can be set", nearest(key, known))
+        if not unknown:
+            yield from _ablated(search, name)
+
+
+def _ablated(search: SearchConfig, name: str) -> Iterator[Complaint]:
+    """Try to build the run of an ablation."""
+    at, given = ("ablations", name, "set"), search.ablations[name].set
+    try:
+        search.run_for(search.languages[0], search.reference(name))
+    except Invalid as error:  # the schedule
+        for c in error.complaints:
+            key = f"schedule.{c.location[0]}"
+            key = key if key in given else next(k for k in given if k.startswith("schedule."))
+            yield Complaint((*at, key), c.reason, c.fix)
+    except ValidationError as error:
+        for c in explain(RunConfig, error):
+            yield Complaint((*at, dotted(c.location)), c.reason, c.fix)
 
 
 def searchable() -> list[str]:

@@ -14,7 +14,7 @@ from pydantic import (
     model_validator,
 )
 
-from raystt.config.parts import Part
+from raystt.config.base import Part
 from raystt.config.validation import Complaint, Invalid
 
 Value = bool | int | float | str

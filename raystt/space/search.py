@@ -1,4 +1,4 @@
-"""The config of a search: languages, trials, references, a space and the base run."""
+"""The config of a search: languages, trials, references, ablations, a space and the base run."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from raystt import schedule as schedules
-from raystt.config.parts import Count, Name, Part
+from raystt.config.base import Count, Name, Part
 from raystt.config.run import IMMATERIAL, RunBase, RunConfig, check_schedule, fingerprint
 from raystt.config.validation import Invalid, build, nearest
 from raystt.config.yaml_source import Source, read
 from raystt.space.checks import complaints, searchable
+from raystt.space.entry import Value
 from raystt.space.parameters import Space
 
 Reference = Literal["none", "paper", "constant"]
+"""What a search can be measured against; further fixed runs are its `ablations`."""
 
 REFERENCES: dict[str, dict[str, Any]] = {
     "none": {"shape": "constant", "initial": 0.0},
@@ -53,15 +55,40 @@ class FidelityConfig(Part):
     )
 
 
+class AblationConfig(Part):
+    """A fixed run: a reference with some keys of the run changed, such as a control of the paper.
+
+    ```yaml
+    ablations:
+      source_only: {languages: [pt], set: {interleaving.side: source}}
+      slow: {of: paper, set: {schedule.end: 1.0}}
+    ```
+    """
+
+    of: Reference = Field(default="paper", description="reference whose schedule it starts from")
+    set: dict[str, Value] = Field(
+        min_length=1, description="what differs from it, by dotted key as in `space`"
+    )
+    languages: Annotated[tuple[str, ...], Field(strict=False)] = Field(
+        default=(), description="run for these languages only; empty = all"
+    )
+
+
 class SearchConfig(Part):
-    """A search: one study a language, all over the same base run."""
+    """A search: one study a language, all over the same base run.
+
+    A study starts with its fixed runs (the references and then the ablations of its language) and
+    goes on with proposals from the space until it has its trials.
+    """
 
     name: Name = Field(description="directory of the search under `base.storage`")
     seed: int = Field(default=1, ge=0, description="seed of the sampler and of every trial")
     languages: Annotated[tuple[str, ...], Field(strict=False, min_length=1)] = Field(
         description="source languages, one study each"
     )
-    trials: Count = Field(description="trials a language, references included")
+    trials: Count | None = Field(
+        description="trials a language, fixed runs included; null = these alone"
+    )
     objective: Literal["asr_bleu"] = Field(default="asr_bleu", description="score to be maximised")
     sampler: SamplerConfig = SamplerConfig()
     fidelity: FidelityConfig = FidelityConfig()
@@ -70,6 +97,9 @@ class SearchConfig(Part):
     )
     reference_schedules: dict[str, dict[str, Any]] = Field(
         default_factory=dict, description="own schedules in place of the references' usual ones"
+    )
+    ablations: dict[str, AblationConfig] = Field(
+        default_factory=dict, description="further fixed runs by name, after the references"
     )
     space: Space
     base: RunBase
@@ -81,10 +111,52 @@ class SearchConfig(Part):
             raise Invalid(found)
         return self
 
+    def fixed(self, language: str) -> tuple[str, ...]:
+        """Name the fixed runs of a language in the order they run: references, then ablations."""
+        ablations = (
+            name
+            for name, ablation in self.ablations.items()
+            if not ablation.languages or language in ablation.languages
+        )
+        return (*self.references, *ablations)
+
+    @property
+    def fixed_names(self) -> tuple[str, ...]:
+        """The fixed runs of all languages, in the order they run."""
+        return (*self.references, *self.ablations)
+
+    def trials_of(self, language: str) -> int:
+        """Return the trials of a language; the fixed ones alone where nothing can be proposed."""
+        fixed = len(self.fixed(language))
+        searched = any(
+            not entry.languages or language in entry.languages for entry in self.space.root.values()
+        )
+        return self.trials if self.trials is not None and searched else fixed
+
+    @property
+    def total_trials(self) -> int:
+        """Trials of all languages."""
+        return sum(self.trials_of(language) for language in self.languages)
+
     def reference(self, name: str) -> dict[str, Any]:
-        """Return the overrides of a reference: `none`, `paper` or `constant`."""
-        schedule = check_schedule(self.reference_schedules.get(name, REFERENCES[name]))
-        return {f"schedule.{key}": value for key, value in schedule.as_dict().items()}
+        """Return the overrides of a fixed run, its schedule written out in full.
+
+        Args:
+            name: A reference (`none`, `paper`, `constant`), or an ablation.
+
+        Raises:
+            Invalid: The ablation changes its schedule to one that there cannot be.
+        """
+        ablation = self.ablations.get(name)
+        changes = ablation.set if ablation else {}
+        origin = ablation.of if ablation else name
+        schedule = check_schedule(self.reference_schedules.get(origin) or REFERENCES[origin])
+        own = {key.removeprefix("schedule."): value for key, value in changes.items()
+               if key.startswith("schedule.")}  # fmt: skip
+        if own:
+            schedule = check_schedule(merge_schedule(schedule.as_dict(), own))
+        rest = {key: value for key, value in changes.items() if not key.startswith("schedule.")}
+        return {f"schedule.{key}": value for key, value in schedule.as_dict().items()} | rest
 
     def run_for(
         self, language: str, overrides: Mapping[str, Any], *, name: str | None = None

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from raystt.errors import BadInput
 
-class AlignmentError(ValueError):
-    """Marks that do not fit the sentence or the audio; the text says which."""
+
+class AlignmentError(BadInput):
+    """Marks that do not fit a sentence, or an aligner that cannot be used; the text says why."""
 
 
 @dataclass(frozen=True)

@@ -1,89 +1,57 @@
-"""Speech units: frame features, a k-means codebook, and run-length deduplication.
+"""Speech units: a k-means codebook over the frames of a speech encoder, and deduplication.
 
-A unit encoder turns a waveform into one cluster index a frame. The encoder `mfcc` needs no trained
-network: MFCC and their deltas, averaged over 60 ms, and k-means.
+An encoder (`raystt.speech.encoders`) turns a waveform into frames of features; a codebook turns
+each frame into the index of its nearest cluster, its unit.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
-from functools import cache
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import safetensors
-import torch
-from safetensors.numpy import save
-from torchaudio.functional import compute_deltas
-from torchaudio.transforms import MFCC
+from safetensors.numpy import load_file, save
 
-from raystt.speech import SAMPLE_RATE
+from raystt.errors import BadInput
 
-FRAME_SECONDS = 0.06
-"""What one unit of duration 1 lasts."""
-
-_HOP = 320  # samples; 20 ms
-_POOL = 3  # MFCC frames averaged into one unit frame
-_WINDOW = 800  # samples; 50 ms
-_CEPSTRA = 20
-_FRAME = _HOP * _POOL
+_CHUNK = 2**23
+"""Distances held at a time: 32 MiB of float32."""
 
 
-class UnitError(ValueError):
-    """A codebook that cannot be fitted or read; the text names place and fix."""
+class UnitError(BadInput):
+    """A codebook that cannot be fitted, read or used; the text names place and fix."""
 
 
-class Encoder(Protocol):
-    """What a unit encoder must offer (see `UnitEncoder` for the meaning of each member)."""
-
-    frame_seconds: float
-
-    @property
-    def clusters(self) -> int: ...
-
-    def encode(self, waveform: np.ndarray) -> np.ndarray: ...
-
-    def save(self, path: Path | str) -> None: ...
-
-
-class UnitEncoder:
-    """The encoder `mfcc`: nearest centroid of pooled, standardised MFCC.
+class Codebook:
+    """Nearest centroid of standardised frames.
 
     Attributes:
-        name: registry name.
-        frame_seconds: length of a frame.
-        mean, scale: float32 [features], standardisation of the features.
-        centroids: float32 [clusters, features], in standardised space.
+        mean, scale: float32 [dimension], standardisation of the frames.
+        centroids: float32 [clusters, dimension], in standardised space.
+        encoder: name of the encoder whose frames these are; "" where the file does not say.
     """
 
-    name = "mfcc"
-    frame_seconds = FRAME_SECONDS
-
-    def __init__(self, mean: np.ndarray, scale: np.ndarray, centroids: np.ndarray) -> None:
+    def __init__(
+        self, mean: np.ndarray, scale: np.ndarray, centroids: np.ndarray, encoder: str
+    ) -> None:
         self.mean = mean
         self.scale = scale
         self.centroids = centroids
+        self.encoder = encoder
 
     @property
     def clusters(self) -> int:
-        """Number of clusters; `encode` gives indices below it."""
+        """Number of clusters; `assign` gives indices below it."""
         return len(self.centroids)
 
     @classmethod
-    def fit(cls, waveforms: Iterable[np.ndarray], clusters: int, seed: int) -> UnitEncoder:
-        """Fit a codebook to waveforms (float32 [samples], 16 kHz).
+    def fit(cls, frames: np.ndarray, clusters: int, seed: int, encoder: str) -> Codebook:
+        """Fit a codebook to frames of an encoder, float32 [frames, dimension].
 
         Raises:
             UnitError: there are fewer frames than clusters.
         """
-        found = [features(waveform) for waveform in waveforms]
-        return cls.fit_features(np.concatenate(found or [_no_features()]), clusters, seed)
-
-    @classmethod
-    def fit_features(cls, frames: np.ndarray, clusters: int, seed: int) -> UnitEncoder:
-        """Fit a codebook to features, float32 [frames, features]; see `fit`."""
         from sklearn.cluster import MiniBatchKMeans
         from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
@@ -100,19 +68,30 @@ class UnitEncoder:
         # Several threads add up in another order, and the codebook would differ in its last bits.
         with threadpool_limits(1):
             model.fit((frames - mean) / scale)
-        return cls(mean, scale, model.cluster_centers_.astype(np.float32))
-
-    def encode(self, waveform: np.ndarray) -> np.ndarray:
-        """Encode float32 [samples] at 16 kHz to cluster indices, int64 [frames]."""
-        return self.assign(features(waveform))
+        return cls(mean, scale, model.cluster_centers_.astype(np.float32), encoder)
 
     def assign(self, frames: np.ndarray) -> np.ndarray:
-        """Return the nearest centroid of each frame: [frames, features] -> int64 [frames]."""
-        standard = (frames - self.mean) / self.scale
+        """Return the nearest centroid of each frame: [frames, dimension] -> int64 [frames].
+
+        Raises:
+            UnitError: the frames have another dimension than the centroids.
+        """
+        clusters, dimension = self.centroids.shape
+        if frames.ndim != 2 or frames.shape[1] != dimension:
+            raise UnitError(
+                f"frames of shape {list(frames.shape)} do not fit a codebook of {dimension} "
+                f"dimensions (of encoder {self.encoder or 'unknown'!r}); use the encoder and the "
+                "layer it was made for"
+            )
         # |x - c|^2 without |x|^2, which is the same for every centroid.
-        distance = (self.centroids**2).sum(axis=1) - 2.0 * (standard @ self.centroids.T)
-        nearest: np.ndarray = distance.argmin(axis=1)
-        return nearest.astype(np.int64, copy=False)
+        squares = (self.centroids**2).sum(axis=1)
+        nearest = np.empty(len(frames), dtype=np.int64)
+        step = max(1, _CHUNK // max(clusters, dimension))
+        for start in range(0, len(frames), step):
+            standard = (frames[start : start + step] - self.mean) / self.scale
+            distance = squares - 2.0 * (standard @ self.centroids.T)
+            nearest[start : start + step] = distance.argmin(axis=1)
+        return nearest
 
     def save(self, path: Path | str) -> None:
         """Write the codebook to a safetensors file, atomically."""
@@ -120,40 +99,46 @@ class UnitEncoder:
         path.parent.mkdir(parents=True, exist_ok=True)
         tensors = {"mean": self.mean, "scale": self.scale, "centroids": self.centroids}
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        temporary.write_bytes(save(tensors, metadata={"encoder": self.name}))
+        temporary.write_bytes(save(tensors, metadata={"encoder": self.encoder}))
         os.replace(temporary, path)
 
     @classmethod
-    def load(cls, path: Path | str) -> UnitEncoder:
-        """Read a codebook.
+    def load(cls, path: Path | str) -> Codebook:
+        """Read a codebook: a safetensors file of `save`, or bare centroids.
+
+        Bare centroids [clusters, dimension] come as .npy (`cluster_centers_` of a k-means of
+        scikit-learn, which is what fairseq's tools fit) or as the only tensor, `centroids`, of a
+        safetensors file; they are taken to be in the space of the frames: mean 0 and scale 1.
 
         Raises:
-            UnitError: the file is missing or not a codebook of this encoder.
+            UnitError: the file is missing, is no codebook, or its tensors do not fit together.
         """
-        tensors = _read(path)
-        try:
-            return cls(tensors["mean"], tensors["scale"], tensors["centroids"])
-        except KeyError as error:
-            raise UnitError(f"{path}: no tensor {error} in this codebook; prepare again") from None
-
-
-ENCODERS: dict[str, type[UnitEncoder]] = {UnitEncoder.name: UnitEncoder}
-
-
-def load(path: Path | str) -> UnitEncoder:
-    """Read a codebook of whichever encoder wrote it.
-
-    Raises:
-        UnitError: the file is missing, or its encoder is unknown.
-    """
-    try:
-        with safetensors.safe_open(path, framework="numpy") as file:
-            name = (file.metadata() or {}).get("encoder")
-    except (OSError, safetensors.SafetensorError) as error:
-        raise UnitError(f"{path}: not a readable codebook ({error}); prepare again") from error
-    if name not in ENCODERS:
-        raise UnitError(f"{path}: unit encoder {name!r} is unknown; use {', '.join(ENCODERS)}")
-    return ENCODERS[name].load(path)
+        tensors, encoder = _read(Path(path))
+        if "centroids" not in tensors:
+            raise UnitError(f"{path}: no tensor 'centroids' in this codebook; prepare again")
+        centroids = tensors["centroids"]
+        if centroids.ndim != 2 or not centroids.size or not np.isfinite(centroids).all():
+            raise UnitError(
+                f"{path}: centroids of shape {list(centroids.shape)} are not finite numbers "
+                "[clusters, dimension]; save `cluster_centers_` of the k-means"
+            )
+        dimension = centroids.shape[1]
+        if set(tensors) == {"centroids"}:
+            tensors["mean"] = np.zeros(dimension)
+            tensors["scale"] = np.ones(dimension)
+        for name in ("mean", "scale"):
+            if name not in tensors:
+                raise UnitError(f"{path}: no tensor {name!r} in this codebook; prepare again")
+            if tensors[name].shape != (dimension,):
+                raise UnitError(
+                    f"{path}: tensor {name!r} has shape {list(tensors[name].shape)}, the "
+                    f"centroids have {dimension} dimensions; prepare again"
+                )
+        mean, scale, centroids = (
+            np.ascontiguousarray(tensors[name], dtype=np.float32)
+            for name in ("mean", "scale", "centroids")
+        )
+        return cls(mean, scale, centroids, encoder)
 
 
 def deduplicate(frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -167,39 +152,15 @@ def deduplicate(frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return frames[starts], np.diff(np.append(starts, len(frames)))
 
 
-def features(waveform: np.ndarray) -> np.ndarray:
-    """Compute pooled MFCC and deltas: float32 [samples] -> float32 [frames, 40].
-
-    A frame is 60 ms; what is left at the end counts as a frame from 30 ms on.
-    """
-    count = round(len(waveform) / _FRAME)
-    if count == 0:
-        return _no_features()
-    padded = np.zeros(max(count * _FRAME, 2 * _WINDOW), dtype=np.float32)
-    kept = min(len(waveform), len(padded))
-    padded[:kept] = waveform[:kept]
-    cepstra = _mfcc()(torch.from_numpy(padded))[:, : count * _POOL]
-    both = torch.cat([cepstra, compute_deltas(cepstra)])
-    return both.reshape(2 * _CEPSTRA, count, _POOL).mean(dim=2).T.contiguous().numpy()
-
-
-def _no_features() -> np.ndarray:
-    return np.zeros((0, 2 * _CEPSTRA), dtype=np.float32)
-
-
-@cache
-def _mfcc() -> MFCC:
-    return MFCC(
-        SAMPLE_RATE,
-        _CEPSTRA,
-        melkwargs={"n_fft": 1024, "win_length": _WINDOW, "hop_length": _HOP, "n_mels": 40},
-    )
-
-
-def _read(path: Path | str) -> dict[str, np.ndarray]:
-    from safetensors.numpy import load_file
-
+def _read(path: Path) -> tuple[dict[str, np.ndarray], str]:
     try:
-        return load_file(path)
-    except (OSError, safetensors.SafetensorError) as error:
-        raise UnitError(f"{path}: not a readable codebook ({error}); prepare again") from error
+        if path.suffix == ".npy":
+            return {"centroids": np.load(path, allow_pickle=False)}, ""
+        with safetensors.safe_open(path, framework="numpy") as file:
+            encoder = (file.metadata() or {}).get("encoder", "")
+        return load_file(path), encoder
+    except (OSError, ValueError, safetensors.SafetensorError) as error:
+        raise UnitError(
+            f"{path}: not a readable codebook ({error}); prepare again, or give centroids "
+            "[clusters, dimension] as .npy or .safetensors"
+        ) from error

@@ -19,10 +19,15 @@ import torch
 
 from raystt.corpus.card import Card
 from raystt.corpus.shards import side
+from raystt.errors import BadInput
 from raystt.interleave import Layout, Sequences, interleave
-from raystt.thresholds import Interleaving, utterance_key
+from raystt.thresholds import Interleaving, untranscribed_complaint, utterance_key
 
 IGNORED = -100
+
+
+class Untranscribed(BadInput, ValueError):
+    """Source text is asked for that the corpus does not have; the text names the key."""
 
 
 @dataclass(frozen=True)
@@ -76,12 +81,18 @@ def assemble(
         table: Global batch, `corpus.reading.COLUMNS` and `epoch`.
         ratio: Nominal share of words that are text, in [0, 1].
         card: The corpus card (token ids).
-        interleaving: Rule, sides and format.
+        interleaving: Rule, sides, format and controls.
         seed: Seed of the thresholds (shared by all trials of a search).
         rank: Rank of this worker.
         world_size: Number of workers.
         max_tokens: Bound of a micro-batch, in tokens; one longer sequence goes alone.
+
+    Raises:
+        Untranscribed: The interleaving needs source text that the corpus does not have.
     """
+    complaint = None if card.transcribed else untranscribed_complaint(interleaving)
+    if complaint is not None:
+        raise Untranscribed(complaint)
     offset = card.tokenizer.unit_offset
     keys = np.array([utterance_key(name) for name in table["id"].to_pylist()], dtype=np.uint64)
     sequences = interleave(
@@ -114,7 +125,14 @@ def assemble(
 def layout_of(card: Card) -> Layout:
     """Return the special tokens of the sequences."""
     names = card.tokenizer
-    return Layout(bos=names.bos, separator=names.separator, eos=names.eos)
+    return Layout(
+        bos=names.bos,
+        separator=names.separator,
+        eos=names.eos,
+        mask=names.mask,
+        speech=names.speech,
+        text=names.text,
+    )
 
 
 def _share(lengths: np.ndarray, world_size: int) -> list[list[int]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,9 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from transformers import get_scheduler
-from transformers.modeling_utils import PreTrainedModel
 
 from raystt.config import TrainingConfig
+from raystt.training.adapters import has_adapters, merged
 from raystt.training.batches import MicroBatch, StepBatch
 
 # DeepSpeed's logger writes to stdout at its own level; set before its first import.
@@ -73,19 +74,20 @@ class Engine:
     """A model in training.
 
     Args:
-        model: The causal LM, fp32, with packed attention.
+        model: The causal LM, fp32, with packed attention; with or without adapters.
         config: Optimiser, precision and ZeRO stage.
         horizon: Optimiser steps of the whole training run (the learning rate's horizon).
     """
 
-    def __init__(self, model: PreTrainedModel, config: TrainingConfig, horizon: int) -> None:
+    def __init__(self, model: torch.nn.Module, config: TrainingConfig, horizon: int) -> None:
         self.rank, self.world_size = join_process_group()
         import deepspeed
 
         self.precision = resolve_precision(config.precision)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        model.train()  # from_pretrained gives a model without dropout, and DeepSpeed leaves it so
         optimizer = torch.optim.AdamW(
-            model.parameters(),
+            [p for p in model.parameters() if p.requires_grad],
             lr=config.learning_rate,
             betas=(0.9, 0.98),
             weight_decay=config.weight_decay,
@@ -156,7 +158,13 @@ class Engine:
 
         All ranks must call this. Rank 0 writes a manifest of the files last.
         """
-        self._engine.save_checkpoint(str(directory), tag=_TAG, save_latest=False)
+        # What adapters leave frozen is read from the base again.
+        self._engine.save_checkpoint(
+            str(directory),
+            tag=_TAG,
+            save_latest=False,
+            exclude_frozen_parameters=has_adapters(self._engine.module),
+        )
         dist.barrier()
         if self.rank == 0:
             files = sorted((directory / _TAG).iterdir())
@@ -180,20 +188,32 @@ class Engine:
                 f"{self.world_size}; set resources.workers_per_trainer to "
                 f"{manifest['world_size']} or start the run afresh"
             )
-        path, _ = self._engine.load_checkpoint(str(directory), tag=_TAG)
+        path, _ = self._engine.load_checkpoint(
+            str(directory), tag=_TAG, load_module_strict=not has_adapters(self._engine.module)
+        )
         if path is None:
             raise CheckpointError(f"{directory}: DeepSpeed found no checkpoint tagged {_TAG!r}")
 
-    def export(self, directory: Path) -> None:
-        """Write the model as an ordinary transformers directory (safetensors). All ranks call."""
+    def export(self, directory: Path, tokenizer: Path | None = None) -> None:
+        """Write the model as an ordinary transformers directory (safetensors). All ranks call.
+
+        Adapters are merged into the weights.
+
+        Args:
+            directory: Made if it is not there.
+            tokenizer: Directory whose files are put beside the weights, so that the result can be
+                loaded as model and tokenizer by its one path.
+        """
         module = self._engine.module
+        weights = None
         if self._engine.zero_optimization_stage() == 3:
             weights = self._engine._zero3_consolidated_16bit_state_dict()
-        else:
-            weights = module.state_dict()
         if self.rank == 0:
             directory.mkdir(parents=True, exist_ok=True)
-            module.save_pretrained(directory, state_dict=weights)
+            plain = merged(module) if has_adapters(module) else module
+            plain.save_pretrained(directory, state_dict=weights)
+            for file in sorted(tokenizer.iterdir()) if tokenizer is not None else ():
+                shutil.copyfile(file, directory / file.name)
         dist.barrier()
 
     def close(self) -> None:

@@ -1,7 +1,7 @@
 """A segment of training: `(state, schedule, data, from_step, to_step) -> state'`.
 
-A segment is a pure function of its key: the text ratios of its steps, the training and
-interleaving settings, the seed, the corpus, and the state it starts from. Its result lies in
+A segment is a pure function of its key: the text ratios of its steps, the model, training
+and interleaving settings, the seed, the corpus, and the state it starts from. Its result lies in
 `states/<key>`; a segment found there is not trained again, which makes crash, resume and shared
 prefixes the same thing.
 """
@@ -29,7 +29,8 @@ from raystt.training.batches import StepBatch, assemble
 from raystt.training.engine import Engine, join_process_group
 from raystt.training.jobs import SegmentJob, SegmentResult, Step
 from raystt.training.log import TrainingLog
-from raystt.training.model import load_model
+from raystt.training.model import ModelError, context
+from raystt.training.start import starting_model
 
 DONE = "done.json"
 
@@ -42,10 +43,11 @@ def segment_key(job: SegmentJob, card: Card, world_size: int) -> str:
     schedule = from_dict(job.run.schedule)
     ratios = schedule.values(job.start, job.stop, job.run.training.steps)
     training = job.run.training.model_dump(exclude={"log_every", "checkpoint_every"})
-    parent = Path(job.parent).name if job.parent else f"base:{job.run.model.base}"
+    parent = Path(job.parent).name if job.parent else "base"
     content = [
-        "segment-1", parent, card.fingerprint, job.run.language, job.run.seed, world_size,
-        training, job.run.interleaving.model_dump(), job.start, job.stop, ratios.tolist(),
+        "segment-2", parent, card.fingerprint, job.run.language, job.run.seed, world_size,
+        job.run.model.model_dump(), training, job.run.interleaving.model_dump(),
+        job.start, job.stop, ratios.tolist(),
     ]  # fmt: skip
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:20]
 
@@ -84,6 +86,8 @@ def train_segment(
 
     Raises:
         CheckpointError: The parent state cannot be continued from.
+        ModelError: There is no such base model, it does not go with the corpus, or a sequence is
+            longer than its context.
         ValueError: The data ended early.
     """
     began = time.perf_counter()
@@ -93,15 +97,16 @@ def train_segment(
     if finished is not None:
         return finished
     training = job.run.training
-    base = Path(job.corpus) / card.base if job.run.model.base == "corpus" else job.run.model.base
-    engine = Engine(load_model(base, dropout=training.dropout), training, training.steps)
+    model = starting_model(job.run, Path(job.corpus), card)
+    room = context(model)
+    engine = Engine(model, training, training.steps)
     log = TrainingLog(Path(job.log) if job.log and rank == 0 else None, job.start)
     try:
         if job.parent is not None:
             engine.load(Path(job.parent) / "engine")
         stream = iter(batches(job, card))
         ready = time.perf_counter()
-        totals = _train(job, card, engine, stream, log, on_step if rank == 0 else None)
+        totals = _train(job, card, engine, stream, log, on_step if rank == 0 else None, room)
         trained = time.perf_counter()
         state = Path(job.states) / segment_key(job, card, world_size)
         partial = state.with_name(f"{state.name}.{_same_on_all_ranks(os.getpid())}.partial")
@@ -109,7 +114,7 @@ def train_segment(
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
         if totals.diverged_at is None:
-            engine.export(partial / "model")
+            engine.export(partial / "model", Path(job.corpus) / card.tokenizer.path)
             if job.stop < training.steps:
                 engine.save(partial / "engine")
     finally:
@@ -161,8 +166,12 @@ def _train(
     stream: Iterator[pa.Table],
     log: TrainingLog,
     on_step: Callable[[Step], None] | None,
+    room: int,
 ) -> _Totals:
-    """Do the steps of a segment, up to the first loss that is not finite."""
+    """Do the steps of a segment, up to the first loss that is not finite.
+
+    A sequence may have `room` tokens: absolute positions end there, rotary ones are untrained.
+    """
     run, training = job.run, job.run.training
     interleaving = Interleaving(**run.interleaving.model_dump())
     ratios = from_dict(run.schedule).values(job.start, job.stop, training.steps)
@@ -184,6 +193,12 @@ def _train(
             world_size=engine.world_size,
             max_tokens=training.micro_batch_tokens,
         )
+        longest = max(part.longest for part in batch.micro_batches)
+        if longest > room:
+            raise ModelError(
+                f"a sequence of {longest} tokens at step {step}, the model's context is {room}; "
+                "choose a model.base with a longer one, or lower corpus.quality.max_seconds"
+            )
         totals.loss = engine.step(batch)
         totals.add(batch)
         if not math.isfinite(totals.loss):

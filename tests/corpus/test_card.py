@@ -6,8 +6,6 @@ import pytest
 from raystt.corpus.card import (
     Card,
     CardError,
-    Ceiling,
-    CeilingScore,
     CodebookCard,
     Part,
     ShardEntry,
@@ -19,16 +17,16 @@ from raystt.corpus.card import (
 
 def make_card() -> Card:
     shard = ShardEntry("shards/language=es/split=train/part-00000.parquet", 3)
-    split = SplitCard(3, 0.25, 0.5, 20, 21, 120, 130, (shard,))
-    score = CeilingScore(92.5, (90.0, 94.25))
+    split = SplitCard(3, 1, 0.25, 0.5, 20, 21, 120, 130, (shard,))
     return Card(
         reader="embedded",
         fingerprint="0123456789abcdef",
         config={"seed": 1, "languages": {"es": {"train": 3}}},
         sample_rate=16000,
         target_language="en",
+        transcribed=True,
         languages={"es": {"train": split}},
-        tokenizer=TokenizerCard("tokenizer", 300, 300, 1, 2, 3, 0),
+        tokenizer=TokenizerCard("tokenizer", 300, 300, 295, 1, 2, 3, 0, 4, 5, 6),
         units=UnitsCard(
             300,
             0.06,
@@ -40,7 +38,6 @@ def make_card() -> Card:
         vocoder=Part("conv", "vocoder"),
         asr=Part("pocketsphinx", "asr"),
         base="base",
-        ceiling={"es": Ceiling("dev", 64, score, score, "nrefs:1|asr:x")},
     )
 
 
@@ -72,7 +69,7 @@ def edited(change):
     [
         ("{", ["card.json", "not valid JSON"]),
         ("[]", ["format", "None"]),
-        (edited(lambda d: d.update(format=9)), ["format 1", "9", "new directory"]),
+        (edited(lambda d: d.update(format=9)), ["format 2", "9", "new directory"]),
         (edited(lambda d: d.update(extra=1)), ["extra", "unknown key"]),
         (edited(lambda d: d.pop("base")), ["base", "missing key"]),
         (edited(lambda d: d["tokenizer"].update(bos="x")), ["tokenizer.bos", "int", "'x'"]),
@@ -81,10 +78,7 @@ def edited(change):
             edited(lambda d: d["languages"]["es"]["train"]["shards"][0].pop("rows")),
             ["languages.es.train.shards[0].rows", "missing key"],
         ),
-        (
-            edited(lambda d: d["ceiling"]["es"]["audio"].update(ci=[1.0])),
-            ["ceiling.es.audio.ci", "2 values"],
-        ),
+        (edited(lambda d: d["asr"].update(path=3)), ["asr.path", "expected str"]),
         (edited(lambda d: d.update(languages=[])), ["languages", "mapping"]),
     ],
 )

@@ -48,7 +48,7 @@ def make_corpus(directory, sizes: list[int]) -> Card:
         write_shard(rows[at : at + size], directory / path)
         shards.append(ShardEntry(path, size))
         at += size
-    split = SplitCard(at, 0.0, 0.0, 0, 0, 0, 0, tuple(shards))
+    split = SplitCard(at, 0, 0.0, 0.0, 0, 0, 0, 0, tuple(shards))
     return dataclasses.replace(make_card(), languages={"es": {"train": split}})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -102,3 +103,11 @@ def test_only_finished_trials_of_the_split_count(tmp_path: Path) -> None:
     first = draw_schedules(lines, tmp_path / "a", split="dev")
     second = draw_schedules([*lines, *other], tmp_path / "b", split="dev")
     assert first[0].read_bytes() == second[0].read_bytes()
+
+
+def test_runs_of_one_schedule_share_a_line(tmp_path: Path) -> None:
+    """An ablation is drawn with its reference's dashes; the legend has both scores."""
+    paper = next(r for r in made_up_search() if r.reference == "paper")
+    mask = replace(paper, reference="mask", trial=90, asr_bleu=1.5)
+    svg = draw_schedules([*made_up_search(), mask], tmp_path, split="dev")[1].read_text("utf-8")
+    assert "mask: 1.5" in svg  # text is drawn as outlines, with the words in a comment

@@ -195,13 +195,14 @@ def test_the_summary_is_written_whole(tmp_path: Path) -> None:
 
 
 def test_the_tables_show_every_run_with_interval_and_signature() -> None:
+    ceiling = {"asr_bleu": 93.0, "ci": [90.0, 95.0], "signature": SIGNATURE}
     summary = summarise(
         search(),
         name="toy",
         split="dev",
         report_split="test",
         pairs={"es": 300, "fr": 1000},
-        ceiling={"es": {"resynthesis": {"asr_bleu": 93.0, "ci": [90.0, 95.0]}}},
+        ceilings={"es": {"dev": {"audio": ceiling, "resynthesis": ceiling}}},
     )
     text = tables.markdown(summary)
     assert "| pairs | run | schedule | ASR-BLEU, dev | ASR-BLEU, test |" in text

@@ -84,3 +84,21 @@ def test_a_failed_trial_has_no_score_and_says_why(searcher: StudySearcher, died:
     assert line["language"] == config["proposal"]["language"]
     assert ("Tune actor died" if died else "part-00000.parquet is damaged") in line["error"]
     assert not searcher._studies[line["language"]].finished()
+
+
+def test_a_language_with_fewer_fixed_runs_is_done_earlier(tmp_path: Path) -> None:
+    base = tiny_search(tmp_path).base.model_dump(mode="json", by_alias=True)
+    base["corpus"]["languages"] = {name: {"train": 12} for name in LANGUAGES}
+    search = tiny_search(
+        tmp_path, languages=list(LANGUAGES), base=base, trials=None, space={},
+        ablations={"mask": {"set": {"interleaving.replacement": "mask"}, "languages": ["fr"]}},
+    )  # fmt: skip
+    directory = RunDirectory(search, resume=False, overwrite=False)
+    storage = open_journal(directory.journal)
+    studies = {name: LanguageStudy(search, name, storage) for name in LANGUAGES}
+    searcher = StudySearcher(studies, directory)
+    asked = [searcher.suggest(f"t{n}") for n in range(8)]
+    assert asked[7] == StudySearcher.FINISHED
+    languages = [config["proposal"]["language"] for config in asked[:7]]
+    assert languages.count("es") == 3 and languages.count("fr") == 4
+    assert asked[6]["proposal"]["reference"] == "mask"

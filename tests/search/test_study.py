@@ -45,6 +45,50 @@ def test_a_reference_inside_the_space_informs_the_sampler(tmp_path: Path) -> Non
     assert none.params == constant.params == {}
 
 
+ABLATIONS = {
+    "mask": {"set": {"interleaving.replacement": "mask"}},
+    "elsewhere": {"set": {"schedule.end": 0.9}, "languages": ["fr"]},
+    "later": {"set": {"schedule.end": 0.9}},
+}
+
+
+def open_ablated(path: Path, **changes) -> LanguageStudy:
+    base = tiny_search(path).base.model_dump(mode="json", by_alias=True)
+    base["corpus"]["languages"]["fr"] = {"train": 12}
+    changes = {"languages": ["es", "fr"], "ablations": ABLATIONS, "base": base, **changes}
+    return open_study(path, **changes)
+
+
+def test_ablations_follow_the_references(tmp_path: Path) -> None:
+    study = open_ablated(tmp_path, trials=6)
+    asked = [study.ask() for _ in range(6)]
+    assert [p.reference for p in asked] == ["none", "paper", "constant", "mask", "later", None]
+    assert asked[3].overrides == asked[1].overrides | {"interleaving.replacement": "mask"}
+    assert study.ask() is None
+
+
+def test_a_control_does_not_inform_the_sampler_of_its_schedule(tmp_path: Path) -> None:
+    study = open_ablated(tmp_path, trials=6)
+    for _ in range(5):
+        study.tell(study.ask().number, 1.0, "complete")
+    params = [trial.params for trial in study.finished()]
+    assert params[1]["schedule.end"] == 0.8 and params[4]["schedule.end"] == 0.9
+    assert params[3] == {}
+
+
+def test_fixed_runs_alone_end_the_study_and_resume(tmp_path: Path) -> None:
+    alone = {"trials": None, "space": {}}
+    study = open_ablated(tmp_path, **alone)
+    first = study.ask()
+    study.tell(first.number, 1.0, "complete")
+    interrupted = study.ask()
+    resumed = open_ablated(tmp_path, **alone)
+    asked = [resumed.ask() for _ in range(5)]
+    assert asked[0] == interrupted
+    assert [p.reference for p in asked if p] == ["paper", "constant", "mask", "later"]
+    assert asked[4] is None
+
+
 def test_interrupted_trials_are_handed_out_again_with_their_own_values(tmp_path: Path) -> None:
     study = open_study(tmp_path, trials=6)
     first = [study.ask() for _ in range(5)]

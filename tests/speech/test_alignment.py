@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 
 from raystt.corpus.grammar import pairs
 from raystt.speech.alignment import AlignmentError, align
-from raystt.speech.units import FRAME_SECONDS, UnitEncoder, deduplicate, features
+from raystt.speech.encoders import MfccEncoder
+from raystt.speech.units import Codebook, deduplicate
 
 FRAME = 0.06
 
@@ -81,20 +82,20 @@ def test_real_speech_is_cut_near_its_word_marks(language, voice):
     drawn = pairs("es" if language == "en" else language, "train", 12, seed=1)
     texts = [p.target if language == "en" else p.source for p in drawn]
     spoken = [synthesizer.speak(text) for text in texts]
-    frames = [features(speech.waveform) for speech in spoken]
-    encoder = UnitEncoder.fit_features(np.concatenate(frames), 60, seed=1)
+    frames = MfccEncoder().features([speech.waveform for speech in spoken])
+    codebook = Codebook.fit(np.concatenate(frames), 60, seed=1, encoder="mfcc")
     groups = total = 0
     for text, speech, frame in zip(texts, spoken, frames, strict=True):
-        units, durations = deduplicate(encoder.assign(frame))
-        found = align(speech.words, len(text.split()), durations, FRAME_SECONDS)
+        units, durations = deduplicate(codebook.assign(frame))
+        found = align(speech.words, len(text.split()), durations, FRAME)
         assert found.unit_offsets[0] == 0
         assert found.unit_offsets[-1] == len(units)
         assert (np.diff(found.unit_offsets) >= 1).all()
-        seconds = np.append(0, np.cumsum(durations))[found.unit_offsets] * FRAME_SECONDS
+        seconds = np.append(0, np.cumsum(durations))[found.unit_offsets] * FRAME
         starts = dict(speech.words)
         for word, start in zip(found.word_offsets[1:-1], seconds[1:-1], strict=True):
             # half of the longest run of equal units is how far a border can lie from its mark
-            assert abs(start - starts[word]) <= durations.max() * FRAME_SECONDS / 2 + 1e-6
+            assert abs(start - starts[word]) <= durations.max() * FRAME / 2 + 1e-6
         groups += len(found.word_offsets) - 1
         total += len(text.split())
     assert groups > 0.9 * total

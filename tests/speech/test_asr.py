@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from tiny import tiny_corpus
 
+from raystt.config import EvaluationConfig
+from raystt.protocols import ProtocolError
 from raystt.speech import SAMPLE_RATE
-from raystt.speech.asr import RECOGNIZERS, PocketSphinx, RecognizerError, recognizer
+from raystt.speech.asr import PocketSphinx, RecognizerError, load_recognizer
 
 Built = tuple[PocketSphinx, Path]
 Spoken = list[tuple[str, np.ndarray]]
@@ -75,12 +79,38 @@ def test_a_large_vocabulary_is_searched_too(
     assert word_error_rate(heard, [text for text, _ in test_speech[:3]]) < 0.2
 
 
-def test_missing_files_and_names(recogniser: Built, tmp_path: Path) -> None:
+def test_missing_files(tmp_path: Path) -> None:
     with pytest.raises(RecognizerError, match=r"asr\.json is missing; .*raystt prepare"):
         PocketSphinx.load(tmp_path)
-    with pytest.raises(RecognizerError, match="'whisper' is unknown; take one of: pocketsphinx"):
-        recognizer("whisper")
-    assert recognizer("pocketsphinx") is RECOGNIZERS["pocketsphinx"] is PocketSphinx
+
+
+def test_its_protocol(recogniser: Built) -> None:
+    assert recogniser[0].protocol.lowercase and recogniser[0].normaliser == "plain"
+    assert recogniser[0].normalise("Well, DON'T!") == "well dont"
+
+
+def test_loading_by_protocol(recogniser: Built, tmp_path: Path) -> None:
+    """The card says where the corpus' own recogniser lies, and what its target language is."""
+    card = tiny_corpus(tmp_path)
+    (tmp_path / "asr").symlink_to(recogniser[1])
+    config = EvaluationConfig()
+    loaded = load_recognizer("pocketsphinx", config, card, tmp_path)
+    assert loaded.signature == recogniser[0].signature
+
+    with pytest.raises(ProtocolError, match="'kaldi' is unknown"):
+        load_recognizer("kaldi", config, card, tmp_path)
+    named = EvaluationConfig(asr_model=str(tmp_path))
+    with pytest.raises(RecognizerError, match="asr_model: .* is fitted to the corpus; remove it"):
+        load_recognizer("pocketsphinx", named, card, tmp_path)
+    with pytest.raises(RecognizerError, match="holds no recogniser .*; set it to whisper"):
+        load_recognizer("pocketsphinx", config, replace(card, asr=None), tmp_path)
+    german = replace(card, target_language="de")
+    with pytest.raises(RecognizerError, match="hears English, the corpus speaks 'de'"):
+        load_recognizer("fairseq-wav2vec2", config, german, tmp_path)
+    # The model of the config is tried in place of the protocol's, for either protocol.
+    for name in ("whisper", "fairseq-wav2vec2"):
+        with pytest.raises(RecognizerError, match=rf"{tmp_path}: no .* can be loaded"):
+            load_recognizer(name, named, german, tmp_path)
 
 
 def test_missing_extra(monkeypatch: pytest.MonkeyPatch, recogniser: Built) -> None:

@@ -1,106 +1,145 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.numpy import save_file
 
-from raystt.speech import SAMPLE_RATE
-from raystt.speech.units import (
-    ENCODERS,
-    FRAME_SECONDS,
-    UnitEncoder,
-    UnitError,
-    deduplicate,
-    features,
-    load,
-)
+from raystt.errors import BadInput
+from raystt.speech import units
+from raystt.speech.units import Codebook, UnitError, deduplicate
 
 
-def tones(seed: int, count: int = 6) -> np.ndarray:
-    """Half a second each of `count` harmonic tones of random pitch, with a little noise."""
+def blobs(seed: int, count: int = 400, centres: int = 20, dimension: int = 6) -> np.ndarray:
+    """Frames around `centres` points that lie far apart."""
     rng = np.random.default_rng(seed)
-    time = np.arange(SAMPLE_RATE // 2) / SAMPLE_RATE
-    parts = []
-    for pitch in rng.uniform(100, 400, count):
-        parts.append(sum(np.sin(2 * np.pi * pitch * k * time) / k for k in range(1, 6)) * 0.1)
-    wave = np.concatenate(parts)
-    return (wave + 1e-3 * rng.standard_normal(len(wave))).astype(np.float32)
+    points = np.random.default_rng(99).uniform(-50, 50, (centres, dimension))
+    chosen = points[rng.integers(0, centres, count)]
+    return (chosen + rng.standard_normal(chosen.shape)).astype(np.float32)
 
 
 @pytest.fixture(scope="module")
-def encoder():
-    return UnitEncoder.fit([tones(seed) for seed in range(8)], 20, seed=1)
+def codebook():
+    return Codebook.fit(blobs(0), 20, seed=1, encoder="some encoder, layer 3")
 
 
 @given(st.lists(st.integers(0, 3)))
 def test_deduplicate_is_undone_by_repeat(frames):
-    units, durations = deduplicate(np.array(frames, dtype=np.int64))
-    assert np.repeat(units, durations).tolist() == frames
+    found, durations = deduplicate(np.array(frames, dtype=np.int64))
+    assert np.repeat(found, durations).tolist() == frames
     assert (durations >= 1).all()
-    assert (units[1:] != units[:-1]).all()
-    assert units.dtype == durations.dtype == np.int64
+    assert (found[1:] != found[:-1]).all()
+    assert found.dtype == durations.dtype == np.int64
 
 
-@pytest.mark.parametrize(
-    ("samples", "frames"), [(0, 0), (100, 0), (479, 0), (481, 1), (960, 1), (16000, 17)]
-)
-def test_frames_are_60_ms(samples, frames):
-    found = features(tones(0)[:samples])
-    assert found.shape == (frames, 40)
-    assert found.dtype == np.float32
-    assert np.isfinite(found).all()
-    assert FRAME_SECONDS * SAMPLE_RATE == 960
+def test_clusters_are_found(codebook):
+    frames = blobs(3)
+    found = codebook.assign(frames)
+    assert found.dtype == np.int64
+    assert codebook.clusters == 20
+    assert 0 <= found.min() <= found.max() < 20
+    # Frames of one unit lie together: much closer than the centres lie to each other.
+    for unit in np.unique(found):
+        assert frames[found == unit].std(axis=0).max() < 40
+    assert len(np.unique(found)) > 10
 
 
-def test_a_tone_keeps_its_unit(encoder):
-    steady = encoder.encode(tones(3, count=1))
-    assert steady.dtype == np.int64
-    assert steady.min() >= 0
-    assert steady.max() < encoder.clusters == 20
-    assert len(set(steady[1:-1].tolist())) <= 2
-    assert len(set(encoder.encode(tones(3)).tolist())) > 3
+def test_the_nearest_centroid_is_taken(codebook):
+    frames = blobs(11)
+    standard = (frames - codebook.mean) / codebook.scale
+    literal = [np.linalg.norm(codebook.centroids - frame, axis=1).argmin() for frame in standard]
+    assert codebook.assign(frames).tolist() == literal
+    assert codebook.assign(frames[:0]).shape == (0,)
 
 
-def test_the_nearest_centroid_is_taken(encoder):
-    frames = features(tones(11))
-    standard = (frames - encoder.mean) / encoder.scale
-    literal = [np.linalg.norm(encoder.centroids - frame, axis=1).argmin() for frame in standard]
-    assert encoder.assign(frames).tolist() == literal
+def test_long_input_is_assigned_in_parts(codebook, monkeypatch):
+    frames = blobs(12)
+    whole = codebook.assign(frames)
+    monkeypatch.setattr(units, "_CHUNK", 140)  # 7 frames at a time
+    assert codebook.assign(frames).tolist() == whole.tolist()
 
 
-def test_fitting_is_deterministic(encoder):
-    again = UnitEncoder.fit([tones(seed) for seed in range(8)], 20, seed=1)
-    other = UnitEncoder.fit([tones(seed) for seed in range(8)], 20, seed=2)
-    assert again.centroids.tobytes() == encoder.centroids.tobytes()
-    assert other.centroids.tobytes() != encoder.centroids.tobytes()
+def test_memory_does_not_grow_with_the_frames():
+    rng = np.random.default_rng(5)
+    centroids = rng.standard_normal((512, 8)).astype(np.float32)
+    book = Codebook(np.zeros(8, np.float32), np.ones(8, np.float32), centroids, "")
+    frames = rng.standard_normal((150_000, 8)).astype(np.float32)  # all distances: 300 MB
+    tracemalloc.start()
+    book.assign(frames)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 130e6
 
 
-def test_a_codebook_comes_back_as_it_was_saved(encoder, tmp_path):
-    encoder.save(tmp_path / "units" / "source.safetensors")
-    back = load(tmp_path / "units" / "source.safetensors")
-    assert isinstance(back, ENCODERS["mfcc"])
-    assert back.encode(tones(9)).tolist() == encoder.encode(tones(9)).tolist()
+def test_fitting_is_deterministic(codebook):
+    again = Codebook.fit(blobs(0), 20, seed=1, encoder="")
+    other = Codebook.fit(blobs(0), 20, seed=2, encoder="")
+    assert again.centroids.tobytes() == codebook.centroids.tobytes()
+    assert other.centroids.tobytes() != codebook.centroids.tobytes()
+
+
+def test_a_codebook_comes_back_as_it_was_saved(codebook, tmp_path):
+    codebook.save(tmp_path / "units" / "source.safetensors")
+    back = Codebook.load(tmp_path / "units" / "source.safetensors")
+    assert back.encoder == "some encoder, layer 3"
+    assert back.assign(blobs(9)).tolist() == codebook.assign(blobs(9)).tolist()
     assert [path.name for path in (tmp_path / "units").iterdir()] == ["source.safetensors"]
 
 
-def test_too_little_audio_is_refused():
+@pytest.mark.parametrize("suffix", ["npy", "safetensors"])
+def test_bare_centroids_are_in_the_space_of_the_frames(tmp_path, suffix):
+    path = tmp_path / f"km.{suffix}"
+    centroids = np.array([[0.0, 0.0], [10.0, 0.0], [0.0, 10.0]])  # float64, as scikit-learn's
+    if suffix == "npy":
+        np.save(path, centroids)
+    else:
+        save_file({"centroids": centroids}, path)
+    book = Codebook.load(path)
+    assert (book.encoder, book.clusters) == ("", 3)
+    assert book.centroids.dtype == book.mean.dtype == book.scale.dtype == np.float32
+    frames = np.array([[1.0, 6.0], [4.0, 1.0], [6.0, 1.0]], np.float32)
+    assert book.assign(frames).tolist() == [2, 0, 1]
+
+
+def test_too_few_frames_are_refused():
     with pytest.raises(UnitError, match="20 clusters need .* there are 8; ask for fewer units"):
-        UnitEncoder.fit([tones(0, count=1)], 20, seed=1)
-    with pytest.raises(UnitError, match="there are 0"):
-        UnitEncoder.fit([], 20, seed=1)
+        Codebook.fit(blobs(0, count=8), 20, seed=1, encoder="")
+    assert issubclass(UnitError, BadInput)
+
+
+def test_frames_of_another_encoder_are_refused(codebook):
+    with pytest.raises(UnitError, match=r"\[4, 7\] do not fit a codebook of 6 .*'some encoder"):
+        codebook.assign(np.zeros((4, 7), np.float32))
 
 
 def test_unreadable_codebooks_are_refused_by_name(tmp_path):
-    from safetensors.numpy import save_file
+    for name in ("absent.safetensors", "absent.npy"):
+        with pytest.raises(UnitError, match=f"{name}: not a readable codebook"):
+            Codebook.load(tmp_path / name)
+    for name in ("junk.safetensors", "junk.npy"):
+        (tmp_path / name).write_bytes(b"junk")
+        with pytest.raises(UnitError, match=f"{name}: not a readable codebook"):
+            Codebook.load(tmp_path / name)
+    np.save(tmp_path / "pickle.npy", np.array([{}], dtype=object), allow_pickle=True)
+    with pytest.raises(UnitError, match="pickle.npy: not a readable codebook"):
+        Codebook.load(tmp_path / "pickle.npy")
 
-    with pytest.raises(UnitError, match="absent.safetensors: not a readable codebook"):
-        load(tmp_path / "absent.safetensors")
-    (tmp_path / "junk.safetensors").write_bytes(b"junk")
-    with pytest.raises(UnitError, match="junk.safetensors: not a readable codebook"):
-        load(tmp_path / "junk.safetensors")
-    zeros = {"mean": np.zeros(2, np.float32)}
-    save_file(zeros, tmp_path / "other.safetensors", metadata={"encoder": "hubert"})
-    with pytest.raises(UnitError, match="encoder 'hubert' is unknown; use mfcc"):
-        load(tmp_path / "other.safetensors")
-    save_file(zeros, tmp_path / "part.safetensors", metadata={"encoder": "mfcc"})
-    with pytest.raises(UnitError, match="part.safetensors: no tensor 'scale'"):
-        load(tmp_path / "part.safetensors")
+
+@pytest.mark.parametrize(
+    ("tensors", "reason"),
+    [
+        ({"mean": np.zeros(2)}, "no tensor 'centroids'"),
+        ({"mean": np.zeros(2), "centroids": np.zeros((3, 2))}, "no tensor 'scale'"),
+        (
+            {"mean": np.zeros(3), "scale": np.ones(3), "centroids": np.zeros((3, 2))},
+            r"'mean' has shape \[3\], the centroids have 2 dimensions",
+        ),
+        ({"centroids": np.zeros(3)}, r"shape \[3\]"),
+        ({"centroids": np.full((3, 2), np.nan)}, "not finite"),
+    ],
+)
+def test_tensors_that_do_not_fit_are_refused(tmp_path, tensors, reason):
+    save_file(tensors, tmp_path / "part.safetensors")
+    with pytest.raises(UnitError, match=f"part.safetensors: .*{reason}"):
+        Codebook.load(tmp_path / "part.safetensors")

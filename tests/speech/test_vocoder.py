@@ -1,4 +1,4 @@
-"""The vocoder: fitting, storing, odd sequences, errors, and intelligible resynthesis."""
+"""The vocoder "conv": storing, odd sequences, errors, and intelligible resynthesis."""
 
 from __future__ import annotations
 
@@ -8,34 +8,45 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from raystt.corpus.card import Part
 from raystt.corpus.grammar import pairs
-from raystt.speech.asr import PocketSphinx
+from raystt.speech.encoders import MfccEncoder
+from raystt.speech.seamless import SeamlessVocoder
+from raystt.speech.sphinx import PocketSphinx
 from raystt.speech.tts import EspeakSynthesizer
-from raystt.speech.units import UnitEncoder, deduplicate
-from raystt.speech.vocoder import VOCODERS, ConvVocoder, Utterance, VocoderError, vocoder
+from raystt.speech.units import Codebook, deduplicate
+from raystt.speech.vocoder import VOCODERS, ConvVocoder, VocoderError, load_vocoder, vocoder
+from raystt.training.unit_vocoder import Settings, Utterance, train_vocoder
 
 CLUSTERS, FRAME = 50, 960
 Spoken = list[tuple[str, np.ndarray]]
 
 
-def encode(encoder: UnitEncoder, waveforms: list[np.ndarray]) -> list[Utterance]:
-    return [(*deduplicate(encoder.encode(waveform)), waveform) for waveform in waveforms]
+def codebook(waveforms: list[np.ndarray], clusters: int) -> Codebook:
+    frames = np.concatenate(MfccEncoder().features(waveforms))
+    return Codebook.fit(frames, clusters, seed=0, encoder="mfcc")
+
+
+def encode(book: Codebook, waveforms: list[np.ndarray]) -> list[Utterance]:
+    features = MfccEncoder().features(waveforms)
+    return [
+        (*deduplicate(book.assign(frames)), waveform)
+        for frames, waveform in zip(features, waveforms, strict=True)
+    ]
 
 
 @pytest.fixture(scope="module")
 def utterances(test_speech: Spoken) -> list[Utterance]:
     waveforms = [waveform for _, waveform in test_speech]
-    return encode(UnitEncoder.fit(waveforms, CLUSTERS, seed=0), waveforms)
+    return encode(codebook(waveforms, CLUSTERS), waveforms)
 
 
 @pytest.fixture(scope="module")
 def fitted(utterances: list[Utterance]) -> tuple[ConvVocoder, list[tuple[int, int, float]]]:
     log: list[tuple[int, int, float]] = []
-    made = ConvVocoder.fit(
+    made = train_vocoder(
         utterances,
-        clusters=CLUSTERS,
-        steps=30,
-        hidden=32,
+        Settings(CLUSTERS, steps=30, hidden=32),
         on_step=lambda step, steps, loss: log.append((step, steps, loss)),
     )
     return made, log
@@ -53,8 +64,9 @@ def test_fitting_lowers_the_loss(fitted: Fitted) -> None:
 
 def test_fitting_is_seeded(utterances: list[Utterance]) -> None:
     def signature(seed: int) -> str:
-        small = {"clusters": CLUSTERS, "steps": 3, "hidden": 16}
-        return ConvVocoder.fit(utterances, seed=seed, **small).signature  # type: ignore[arg-type]
+        return train_vocoder(
+            utterances, Settings(CLUSTERS, seed=seed, steps=3, hidden=16)
+        ).signature
 
     assert signature(0) == signature(0) != signature(1)
 
@@ -101,13 +113,12 @@ def test_whatever_a_language_model_generates(fitted: Fitted) -> None:
     assert fitted[0].synthesize([]) == []
 
 
-def test_offset_of_the_codebook(fitted: Fitted, utterances: list[Utterance]) -> None:
-    moved = [(units + 100, durations, waveform) for units, durations, waveform in utterances]
-    made = ConvVocoder.fit(moved, clusters=CLUSTERS, offset=100, steps=30, hidden=32)
-    same = made.synthesize([moved[0][0]])[0]
-    assert np.array_equal(same, fitted[0].synthesize([utterances[0][0]])[0])
-    with pytest.raises(VocoderError, match="unit 99 is not .* holds 100 to 149"):
-        made.synthesize([np.array([99])])
+def test_durations_can_be_given(fitted: Fitted, utterances: list[Utterance]) -> None:
+    units, durations, _ = utterances[0]
+    (waveform,) = fitted[0].synthesize([units], [durations])
+    assert len(waveform) == durations.sum() * FRAME
+    (predicted,) = fitted[0].synthesize([units])
+    assert len(predicted) != len(waveform)
 
 
 def test_strange_units(fitted: Fitted) -> None:
@@ -115,29 +126,6 @@ def test_strange_units(fitted: Fitted) -> None:
         fitted[0].synthesize([np.array([1]), np.array([3, 50])])
     with pytest.raises(VocoderError, match="unit -1"):
         fitted[0].synthesize([np.array([-1])])
-
-
-def test_unfitting_training_data(utterances: list[Utterance]) -> None:
-    units, durations, waveform = utterances[0]
-    cases: dict[str, list[Utterance]] = {
-        "no units to fit": [(units[:0], durations[:0], waveform)],
-        "sentence 1: .* durations": [utterances[0], (units, durations[1:], waveform)],
-        "sentence 0: durations of .* do not fit": [(units, durations, waveform[:4000])],
-    }
-    for message, given in cases.items():
-        with pytest.raises(VocoderError, match=message):
-            ConvVocoder.fit(given, clusters=CLUSTERS, steps=1)
-    with pytest.raises(VocoderError, match="training sentence 0: unit"):
-        ConvVocoder.fit(utterances, clusters=3, steps=1)
-
-
-def test_units_of_20_ms_and_a_frame_that_does_not_divide() -> None:
-    waveform = 0.1 * np.random.default_rng(0).standard_normal(3200).astype(np.float32)
-    given = [(np.arange(10), np.ones(10, np.int64), waveform)]
-    made = ConvVocoder.fit(given, clusters=10, frame_seconds=0.02, steps=2, hidden=8)
-    assert [len(w) for w in made.synthesize([np.array([4]), np.arange(10)])] == [320, 3200]
-    with pytest.raises(VocoderError, match="frame of 961 samples"):
-        ConvVocoder.fit(given, clusters=10, frame_seconds=961 / 16000, steps=1)
 
 
 def test_missing_files_and_names(fitted: Fitted, tmp_path: Path) -> None:
@@ -149,7 +137,15 @@ def test_missing_files_and_names(fitted: Fitted, tmp_path: Path) -> None:
         ConvVocoder.load(tmp_path)
     with pytest.raises(VocoderError, match="'hifigan' is unknown; take one of: conv"):
         vocoder("hifigan")
-    assert vocoder("conv") is VOCODERS["conv"] is ConvVocoder
+    assert {"conv": ConvVocoder, "seamless": SeamlessVocoder} == VOCODERS
+
+
+def test_the_vocoder_of_a_corpus(fitted: Fitted, tmp_path: Path) -> None:
+    fitted[0].save(tmp_path / "here")
+    found = load_vocoder(Part("conv", "here"), tmp_path)
+    assert found.signature == fitted[0].signature
+    with pytest.raises(VocoderError, match="here/vocoder.json: no readable .* not of .*'seamless'"):
+        load_vocoder(Part("seamless", "here"), tmp_path)
 
 
 @pytest.mark.slow
@@ -161,8 +157,8 @@ def test_resynthesis_of_held_out_sentences_is_understood(
 ) -> None:
     texts = [pair.target for pair in pairs("es", "train", 300, seed=1)]
     waveforms = [english.speak(text).waveform for text in texts]
-    encoder = UnitEncoder.fit(waveforms, 200, seed=0)
-    made = ConvVocoder.fit(encode(encoder, waveforms), clusters=200, steps=200)
-    held_out = encode(encoder, [waveform for _, waveform in test_speech])
+    book = codebook(waveforms, 200)
+    made = train_vocoder(encode(book, waveforms), Settings(200, steps=200))
+    held_out = encode(book, [waveform for _, waveform in test_speech])
     heard = recogniser[0].transcribe(made.synthesize([units for units, _, _ in held_out]))
     assert word_error_rate(heard, [text for text, _ in test_speech]) < 0.12

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -12,8 +14,10 @@ from tiny import TEXT, tiny_corpus
 
 from raystt.corpus.card import Card
 from raystt.corpus.reading import local_batches, split_shards
+from raystt.errors import BadInput
+from raystt.interleave import Layout
 from raystt.thresholds import Interleaving
-from raystt.training.batches import StepBatch, assemble
+from raystt.training.batches import StepBatch, assemble, layout_of
 
 
 @pytest.fixture(scope="module")
@@ -22,12 +26,14 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Card]:
     return path, tiny_corpus(path)
 
 
-def batch(corpus: tuple[Path, Card], ratio: float, rank=0, world_size=1, max_tokens=4096):
+def batch(
+    corpus: tuple[Path, Card], ratio: float, rank=0, world_size=1, max_tokens=4096, **fields: Any
+):
     path, card = corpus
     shards = split_shards(path, card, "es", "train")
     table = next(local_batches(shards, seed=3, start_step=0, stop_step=1, batch=8))
     return assemble(
-        table, ratio, card=card, interleaving=Interleaving(), seed=3,
+        table, ratio, card=card, interleaving=Interleaving(**fields), seed=3,
         rank=rank, world_size=world_size, max_tokens=max_tokens,
     )  # fmt: skip
 
@@ -54,6 +60,33 @@ def test_world_size_does_not_change_the_tokens(corpus, world_size: int, max_toke
     assert {share.loss_tokens for share in shares} == {alone.loss_tokens}
     predicted = sum(len(m.targets) for share in shares for m in share.micro_batches)
     assert predicted == alone.loss_tokens
+
+
+def test_layout_is_that_of_the_card(corpus) -> None:
+    """The tiny corpus numbers its special tokens so that no two can be mixed up."""
+    layout = Layout(bos=1, separator=3, eos=2, mask=5, speech=6, text=7)
+    assert layout_of(corpus[1]) == layout
+
+
+def test_controls_reach_the_tokens(corpus) -> None:
+    _, card = corpus
+    bare, masked = batch(corpus, 0.0), batch(corpus, 1.0, replacement="mask")
+    assert masked.tokens == bare.tokens
+    for tokens in sequences(masked):
+        assert set(tokens) == {card.tokenizer.bos, card.tokenizer.separator, card.tokenizer.eos, 5}
+    for tokens in sequences(batch(corpus, 0.0, modality_tokens=True)):
+        assert tokens[1] == tokens[tokens.index(3) + 1] == card.tokenizer.speech
+    assert batch(corpus, 0.0, modality_tokens=True).tokens_total == bare.tokens_total
+
+
+def test_untranscribed_source_is_not_asked_for_text(corpus) -> None:
+    path, card = corpus
+    untranscribed = (path, dataclasses.replace(card, transcribed=False))
+    with pytest.raises(BadInput, match=r"interleaving\.side: both needs source text"):
+        batch(untranscribed, 0.5)
+    with pytest.raises(BadInput, match=r"set interleaving\.format: direct"):
+        batch(untranscribed, 0.5, side="target", format="chain_of_thought")
+    assert batch(untranscribed, 0.5, side="target").words_text > 0
 
 
 def test_micro_batches_are_bounded(corpus) -> None:

@@ -1,4 +1,4 @@
-"""Packed attention: each sequence on its own, on a CPU and on a GPU."""
+"""Models: packed attention is each sequence on its own, in every architecture that is let in."""
 
 from __future__ import annotations
 
@@ -7,30 +7,145 @@ from pathlib import Path
 import pytest
 import torch
 from tiny import tiny_corpus, tiny_run
+from transformers import (
+    BertConfig,
+    BertLMHeadModel,
+    BloomConfig,
+    BloomForCausalLM,
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    GemmaConfig,
+    GemmaForCausalLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MambaConfig,
+    MambaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+    T5Config,
+    T5ForConditionalGeneration,
+)
+from transformers.modeling_utils import PreTrainedModel
 
 from raystt.training.jobs import SegmentJob
-from raystt.training.model import PACKED, load_model, new_llama, packed_attention
+from raystt.training.model import (
+    DROPOUTS,
+    PACKED,
+    ModelError,
+    load_model,
+    packed_attention,
+)
 from raystt.training.segment import train_segment
 
 LENGTHS = (5, 1, 9, 3)
+SIZE = {"vocab_size": 50, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
+        "num_key_value_heads": 2, "head_dim": 8, "intermediate_size": 64}  # fmt: skip
+GPT2 = {
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "vocab_size": 50,
+    "n_embd": 32,
+    "n_layer": 2,
+    "n_head": 4,
+    "n_positions": 64,
+}
+
+PACKABLE = {
+    "llama": lambda: LlamaForCausalLM(LlamaConfig(**SIZE, tie_word_embeddings=False)),
+    "llama tied": lambda: LlamaForCausalLM(LlamaConfig(**SIZE, tie_word_embeddings=True)),
+    "qwen2": lambda: Qwen2ForCausalLM(Qwen2Config(**SIZE)),
+    "qwen3": lambda: Qwen3ForCausalLM(Qwen3Config(**SIZE)),
+    "gemma": lambda: GemmaForCausalLM(GemmaConfig(**SIZE)),
+    "mistral, window": lambda: MistralForCausalLM(MistralConfig(**SIZE, sliding_window=4)),
+    "gpt2": lambda: GPT2LMHeadModel(GPT2Config(**GPT2)),
+}
+
+REFUSED = {
+    "own attention": (
+        lambda: BloomForCausalLM(BloomConfig(vocab_size=50, hidden_size=32, n_layer=1, n_head=2)),
+        "BloomForCausalLM",
+    ),
+    "state": (
+        lambda: MambaForCausalLM(
+            MambaConfig(vocab_size=50, hidden_size=32, num_hidden_layers=1, state_size=4)
+        ),
+        "MambaForCausalLM",
+    ),
+    "bounded logits": (lambda: Gemma2ForCausalLM(Gemma2Config(**SIZE)), "bounded logits"),
+    "both directions": (
+        lambda: BertLMHeadModel(
+            BertConfig(vocab_size=50, hidden_size=32, num_hidden_layers=1, num_attention_heads=2,
+                       intermediate_size=32)
+        ),
+        "no causal order",
+    ),
+    "encoder": (
+        lambda: T5ForConditionalGeneration(
+            T5Config(vocab_size=50, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
+        ),
+        "encoder-decoder",
+    ),
+}  # fmt: skip
 
 
 def borders() -> torch.Tensor:
     return torch.cumsum(torch.tensor([0, *LENGTHS]), 0).to(torch.int32)
 
 
-def test_a_packed_row_gives_what_each_sequence_gives_alone() -> None:
+def saved(build, path: Path) -> Path:
     torch.manual_seed(1)
-    model = new_llama(vocabulary=50, hidden=32, layers=2, heads=2, pad=0, bos=1, eos=2).eval()
+    model: PreTrainedModel = build()
+    model.save_pretrained(path)
+    return path
+
+
+@pytest.mark.parametrize("name", PACKABLE)
+def test_a_packed_row_gives_what_each_sequence_gives_alone(name: str, tmp_path: Path) -> None:
+    model = load_model(saved(PACKABLE[name], tmp_path))
     tokens = torch.randint(3, 50, (1, sum(LENGTHS)))
     positions = torch.cat([torch.arange(n) for n in LENGTHS])[None]
     packed = model(
         input_ids=tokens, position_ids=positions, use_cache=False,
         cu_seq_lens_q=borders(), max_length_q=max(LENGTHS),
     ).logits[0]  # fmt: skip
-    model.set_attn_implementation("sdpa")
+    model = load_model(tmp_path, attention="sdpa")
     alone = [model(input_ids=part[None]).logits[0] for part in tokens[0].split(list(LENGTHS))]
     torch.testing.assert_close(packed, torch.cat(alone), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_packed_is_refused_by_name(name: str, tmp_path: Path) -> None:
+    build, reason = REFUSED[name]
+    with pytest.raises(ModelError, match=reason):
+        load_model(saved(build, tmp_path))
+
+
+def test_packing_is_tried_and_not_looked_up(tmp_path: Path, monkeypatch) -> None:
+    """A model that takes part in the interface but does not honour what it is given."""
+    path = saved(PACKABLE["gpt2"], tmp_path)
+    original = GPT2LMHeadModel.forward
+
+    def without_positions(self, *args, position_ids=None, **more):
+        return original(self, *args, **more)
+
+    monkeypatch.setattr(GPT2LMHeadModel, "forward", without_positions)
+    with pytest.raises(ModelError, match="GPT2LMHeadModel mixes the sequences"):
+        load_model(path)
+
+
+def test_dropout_reaches_every_layer_that_has_one(tmp_path: Path) -> None:
+    gpt2 = load_model(saved(PACKABLE["gpt2"], tmp_path / "gpt2"), dropout=0.2)
+    inner = [m.p for m in gpt2.modules() if isinstance(m, torch.nn.Dropout)]
+    assert inner and set(inner) == {0.2}
+    llama = load_model(saved(PACKABLE["llama"], tmp_path / "llama"), dropout=0.2)
+    assert llama.model.layers[0].self_attn.attention_dropout == 0.2
+    assert {name for name in DROPOUTS if hasattr(llama.config, name)} == {"attention_dropout"}
 
 
 def test_grouped_keys_serve_their_queries() -> None:
@@ -54,9 +169,11 @@ def test_generation_must_not_use_it(tmp_path: Path) -> None:
     assert load_model(tmp_path / "base", attention="sdpa").config.vocab_size == 68
 
 
-def test_a_directory_without_a_model_is_named(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"config\.json is missing"):
+def test_a_name_without_a_model_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"config\.json is missing"):
         load_model(tmp_path)
+    with pytest.raises(ModelError, match="nobody/nothing@abc: no causal language model"):
+        load_model("nobody/nothing@abc")
 
 
 @pytest.mark.gpu

@@ -12,11 +12,22 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from tiny import tiny_corpus, tiny_run
-from transformers import AutoModelForCausalLM
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    Qwen2ForCausalLM,
+)
 
+from raystt.config import LoraConfig, ModelConfig
+from raystt.corpus.card import Card
+from raystt.training.adapters import merged
 from raystt.training.engine import CheckpointError
 from raystt.training.jobs import SegmentJob, SegmentResult, plan
+from raystt.training.model import ModelError
 from raystt.training.segment import segment_key, train_segment
+from raystt.training.start import starting_model
 
 
 @pytest.fixture
@@ -69,6 +80,156 @@ def test_training_lowers_the_loss_and_changes_the_base(corpus: Path) -> None:
     assert model.get_input_embeddings().weight.shape == (68, 32)
 
 
+def pretrained(path: Path, kind: str = "qwen2", *, tied: bool = True, rows: int = 40) -> Path:
+    """Write a model in the hub's layout that knows text only; 40 is the tiny corpus' text."""
+    torch.manual_seed(5)
+    config = AutoConfig.for_model(
+        kind,
+        vocab_size=rows,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        intermediate_size=64,
+        tie_word_embeddings=tied,
+        bos_token_id=11,
+        eos_token_id=12,
+    )
+    model = AutoModelForCausalLM.from_config(config)
+    model.generation_config = GenerationConfig(do_sample=True, temperature=0.6, eos_token_id=[12])
+    model.save_pretrained(path)
+    return path
+
+
+def with_model(asked: SegmentJob, **model) -> SegmentJob:
+    """Return the job with another `model` part."""
+    return replace(asked, run=asked.run.model_copy(update={"model": ModelConfig(**model)}))
+
+
+@pytest.mark.parametrize("stage", [0, 3])
+def test_what_is_saved_is_an_ordinary_model_with_its_tokenizer(corpus: Path, stage: int) -> None:
+    base = pretrained(corpus.parent / "hub", "llama", tied=False)
+    asked = job(corpus, 0, 3, zero_stage=stage)
+    result = train_segment(with_model(asked, base=str(base)))
+    card = Card.load(corpus)
+    config = json.loads((result.model / "config.json").read_text())
+    assert config["architectures"] == ["LlamaForCausalLM"] and config["dtype"] == "float32"
+    assert config["vocab_size"] == card.vocabulary
+    generation = json.loads((result.model / "generation_config.json").read_text())
+    ids = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+    assert ids.items() <= generation.items() and ids.items() <= config.items()
+    assert "temperature" not in generation
+    tokenizer = AutoTokenizer.from_pretrained(result.model)
+    assert len(tokenizer) == card.vocabulary
+    model = AutoModelForCausalLM.from_pretrained(result.model)
+    prompt = torch.tensor([[1, card.tokenizer.unit_offset, 3]])
+    mask = torch.ones_like(prompt)
+    written = model.generate(prompt, attention_mask=mask, max_new_tokens=8)
+    assert written.shape[1] > 3
+    assert tokenizer.decode(written[0]).startswith("<s> <unit_0> <sep>")
+    assert tokenizer("word9 word8", add_special_tokens=False)["input_ids"] == [9, 8]
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_adapters_learn_beside_a_frozen_base(corpus: Path, tied: bool) -> None:
+    base = pretrained(corpus.parent / "hub", tied=tied)
+    settings = {"base": str(base), "lora": LoraConfig(rank=4, alpha=8.0)}
+    steps: list[float] = []
+    asked = job(corpus, 0, 40, steps=40, learning_rate=2e-2, dropout=0.0)
+    result = train_segment(with_model(asked, **settings), on_step=lambda s: steps.append(s.loss))
+    assert np.mean(steps[-4:]) < np.mean(steps[:4]) - 0.3
+    before, after = load_file(base / "model.safetensors"), weights(result)
+    assert before.keys() == after.keys()  # nothing of the adapters is left
+    for name, tensor in before.items():
+        if "embed_tokens" in name or "lm_head" in name:
+            assert torch.equal(after[name][:40], tensor)  # the text rows are frozen
+            assert not torch.equal(after[name][40:].mean(0), tensor.mean(0))
+        elif "proj.weight" in name:
+            assert not torch.equal(after[name], tensor)
+        else:
+            assert torch.equal(after[name], tensor)
+
+
+@pytest.mark.parametrize(("stage", "precision"), [(0, "fp32"), (2, "fp32"), (1, "bf16")])
+def test_two_segments_of_adapters_equal_one(corpus: Path, stage: int, precision: str) -> None:
+    base = pretrained(corpus.parent / "hub")
+    settings = {
+        "base": str(base),
+        "gradient_checkpointing": True,
+        "lora": LoraConfig(rank=4, alpha=8.0, dropout=0.2),
+    }
+
+    def part(start: int, stop: int, parent: SegmentResult | None = None) -> SegmentResult:
+        asked = job(corpus, start, stop, parent, zero_stage=stage, precision=precision)
+        return train_segment(with_model(asked, **settings))
+
+    whole, first = part(0, 6), part(0, 3)
+    second = part(3, 6, first)
+    assert same(weights(whole), weights(second)) and second.loss == whole.loss
+    config = json.loads((whole.model / "config.json").read_text())
+    assert config["dtype"] == {"fp32": "float32", "bf16": "bfloat16"}[precision]
+    state = sum(f.stat().st_size for f in (Path(first.state) / "engine").rglob("*.pt"))
+    asked = job(corpus, 0, 3, zero_stage=stage, precision=precision)
+    plain = train_segment(with_model(asked, base=str(base)))
+    full = sum(f.stat().st_size for f in (Path(plain.state) / "engine").rglob("*.pt"))
+    assert state < 0.6 * full  # without the frozen weights and their optimiser
+
+
+def test_merged_adapters_give_what_they_gave_beside_the_weights(corpus: Path) -> None:
+    for tied in (True, False):
+        base = pretrained(corpus.parent / f"hub-{tied}", tied=tied)
+        asked = with_model(job(corpus, 0, 3), base=str(base), lora=LoraConfig(rank=4))
+        model = starting_model(asked.run, corpus, Card.load(corpus)).eval()
+        with torch.no_grad():
+            for parameter in (p for p in model.parameters() if p.requires_grad):
+                parameter.add_(torch.randn_like(parameter) * 0.1)
+        tokens = torch.arange(20, 60)[None]
+        packed = {"cu_seq_lens_q": torch.tensor([0, 40]), "max_length_q": 40}
+        expected = model(input_ids=tokens, use_cache=False, **packed).logits
+        plain = merged(model)
+        assert type(plain) is Qwen2ForCausalLM
+        torch.testing.assert_close(
+            plain(input_ids=tokens, use_cache=False, **packed).logits,
+            expected,
+            atol=1e-4,
+            rtol=1e-4,
+        )
+        head = plain.get_output_embeddings().weight is plain.get_input_embeddings().weight
+        assert head is tied
+
+
+def test_dropout_is_on_in_training(corpus: Path) -> None:
+    losses = [train_segment(job(corpus, 0, 1, dropout=p)).loss for p in (0.0, 0.5)]
+    assert losses[0] != losses[1]
+
+
+def test_gradient_checkpointing_gives_the_same_steps(corpus: Path) -> None:
+    results = [
+        train_segment(with_model(job(corpus, 0, 3), gradient_checkpointing=on))
+        for on in (False, True)
+    ]
+    assert results[0].state != results[1].state
+    for name, tensor in weights(results[0]).items():
+        torch.testing.assert_close(tensor, weights(results[1])[name], atol=1e-6, rtol=1e-5)
+
+
+def test_what_does_not_go_together_is_refused(corpus: Path) -> None:
+    untold = replace(Card.load(corpus), base=None)
+    with pytest.raises(ModelError, match=r"model\.base: .* has no text LM of its own"):
+        starting_model(job(corpus, 0, 3).run, corpus, untold)
+    cut = with_model(job(corpus, 0, 3, zero_stage=3), lora=LoraConfig())
+    with pytest.raises(ModelError, match=r"training\.zero_stage: 3"):
+        train_segment(cut)
+    small = pretrained(corpus.parent / "small", rows=30)
+    with pytest.raises(ModelError, match="30 token embeddings, the corpus' tokenizer has 40"):
+        train_segment(with_model(job(corpus, 0, 3), base=str(small)))
+    short = pretrained(corpus.parent / "short")
+    config = json.loads((short / "config.json").read_text())
+    (short / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 8}))
+    with pytest.raises(ModelError, match=r"tokens at step 0, the model's context is 8"):
+        train_segment(with_model(job(corpus, 0, 3), base=str(short)))
+
+
 def test_finished_segment_is_not_trained_again(corpus: Path) -> None:
     first = train_segment(job(corpus, 0, 3))
     told: list[object] = []
@@ -97,8 +258,6 @@ def test_fork_leaves_the_trunk_alone(corpus: Path) -> None:
 
 
 def test_key_depends_on_what_decides_the_result(corpus: Path) -> None:
-    from raystt.corpus.card import Card
-
     card = Card.load(corpus)
     key = segment_key(job(corpus, 0, 3), card, 1)
     assert key == segment_key(job(corpus, 0, 3, log_every=5), card, 1)
@@ -107,8 +266,11 @@ def test_key_depends_on_what_decides_the_result(corpus: Path) -> None:
         segment_key(job(corpus, 0, 2), card, 1),
         segment_key(job(corpus, 0, 3, learning_rate=2e-3), card, 1),
         segment_key(replace(job(corpus, 0, 3), parent="states/other"), card, 1),
+        segment_key(with_model(job(corpus, 0, 3), base="other/model"), card, 1),
+        segment_key(with_model(job(corpus, 0, 3), embedding_init="mean"), card, 1),
+        segment_key(with_model(job(corpus, 0, 3), lora=LoraConfig()), card, 1),
     ]
-    assert len({key, *others}) == 5
+    assert len({key, *others}) == 8
 
 
 def test_damaged_state_is_refused(corpus: Path) -> None:

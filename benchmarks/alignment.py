@@ -1,0 +1,186 @@
+"""Measure forced alignment against the exact word marks of the synthesizer.
+
+    python benchmarks/alignment.py [--save]
+
+A Wav2Vec2-BERT CTC model of toy size (the architecture of the paper's encoder) is trained from
+scratch on sentences of the embedded corpus, Spanish and English together, by one thread in about
+four minutes. Then held-out sentences are aligned: with `ctc` on that model, and with `equal`, the
+paper's control. A boundary is the start of a word that is not the first; words that the synthesizer
+fuses have one mark, and those without are not compared. The reference are the marks of eSpeak NG.
+No pretrained model takes part, and the voices are the two it was trained on: the numbers say what
+the method does when its model knows the speech, not how good a model is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from record import save
+from transformers import SeamlessM4TFeatureExtractor, Wav2Vec2BertConfig, Wav2Vec2BertForCTC
+
+from raystt.config import AlignmentConfig, CorpusConfig, FinetuneConfig
+from raystt.preparation.embedded import EmbeddedReader
+from raystt.speech import SAMPLE_RATE
+from raystt.speech.ctc import aligner
+from raystt.speech.tts import Speech
+from raystt.training.ctc import CtcTrainer, new_processor
+from raystt.training.ctc_batches import step_batches
+
+SOURCE, TARGET = "es", "en"
+TRAIN, TEST = 500, 100
+FRAME_SECONDS = 0.02
+Spoken = list[tuple[str, Speech]]
+
+
+def speak(reader: EmbeddedReader, split: str) -> dict[str, Spoken]:
+    """Return (sentence, speech) of both languages."""
+    voices = dict(zip((SOURCE, TARGET), reader.voices(SOURCE), strict=True))
+    pairs = reader.pairs(SOURCE, split)
+    texts = {SOURCE: [p.source for p in pairs], TARGET: [p.target for p in pairs]}
+    return {
+        language: [(text, voices[language].speak(text)) for text in texts[language]]
+        for language in voices
+    }
+
+
+def small_model(vocabulary: int, pad: int) -> Wav2Vec2BertForCTC:
+    """Return an untrained model of the paper's architecture, a frame each 20 ms."""
+    config = Wav2Vec2BertConfig(
+        vocab_size=vocabulary,
+        pad_token_id=pad,
+        hidden_size=128,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        intermediate_size=256,
+        output_hidden_size=128,
+        conv_depthwise_kernel_size=15,
+        hidden_dropout=0.0,
+        attention_dropout=0.0,
+        activation_dropout=0.0,
+        feat_proj_dropout=0.0,
+        final_dropout=0.0,
+        conformer_conv_dropout=0.0,
+        layerdrop=0.0,
+        apply_spec_augment=False,
+        ctc_loss_reduction="mean",
+        ctc_zero_infinity=True,
+    )
+    return Wav2Vec2BertForCTC(config)
+
+
+def train(spoken: Spoken, finetune: FinetuneConfig, folder: Path) -> CtcTrainer:
+    """Train on sentences and write model and processor to `folder`."""
+    SeamlessM4TFeatureExtractor().save_pretrained(folder)
+    processor = new_processor(str(folder), [text for text, _ in spoken])
+    torch.manual_seed(1)
+    model = small_model(len(processor.tokenizer), processor.tokenizer.pad_token_id)
+    # From scratch, the convolutions have to learn too.
+    trainer = CtcTrainer(
+        model, processor, finetune, seed=1, device=torch.device("cpu"), freeze=False
+    )
+    seconds = np.array([len(speech.waveform) / SAMPLE_RATE for _, speech in spoken])
+    began = time.monotonic()
+    for batch in step_batches(seconds, finetune.batch_seconds, 1, 0, finetune.steps):
+        waveforms = [spoken[index][1].waveform for index in batch]
+        texts = [spoken[index][0] for index in batch]
+        loss = trainer.step(waveforms, texts, 1.0, max(map(len, waveforms)))
+        if trainer.steps_done % 50 == 0:
+            taken = time.monotonic() - began
+            print(
+                f"step {trainer.steps_done}: {loss:.3f} nats/character, {taken:.0f} s", flush=True
+            )
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return trainer
+
+
+def boundary_errors(spoken: Spoken, marks: Sequence[Any]) -> tuple[np.ndarray, int]:
+    """Return found minus exact starts, seconds, and the number of sentences not aligned."""
+    errors, failed = [], 0
+    for (_, speech), found in zip(spoken, marks, strict=True):
+        if found is None:
+            failed += 1
+            continue
+        starts = dict(found)
+        errors += [starts[word] - at for word, at in speech.words if word > 0 and word in starts]
+    return np.array(errors), failed
+
+
+def main() -> int:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--save", action="store_true", help="write benchmarks/results/*.json")
+    parser.add_argument("--steps", type=int, default=900, help="optimiser steps of the model")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    corpus = CorpusConfig.model_validate(
+        {"languages": {SOURCE: {"train": TRAIN, "dev": 1, "test": TEST}}, "target": TARGET}
+    )
+    reader = EmbeddedReader(corpus)
+    training, test = speak(reader, "train"), speak(reader, "test")
+    finetune = FinetuneConfig(
+        steps=options.steps, batch_seconds=12.0, learning_rate=1e-3, warmup=0.1
+    )
+    with tempfile.TemporaryDirectory() as name:
+        began = time.process_time()
+        trainer = train([*training[SOURCE], *training[TARGET]], finetune, Path(name))
+        cpu_seconds = time.process_time() - began
+        results = []
+        for language, spoken in test.items():
+            wrong = np.array([trainer.errors(speech.waveform, text) for text, speech in spoken])
+            cer = wrong[:, 0].sum() / wrong[:, 1].sum()
+            print(f"{language}: character error rate {cer:.3f}")
+            for method in ("ctc", "equal"):
+                config = AlignmentConfig(method=method)
+                tool = aligner(config, finetuned=Path(name), language=language)
+                marks = tool.words([s.waveform for _, s in spoken], [text for text, _ in spoken])
+                errors, failed = boundary_errors(spoken, marks)
+                size = np.abs(errors)
+                seconds = {
+                    "mean": size.mean(),
+                    "median": np.median(size),
+                    "p95": np.percentile(size, 95),
+                    "bias": errors.mean(),
+                }
+                result = {
+                    "language": language,
+                    "method": method,
+                    "aligner": tool.signature,
+                    "words": sum(len(text.split()) for text, _ in spoken),
+                    "boundaries": len(errors),
+                    "not_aligned": failed,
+                    "frames": {k: round(v / FRAME_SECONDS, 2) for k, v in seconds.items()},
+                    "milliseconds": {k: round(v * 1000, 1) for k, v in seconds.items()},
+                    "character_error_rate": round(float(cer), 4) if method == "ctc" else None,
+                }
+                results.append(result)
+                shown = ", ".join(f"{k} {v}" for k, v in result["frames"].items())
+                print(f"{language} {method:>5}: {len(errors)} boundaries, frames: {shown}")
+    if options.save:
+        setting = {
+            "train_sentences": {language: len(s) for language, s in training.items()},
+            "test_sentences": {language: len(s) for language, s in test.items()},
+            "frame_seconds": FRAME_SECONDS,
+            "finetune": finetune.model_dump(),
+            "parameters": sum(p.numel() for p in trainer.model.parameters()),
+            "training_cpu_seconds": round(cpu_seconds),
+            "threads": 1,
+        }
+        reference = "word marks of eSpeak NG; `equal` = words of equal length"
+        save(
+            "alignment", reference, setting, results,
+            packages=["torch", "torchaudio", "transformers", "espeakng-loader"],
+        )  # fmt: skip
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

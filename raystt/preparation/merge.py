@@ -1,0 +1,108 @@
+"""Merge the small files of the pipeline's parts into the shards of a split."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from raystt.corpus.card import ShardEntry
+from raystt.corpus.shards import SCHEMA, split_directory, write_table
+from raystt.corpus.utterance import Quarantined
+from raystt.preparation.files import building
+
+SHARD_BYTES = 96 << 20
+"""A shard is closed when its parts take so many bytes: streamed well, listed fast."""
+
+_QUARANTINED = b"quarantined"
+_INDEX = "index.json"
+
+
+@dataclass(frozen=True)
+class Merged:
+    """A finished split: its shards, and the rows that the pipeline refused."""
+
+    shards: tuple[ShardEntry, ...]
+    quarantined: tuple[Quarantined, ...]
+
+
+def write_part(
+    path: Path, rows: Sequence[dict[str, Any]], quarantined: Sequence[Quarantined]
+) -> None:
+    """Write the rows of a part, and what it refused, as one file that is whole or absent."""
+    columns = {field.name: pa.array([r[field.name] for r in rows], field.type) for field in SCHEMA}
+    refused = json.dumps([asdict(one) for one in quarantined])
+    schema = SCHEMA.with_metadata({_QUARANTINED: refused.encode()})
+    with building(path) as temporary:
+        pq.write_table(pa.table(columns, schema=schema), temporary, compression="zstd")
+
+
+def quarantined(path: Path) -> list[Quarantined]:
+    """Return what a part refused."""
+    metadata = pq.read_schema(path).metadata or {}
+    return [Quarantined(**one) for one in json.loads(metadata[_QUARANTINED])]
+
+
+def merge(
+    corpus: Path,
+    parts: Sequence[Path],
+    language: str,
+    split: str,
+    most_rows: int,
+    refused: Sequence[Quarantined],
+) -> None:
+    """Write the shards of a split from its parts, in order, and then their index.
+
+    Args:
+        corpus: directory of the corpus.
+        parts: files of `write_part`.
+        language: source language.
+        split: "train", "dev" or "test".
+        most_rows: rows of a shard at most.
+        refused: what the parts refused, for the index.
+    """
+    folder = split_directory(language, split)
+    entries: list[ShardEntry] = []
+    for number, table in enumerate(_tables(parts, most_rows)):
+        path = f"{folder}/part-{number:05d}.parquet"
+        write_table(table, corpus / path)
+        entries.append(ShardEntry(path, table.num_rows))
+    index = asdict(Merged(tuple(entries), tuple(refused)))
+    with building(corpus / folder / _INDEX) as temporary:
+        temporary.write_text(json.dumps(index) + "\n", encoding="utf-8")
+
+
+def merged(corpus: Path, language: str, split: str) -> Merged | None:
+    """Return what `merge` wrote, None before it is done."""
+    path = corpus / split_directory(language, split) / _INDEX
+    if not path.exists():
+        return None
+    index = json.loads(path.read_text(encoding="utf-8"))
+    return Merged(
+        tuple(ShardEntry(**entry) for entry in index["shards"]),
+        tuple(Quarantined(**one) for one in index["quarantined"]),
+    )
+
+
+def _tables(parts: Sequence[Path], most_rows: int) -> Iterator[pa.Table]:
+    """Yield the tables of the shards; where they are cut depends on the parts alone."""
+    waiting: list[pa.Table] = []
+    held, size = 0, 0
+    for path in parts:
+        table = pq.read_table(path, partitioning=None).replace_schema_metadata(None)
+        while table.num_rows:
+            taken = table.slice(0, most_rows - held)
+            waiting.append(taken)
+            held += taken.num_rows
+            table = table.slice(taken.num_rows)
+            size += path.stat().st_size if not table.num_rows else 0
+            if held >= most_rows or size >= SHARD_BYTES:
+                yield pa.concat_tables(waiting)
+                waiting, held, size = [], 0, 0
+    if waiting:
+        yield pa.concat_tables(waiting)

@@ -1,0 +1,298 @@
+"""Forced alignment of words to audio by a CTC model, and the paper's control without one.
+
+`ctc` takes a CTC model of transformers with its own tokenizer, `mms_fa` the aligner of the MMS
+project as torchaudio ships it, `equal` gives every word the same share of the audio.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torchaudio.functional import forced_align, merge_tokens
+from torchaudio.pipelines import MMS_FA
+from transformers import AutoModelForCTC, AutoTokenizer
+
+from raystt.config.corpus import AlignmentConfig
+from raystt.corpus.utterance import Marks
+from raystt.pretrained import pinned
+from raystt.speech import SAMPLE_RATE
+from raystt.speech.alignment import AlignmentError
+from raystt.speech.network import MAX_BATCH_SECONDS, SpeechNetwork, in_batches, read_config
+from raystt.speech.romanise import romanise
+
+_MMS_FRAME, _MMS_SHORTEST = 320, 400  # samples; of the convolutions of the bundle's model
+
+
+class Aligner(Protocol):
+    """What finds the starts of words.
+
+    Attributes:
+        signature: method and model, for the card of a corpus.
+    """
+
+    signature: str
+
+    def words(self, waveforms: Sequence[np.ndarray], texts: Sequence[str]) -> list[Marks | None]:
+        """Find where words start.
+
+        Args:
+            waveforms: float32 [samples] each.
+            texts: their transcripts; words stand between white space.
+
+        Returns:
+            For each, (word index, start in seconds) of the words that the aligner can spell; the
+            others have no mark, and `raystt.speech.alignment.align` lets them join a neighbour.
+            None where no word can be spelled or there is too little audio for the text.
+        """
+        ...
+
+
+class Alphabet:
+    """Labels of a CTC model that stand for single letters.
+
+    Args:
+        labels: letter to label, without blank, delimiter and special tokens.
+        blank: label of the blank.
+        delimiter: label between words, if the model has one.
+        language: language of the texts, for romanisation.
+    """
+
+    def __init__(
+        self, labels: Mapping[str, int], blank: int, delimiter: int | None, language: str
+    ) -> None:
+        self.blank = blank
+        self.delimiter = delimiter
+        self._labels = labels
+        self._language = language
+
+    def spell(self, word: str) -> list[int]:
+        """Return the labels of a word.
+
+        A letter takes the case that the alphabet has. Runs of letters outside it are romanised;
+        what is still outside is dropped.
+        """
+        labels: list[int] = []
+        outside = ""
+        for letter in unicodedata.normalize("NFC", word).replace("\u2019", "'"):
+            found = self._find(letter)
+            if found:
+                labels += self._romanised(outside) + found
+                outside = ""
+            else:
+                outside += letter
+        return labels + self._romanised(outside)
+
+    def _romanised(self, letters: str) -> list[int]:
+        if not any(map(str.isalpha, letters)):
+            return []
+        latin = romanise(letters, self._language)
+        return [label for letter in latin for label in self._find(letter)]
+
+    def _find(self, letter: str) -> list[int]:
+        for form in (letter, letter.lower(), letter.upper()):
+            # "İ".lower() and "ß".upper() are two characters.
+            if all(character in self._labels for character in form):
+                return [self._labels[character] for character in form]
+        return []
+
+
+def word_starts(
+    emission: np.ndarray, words: Sequence[Sequence[int]], blank: int, delimiter: int | None
+) -> list[int | None] | None:
+    """Align labels to an emission and return the frame of each word's first label.
+
+    Args:
+        emission: float32 [frames, labels], log probabilities.
+        words: labels of each word; a word without labels takes no part.
+        blank: label of the blank.
+        delimiter: label between two words, if there is one.
+
+    Returns:
+        One frame a word, None for a word without labels; None altogether where there are no labels
+        or too few frames for them.
+    """
+    targets: list[int] = []
+    firsts: list[int | None] = []
+    for labels in words:
+        if labels and targets and delimiter is not None:
+            targets.append(delimiter)
+        firsts.append(len(targets) if labels else None)
+        targets += labels
+    # CTC needs a blank between two equal labels.
+    needed = len(targets) + sum(a == b for a, b in zip(targets, targets[1:], strict=False))
+    if not targets or needed > len(emission):
+        return None
+    path, scores = forced_align(
+        torch.from_numpy(emission)[None], torch.tensor([targets], dtype=torch.int32), blank=blank
+    )
+    spans = merge_tokens(path[0], scores[0], blank=blank)
+    return [None if first is None else spans[first].start for first in firsts]
+
+
+class CtcAligner:
+    """Forced alignment by a CTC model of transformers; see `Aligner`.
+
+    Args:
+        model: directory or hub name of the model with its tokenizer and feature extractor.
+        language: language of the texts.
+        signature: see `Aligner`; by default the model.
+        device: where the network runs.
+
+    Raises:
+        EncoderError: the model cannot be loaded or has no CTC head.
+        AlignmentError: its tokenizer cannot be loaded or does not spell by letters.
+    """
+
+    def __init__(
+        self, model: str | Path, language: str, *, signature: str | None = None, device: str = "cpu"
+    ) -> None:
+        self._network = _ctc_network(str(model), device)
+        self._alphabet = _alphabet(model, self._network.model.config.vocab_size, language)
+        self.signature = signature or f"ctc: {model}"
+
+    def words(self, waveforms: Sequence[np.ndarray], texts: Sequence[str]) -> list[Marks | None]:
+        """Find where words start; see `Aligner`."""
+        emissions = self._network.frames(waveforms, _log_probabilities)
+        return [
+            _marks(emission, text, self._alphabet, self._network.frame_seconds)
+            for emission, text in zip(emissions, texts, strict=True)
+        ]
+
+
+class MmsAligner:
+    """Forced alignment by torchaudio's bundle MMS_FA, for 1100 languages; see `Aligner`.
+
+    torchaudio downloads its weights (1.2 GB, CC-BY-NC 4.0) when they are first used.
+    """
+
+    signature = "mms_fa: torchaudio.pipelines.MMS_FA"
+
+    def __init__(self, language: str, *, device: str = "cpu") -> None:
+        self._model = _mms_network(device)
+        self._device = device
+        labels = MMS_FA.get_dict(star=None)
+        blank = labels.pop("-")
+        self._alphabet = Alphabet(labels, blank, None, language)
+
+    def words(self, waveforms: Sequence[np.ndarray], texts: Sequence[str]) -> list[Marks | None]:
+        """Find where words start; see `Aligner`."""
+        emissions = in_batches(
+            waveforms,
+            self._emissions,
+            shortest=_MMS_SHORTEST,
+            mixed=True,
+            most=int(MAX_BATCH_SECONDS * SAMPLE_RATE),
+        )
+        return [
+            _marks(emission, text, self._alphabet, _MMS_FRAME / SAMPLE_RATE)
+            for emission, text in zip(emissions, texts, strict=True)
+        ]
+
+    def _emissions(self, batch: list[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
+        # The bundle's wrapper normalises a batch as a whole, which makes batch mates matter; the
+        # network within is the same with each waveform normalised on its own.
+        waves = [torch.from_numpy(waveform).to(self._device) for waveform in batch]
+        normal = [F.layer_norm(wave, wave.shape) for wave in waves]
+        lengths = torch.tensor([len(wave) for wave in waves], device=self._device)
+        padded = torch.nn.utils.rnn.pad_sequence(normal, batch_first=True)
+        logits, counts = self._model(padded, lengths)
+        return F.log_softmax(logits, dim=-1), counts
+
+
+class EqualAligner:
+    """Word i of N starts at i/N of the audio: the paper's control without alignment."""
+
+    signature = "equal"
+
+    def words(self, waveforms: Sequence[np.ndarray], texts: Sequence[str]) -> list[Marks | None]:
+        """Cut each waveform into equal parts; see `Aligner`."""
+        found: list[Marks | None] = []
+        for waveform, text in zip(waveforms, texts, strict=True):
+            count, seconds = len(text.split()), len(waveform) / SAMPLE_RATE
+            found.append(tuple((i, i / count * seconds) for i in range(count)) or None)
+        return found
+
+
+def aligner(
+    config: AlignmentConfig, *, finetuned: Path | None, language: str, device: str = "cpu"
+) -> Aligner:
+    """Load the aligner of a config.
+
+    Args:
+        config: its method, and the model of `ctc`.
+        finetuned: directory of the fine-tuned unit encoder, the model of `ctc` if none is named.
+        language: language of the texts.
+        device: where its network runs. Aligners of several languages share one network.
+
+    Raises:
+        EncoderError: the model cannot be loaded.
+        AlignmentError: the method has no aligner, no model, or one that does not spell by letters.
+    """
+    if config.method == "mms_fa":
+        return MmsAligner(language, device=device)
+    if config.method == "equal":
+        return EqualAligner()
+    if config.method != "ctc":
+        raise AlignmentError(f"alignment.method {config.method}: choose from: ctc, mms_fa, equal")
+    if config.model is not None:
+        return CtcAligner(config.model, language, device=device)
+    if finetuned is None:
+        raise AlignmentError("alignment.model: `method: ctc` needs a CTC model; name one")
+    signature = "ctc: fine-tuned unit encoder"
+    return CtcAligner(finetuned, language, signature=signature, device=device)
+
+
+def _marks(emission: np.ndarray, text: str, alphabet: Alphabet, seconds: float) -> Marks | None:
+    words = [alphabet.spell(word) for word in text.split()]
+    starts = word_starts(emission, words, alphabet.blank, alphabet.delimiter)
+    if starts is None:
+        return None
+    return tuple((i, start * seconds) for i, start in enumerate(starts) if start is not None)
+
+
+def _log_probabilities(model: Any, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+    return F.log_softmax(model(**inputs).logits, dim=-1)
+
+
+@lru_cache(maxsize=1)
+def _ctc_network(model: str, device: str) -> SpeechNetwork:
+    return SpeechNetwork(model, AutoModelForCTC, read_config(model), device, MAX_BATCH_SECONDS)
+
+
+@lru_cache(maxsize=1)
+def _mms_network(device: str) -> Any:
+    try:
+        return MMS_FA.get_model(with_star=False).model.to(device)
+    except OSError as error:
+        raise AlignmentError(
+            f"alignment.method mms_fa: torchaudio cannot download its weights ({error}); copy the "
+            f"file into {torch.hub.get_dir()}/checkpoints"
+        ) from error
+
+
+def _alphabet(model: str | Path, outputs: int, language: str) -> Alphabet:
+    path, revision = pinned(model)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, revision=revision)
+    except (OSError, ValueError, KeyError, TypeError) as error:  # TypeError: without its files
+        raise AlignmentError(
+            f"{model}: its tokenizer cannot be loaded ({error}); name a CTC model with one"
+        ) from error
+    vocabulary: dict[str, int] = tokenizer.get_vocab()
+    delimiter = vocabulary.get(getattr(tokenizer, "word_delimiter_token", None) or " ")
+    special = {*tokenizer.all_special_ids, tokenizer.pad_token_id, delimiter}
+    labels = {t: i for t, i in vocabulary.items() if i not in special and i < outputs}
+    letters = {t: i for t, i in labels.items() if len(t) == 1}
+    if tokenizer.pad_token_id is None or 2 * len(letters) <= len(labels):
+        raise AlignmentError(
+            f"{model}: {len(letters)} of its {len(labels)} labels are single letters; forced "
+            "alignment needs a CTC model that spells by letters"
+        )
+    return Alphabet(letters, tokenizer.pad_token_id, delimiter, language)

@@ -1,0 +1,165 @@
+"""Speech encoders: waveforms to the frames of features that k-means makes units of.
+
+`mfcc` needs no trained network: MFCC and their deltas, averaged over 60 ms. All others are hidden
+layers of a transformers speech model (Wav2Vec2 and XLS-R, Wav2Vec2-BERT, HuBERT, WavLM, or CTC
+models of them), as the paper's units (section 3: layer 20 of a w2v-BERT fine-tuned by CTC).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torchaudio.functional import compute_deltas
+from torchaudio.transforms import MFCC
+from transformers import AutoModel
+
+from raystt.config.corpus import UnitsConfig
+from raystt.speech import SAMPLE_RATE
+from raystt.speech.network import (
+    MAX_BATCH_SECONDS,
+    EncoderError,
+    SpeechNetwork,
+    frame_length,
+    read_config,
+)
+
+_HOP = 320  # samples; 20 ms
+_POOL = 3  # MFCC frames averaged into one unit frame
+_WINDOW = 800  # samples; 50 ms
+_CEPSTRA = 20
+_FRAME = _HOP * _POOL
+
+
+class Encoder(Protocol):
+    """What turns waveforms into frames of features.
+
+    Attributes:
+        name: what a codebook records: model, layer, and whether it was fine-tuned.
+        frame_seconds: length of a frame.
+        dimension: features of a frame.
+    """
+
+    name: str
+    frame_seconds: float
+    dimension: int
+
+    def features(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Encode waveforms, float32 [samples] each, to float32 [frames, dimension] each.
+
+        There is at least one frame, however short the waveform is.
+        """
+        ...
+
+
+class MfccEncoder:
+    """MFCC and deltas, 40 features, averaged over frames of 60 ms; see `Encoder`."""
+
+    name = "mfcc"
+    frame_seconds = _FRAME / SAMPLE_RATE
+    dimension = 2 * _CEPSTRA
+
+    def features(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Encode waveforms; what is left at their end counts as a frame from 30 ms on."""
+        return [_pooled(waveform) for waveform in waveforms]
+
+
+class TransformersEncoder:
+    """A hidden layer of a transformers speech model; see `Encoder`.
+
+    The layers above the wanted one are not loaded, nor is an adapter behind them.
+
+    Args:
+        model: directory or hub name (pinned as NAME@REVISION) of the model or a CTC model of it.
+        layer: index of `hidden_states`: 0 = before the first layer, k = after layer k; None = the
+            last. No final layer norm is applied.
+        name: see `Encoder`; by default the model and the layer.
+        device: where it runs, in float32.
+        max_batch_seconds: most padded audio of a batch.
+
+    Raises:
+        EncoderError: the model cannot be loaded, is no speech encoder, or has no such layer.
+    """
+
+    def __init__(
+        self,
+        model: str | Path,
+        layer: int | None,
+        *,
+        name: str | None = None,
+        device: str = "cpu",
+        max_batch_seconds: float = MAX_BATCH_SECONDS,
+    ) -> None:
+        config = read_config(model)
+        layers = config.num_hidden_layers
+        self._layer = layers if layer is None else layer
+        if not 0 <= self._layer <= layers:
+            raise EncoderError(f"{model}: layer {layer}: it has {layers}; choose 0 to {layers}")
+        # One layer more than needed, so that a final norm never falls on the wanted one.
+        config.num_hidden_layers = min(self._layer + 1, layers)
+        config.add_adapter = False
+        self._network = SpeechNetwork(model, AutoModel, config, device, max_batch_seconds)
+        self.name = name or encoder_name(model, layer, finetuned=False)
+        self.frame_seconds = self._network.frame_seconds
+        self.dimension = int(config.hidden_size)
+
+    def features(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Encode waveforms in batches of similar length; see `Encoder`."""
+        return self._network.frames(waveforms, self._hidden)
+
+    def _hidden(self, network: Any, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+        return network(**inputs, output_hidden_states=True).hidden_states[self._layer]
+
+
+def encoder(config: UnitsConfig, *, finetuned: Path | None = None, device: str = "cpu") -> Encoder:
+    """Load the encoder of a config; `finetuned` is a directory that replaces its weights.
+
+    Raises:
+        EncoderError: it cannot be loaded, or has no such layer.
+    """
+    if config.encoder == MfccEncoder.name:
+        return MfccEncoder()
+    name = encoder_name(config.encoder, config.layer, finetuned=finetuned is not None)
+    return TransformersEncoder(finetuned or config.encoder, config.layer, name=name, device=device)
+
+
+def frame_seconds(config: UnitsConfig, finetuned: Path | None) -> float:
+    """Return the length of a frame of the encoder of a config, without loading weights.
+
+    Raises:
+        EncoderError: its config cannot be read.
+    """
+    if config.encoder == MfccEncoder.name:
+        return MfccEncoder.frame_seconds
+    model = read_config(finetuned or config.encoder)
+    model.add_adapter = False
+    return frame_length(model)
+
+
+def encoder_name(model: str | Path, layer: int | None, *, finetuned: bool) -> str:
+    """Return the name of an encoder: "facebook/w2v-bert-2.0, layer 20, fine-tuned"."""
+    where = "last layer" if layer is None else f"layer {layer}"
+    return f"{model}, {where}" + (", fine-tuned" if finetuned else "")
+
+
+def _pooled(waveform: np.ndarray) -> np.ndarray:
+    count = max(1, round(len(waveform) / _FRAME))
+    padded = np.zeros(max(count * _FRAME, 2 * _WINDOW), dtype=np.float32)
+    kept = min(len(waveform), len(padded))
+    padded[:kept] = waveform[:kept]
+    cepstra = _mfcc()(torch.from_numpy(padded))[:, : count * _POOL]
+    both = torch.cat([cepstra, compute_deltas(cepstra)])
+    return both.reshape(2 * _CEPSTRA, count, _POOL).mean(dim=2).T.contiguous().numpy()
+
+
+@cache
+def _mfcc() -> MFCC:
+    return MFCC(
+        SAMPLE_RATE,
+        _CEPSTRA,
+        melkwargs={"n_fft": 1024, "win_length": _WINDOW, "hop_length": _HOP, "n_mels": 40},
+    )

@@ -1,0 +1,87 @@
+"""Generation: what a model wrote is cut into its parts, whatever it wrote."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny import TEXT, tiny_corpus, tiny_run
+
+from raystt.corpus.card import Card
+from raystt.corpus.shards import read_rows
+from raystt.evaluation.generate import Generated, generate, parts
+from raystt.evaluation.jobs import EvaluationJob
+from raystt.thresholds import Interleaving
+from raystt.training.model import ModelError, load_model
+
+PAD, EOS, SEP, SPEECH, SWITCH = 0, 2, 3, 6, 7  # of the tiny corpus
+UNIT = TEXT + 12
+
+DIRECT = Interleaving(format="direct")
+COT = Interleaving(format="chain_of_thought")
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    tiny_corpus(tmp_path)
+    return tmp_path
+
+
+def told(generated: Generated) -> tuple[list[int] | None, ...]:
+    both = (generated.source_text, generated.target_text, generated.spoken)
+    return tuple(None if part is None else part.tolist() for part in both)
+
+
+@pytest.mark.parametrize(
+    ("interleaving", "written", "expected"),
+    [
+        (DIRECT, [UNIT, 9, UNIT, EOS, UNIT], (None, None, [UNIT, 9, UNIT])),
+        (DIRECT, [], (None, None, [])),
+        (DIRECT, [UNIT, SPEECH, EOS], (None, None, [UNIT, SPEECH])),
+        (replace(DIRECT, modality_tokens=True), [SPEECH, UNIT, EOS], (None, None, [UNIT])),
+        (COT, [8, 9, SEP, 10, SEP, UNIT, EOS, PAD], ([8, 9], [10], [UNIT])),
+        (COT, [8, SEP, SEP, UNIT, SEP, UNIT], ([8], [], [UNIT, SEP, UNIT])),
+        (COT, [8, 9, SEP, 10], ([8, 9], [10], [])),
+        (COT, [8, 9, EOS, SEP, 10, SEP, UNIT], ([8, 9], [], [])),
+        (COT, [SEP], ([], [], [])),
+        (COT, [], ([], [], [])),
+        (
+            replace(COT, modality_tokens=True),
+            [SWITCH, 8, SEP, SWITCH, 10, SEP, SPEECH, UNIT, EOS],
+            ([8], [10], [UNIT]),
+        ),
+    ],
+)
+def test_what_was_written_is_cut_into_its_parts(corpus: Path, interleaving, written, expected):
+    tokens = np.array(written, dtype=np.int64)
+    assert told(parts(tokens, Card.load(corpus), interleaving)) == expected
+
+
+@pytest.mark.parametrize("interleaving", [DIRECT, COT])
+def test_a_batch_gives_what_each_row_gives_alone(corpus: Path, interleaving: Interleaving) -> None:
+    card = Card.load(corpus)
+    rows = read_rows(corpus, card, "es", "dev", None)
+    config = tiny_run(corpus).evaluation.model_copy(update={"batch": 3, "max_new_tokens": 12})
+    job = EvaluationJob(str(corpus / "base"), str(corpus), "es", "dev", config, interleaving)
+    together = [told(each) for each in generate(rows, job, card)]
+    alone = [told(generate(rows.slice(i, 1), job, card)[0]) for i in range(len(rows))]
+    assert len(together) == len(rows) == 4 and together == alone
+    assert any(spoken or source for source, _, spoken in together)
+
+
+def test_a_context_bounds_what_is_written(corpus: Path) -> None:
+    card = Card.load(corpus)
+    rows = read_rows(corpus, card, "es", "dev", 1)
+    config = tiny_run(corpus).evaluation
+    model = load_model(corpus / "base")
+    for room, fits in ((40, True), (3, False)):
+        model.config.max_position_embeddings = room
+        model.save_pretrained(corpus / f"short-{room}")
+        job = EvaluationJob(str(corpus / f"short-{room}"), str(corpus), "es", "dev", config, DIRECT)
+        if fits:
+            assert len(generate(rows, job, card)[0].spoken) < room
+        else:
+            with pytest.raises(ModelError, match="its context is 3"):
+                generate(rows, job, card)

@@ -1,0 +1,168 @@
+"""The judge of a tiny corpus: an untrained model, a hardly trained vocoder, a real recogniser."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import sacrebleu
+import torch
+from tiny import SOURCE_UNITS, TARGET_UNITS, TEXT, tiny_corpus
+
+from raystt.config import EvaluationConfig
+from raystt.corpus.card import Card
+from raystt.corpus.shards import read_rows
+from raystt.corpus.utterance import audio_path
+from raystt.evaluation import judge as judging
+from raystt.evaluation.ceiling import measure_ceiling
+from raystt.evaluation.generate import Generated
+from raystt.evaluation.jobs import CeilingJob, Evaluation, EvaluationJob, Sentence
+from raystt.evaluation.judge import Judge
+from raystt.speech.audio import write_flac
+from raystt.speech.sphinx import PocketSphinx
+from raystt.speech.tts import EspeakSynthesizer, Voice
+from raystt.thresholds import Interleaving
+from raystt.training.unit_vocoder import Settings, train_vocoder
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.set_num_threads(1)
+    path = tmp_path_factory.mktemp("corpus")
+    tiny_corpus(path)
+    PocketSphinx.build(["the word sees a word", "a word"], path / "asr")
+    rng = np.random.default_rng(0)
+    spoken = []
+    for _ in range(4):
+        units = np.arange(12) % TARGET_UNITS
+        noise = 0.1 * rng.standard_normal(960 * 24).astype(np.float32)
+        spoken.append((units, np.full(12, 2), noise))
+    settings = Settings(TARGET_UNITS, steps=1, hidden=16)
+    train_vocoder(spoken, settings).save(path / "vocoder")
+    return path
+
+
+@pytest.fixture(scope="module")
+def judge(corpus: Path) -> Judge:
+    return Judge(corpus, EvaluationConfig())
+
+
+def job(corpus: Path, form: str) -> EvaluationJob:
+    return EvaluationJob(
+        model=str(corpus / "base"),
+        corpus=str(corpus),
+        language="es",
+        split="dev",
+        config=EvaluationConfig(max_new_tokens=12, resamples=10),
+        interleaving=Interleaving(format=form),
+    )
+
+
+def test_direct(judge: Judge, corpus: Path, tmp_path: Path) -> None:
+    evaluation = judge.evaluate(job(corpus, "direct"))
+    assert [s.id for s in evaluation.sentences] == [f"dev-0-{i}" for i in range(4)]
+    assert all(s.reference.split() == ["word"] * len(s.reference.split())
+               for s in evaluation.sentences)  # fmt: skip
+    assert {s.generated_target for s in evaluation.sentences} == {None}
+    assert all(s.units + s.stray_tokens <= 12 for s in evaluation.sentences)
+    assert not evaluation.texts
+    assert list(evaluation.metrics()) == ["chrf"]
+    assert evaluation.signature == judge.signature
+    assert judge.sign("none").endswith("|vocoder:none|norm:plain")
+    evaluation.write(tmp_path / "lines.jsonl")
+    lines = [json.loads(line) for line in (tmp_path / "lines.jsonl").read_text().splitlines()]
+    assert [line["statistics"] for line in lines] == evaluation.statistics.tolist()
+
+
+@pytest.fixture
+def written(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Let the model write what the test says: no tiny model writes sentences."""
+
+    def fix(outputs: list[Generated]) -> None:
+        monkeypatch.setattr(judging, "generate", lambda rows, job, card: outputs)
+
+    return fix
+
+
+def test_the_texts_of_a_chain_of_thought_are_scored(
+    judge: Judge, corpus: Path, written: Callable[..., None]
+) -> None:
+    source_unit, unit = TEXT + 1, TEXT + SOURCE_UNITS
+    texts = [[10, 11, 12], [10], [], [13, unit, 14]]  # a unit strayed into the last
+    written(
+        [
+            Generated(np.array([unit, unit + 1, source_unit, 9]), np.array([8]), np.array(t, int))
+            for t in texts
+        ]
+    )
+    evaluation = judge.evaluate(job(corpus, "chain_of_thought"))
+    targets = [s.generated_target for s in evaluation.sentences]
+    assert targets == ["word10 word11 word12", "word10", "", "word13 word14"]
+    assert {s.generated_source for s in evaluation.sentences} == {"word8"}
+    assert {(s.units, s.stray_tokens) for s in evaluation.sentences} == {(2, 2)}
+    metrics = evaluation.metrics()
+    assert list(metrics) == ["chrf", "text_bleu", "source_text_bleu"]
+    references = [s.reference for s in evaluation.sentences]
+    assert metrics["text_bleu"] == sacrebleu.corpus_bleu(targets, [references]).score
+    record = evaluation.record(EvaluationConfig(resamples=10))
+    assert record["metrics"] == metrics
+    assert record["metric_signatures"]["text_bleu"].startswith("nrefs:1|case:mixed|")
+    assert "|asr:pocketsphinx" in record["metric_signatures"]["chrf"]
+    json.dumps(record, allow_nan=False)
+
+
+def test_a_format_without_an_answer(
+    judge: Judge, corpus: Path, written: Callable[..., None]
+) -> None:
+    """Nothing said is an empty hypothesis, not an error."""
+    nothing = np.zeros(0, np.int64)
+    written([Generated(nothing, None, None)] * 4)
+    evaluation = judge.evaluate(job(corpus, "direct"))
+    assert [s.hypothesis for s in evaluation.sentences] == [""] * 4
+    assert evaluation.score(EvaluationConfig(resamples=5)).asr_bleu == 0.0
+    assert evaluation.metrics() == {"chrf": 0.0}
+
+
+def test_naturalness_is_the_mean_of_what_was_said() -> None:
+    sentence = Sentence("a", "a", "a", None, None, 1, 0, 1.0, None)
+    evaluation = Evaluation(
+        language="es", split="dev",
+        sentences=(replace(sentence, utmos=3.0), sentence, replace(sentence, utmos=4.0)),
+        statistics=np.zeros((3, 10), np.int64), chrf=np.zeros((3, 18), np.int64), texts={},
+        signature="s", signatures={"chrf": "c", "utmos": "u"}, seconds=1.0,
+    )  # fmt: skip
+    assert evaluation.metrics()["utmos"] == 3.5
+    assert evaluation.record(EvaluationConfig(resamples=2))["metric_signatures"]["utmos"] == "u"
+
+
+def test_the_ceiling_is_measured_once(judge: Judge, corpus: Path) -> None:
+    heard = tiny_ceiling_audio(corpus)
+    asked = CeilingJob("es", "dev", EvaluationConfig(resamples=10))
+    ceiling = measure_ceiling(judge, asked)
+    assert ceiling.audio.asr_bleu > 50, heard
+    assert ceiling.audio.sentences == ceiling.resynthesis.sentences == 4
+    assert ceiling.audio.signature == judge.sign("none")
+    assert ceiling.resynthesis.signature == judge.signature
+    # Kept: it needs the recordings no more.
+    for path in (corpus / "audio").rglob("*.flac"):
+        path.unlink()
+    assert measure_ceiling(judge, asked) == ceiling
+    fewer = CeilingJob("es", "dev", EvaluationConfig(resamples=10, sentences=2))
+    with pytest.raises(FileNotFoundError, match="reference audio is missing"):
+        measure_ceiling(judge, fewer)
+
+
+def tiny_ceiling_audio(corpus: Path) -> list[str]:
+    """Speak the references of dev, each as often as it says "word"."""
+    pytest.importorskip("espeakng_loader")
+    voice = EspeakSynthesizer(Voice("en-us", "f2"))
+    table = read_rows(corpus, Card.load(corpus), "es", "dev")
+    texts = table["target_text"].to_pylist()
+    for name, text in zip(table["id"].to_pylist(), texts, strict=True):
+        path = audio_path(corpus, "es", "dev", name, "target")
+        write_flac(path, voice.speak(text).waveform)
+    return texts

@@ -1,0 +1,59 @@
+"""Parts become shards that depend on nothing but the parts."""
+
+import pyarrow.parquet as pq
+
+from raystt.corpus.utterance import Quarantined
+from raystt.preparation import merge
+from raystt.preparation.rows import text_row
+
+
+class Words:
+    """A tokenizer of one token a word."""
+
+    def encode(self, text):
+        words = text.split()
+        return [7] * len(words), list(range(len(words) + 1))
+
+
+def parts(tmp_path, sizes):
+    paths, at = [], 0
+    for number, size in enumerate(sizes):
+        rows = [text_row(f"id-{at + i}", "es", ("uno dos", "one"), Words()) for i in range(size)]
+        at += size
+        bad = [Quarantined("es", "train", f"bad-{number}", "x.wav", "cut short")]
+        paths.append(tmp_path / "work" / f"{number}.parquet")
+        merge.write_part(paths[-1], rows, bad)
+    return paths
+
+
+def test_shards_hold_all_rows_in_order_and_no_more_than_asked(tmp_path):
+    paths = parts(tmp_path, [3, 0, 4, 2])
+    refused = [one for path in paths for one in merge.quarantined(path)]
+    assert merge.merged(tmp_path, "es", "train") is None
+    merge.merge(tmp_path, paths, "es", "train", 4, refused)
+    done = merge.merged(tmp_path, "es", "train")
+    assert done is not None
+    assert [entry.rows for entry in done.shards] == [4, 4, 1]
+    ids = [
+        name
+        for entry in done.shards
+        for name in pq.read_table(tmp_path / entry.path, partitioning=None)["id"].to_pylist()
+    ]
+    assert ids == [f"id-{i}" for i in range(9)]
+    assert [one.id for one in done.quarantined] == ["bad-0", "bad-1", "bad-2", "bad-3"]
+
+
+def test_a_shard_is_closed_when_it_is_large(tmp_path, monkeypatch):
+    paths = parts(tmp_path, [3, 3, 3])
+    monkeypatch.setattr(merge, "SHARD_BYTES", 2 * paths[0].stat().st_size)
+    merge.merge(tmp_path, paths, "es", "dev", 100, [])
+    done = merge.merged(tmp_path, "es", "dev")
+    assert done is not None
+    assert [entry.rows for entry in done.shards] == [6, 3]
+
+
+def test_a_split_without_a_row_has_no_shard(tmp_path):
+    merge.merge(tmp_path, parts(tmp_path, [0]), "es", "test", 4, [])
+    done = merge.merged(tmp_path, "es", "test")
+    assert done is not None
+    assert done.shards == ()
