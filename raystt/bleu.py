@@ -144,8 +144,9 @@ def paired_bootstrap(
         seed: Seed of the resampling.
 
     Returns:
-        BLEU of a minus BLEU of b, its 95 % percentile interval, and the two-sided p-value as
-        sacrebleu's paired bootstrap defines it.
+        BLEU of a minus BLEU of b, its 95 % percentile interval, and the two-sided p-value: the
+        share of resampled differences that are further from their mean than the difference is
+        from 0 (bootstrap with the null imposed by a shift).
 
     Raises:
         ValueError: The two have no or different sentences, or another shape.

@@ -109,7 +109,7 @@ def prepare(config: str, *, transcribed: bool = True) -> Card:
     card = Card(
         reader="embedded",
         fingerprint="f",
-        config=corpus.model_dump(mode="json", exclude={"path"}),
+        config=corpus.content(),
         sample_rate=16000,
         target_language="en",
         transcribed=transcribed,

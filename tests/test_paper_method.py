@@ -1,7 +1,7 @@
 """The paper's method from end to end: CVSS on disk to a score, with tiny models of its classes.
 
-Only sizes and names differ from `search_spaces/paper.yaml`. The models know nothing, so the scores
-mean nothing; that every part takes what the part before gives is what is tested.
+One run of the kind that `search_spaces/paper.yaml` searches over. The models know nothing, so the
+scores mean nothing; that every part takes what the part before gives is what is tested.
 """
 
 from __future__ import annotations

@@ -105,8 +105,10 @@ class EvaluatorPool:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def wait_until_ready(self, timeout: float = 300.0) -> str:
+    def wait_until_ready(self, timeout: float = 1800.0) -> str:
         """Wait until every evaluator has loaded its models and return the scores' signature.
+
+        The first time on a machine, that includes the download of a recogniser of gigabytes.
 
         Raises:
             TimeoutError: An evaluator did not come up in time.

@@ -44,7 +44,7 @@ class InterleavingConfig(Part):
         default="poisson", description="how words are drawn"
     )
     span_mean: float = Field(
-        default=3.0, ge=0, description="mean of the spans' Poisson length, words"
+        default=3.0, ge=0, le=100, description="mean of the spans' Poisson length, words"
     )
     side: Literal["both", "source", "target"] = Field(
         default="both", description="sides interleaved"
@@ -131,7 +131,9 @@ class ResourcesConfig(Part):
     gpus_per_evaluator: float = Field(
         default=0.0, ge=0, description="GPUs of an evaluation process"
     )
-    encoders: Count = Field(default=1, description="processes that encode speech in `prepare`")
+    encoders: Count = Field(
+        default=1, description="processes of `prepare`: encode speech, fit encoder and vocoder"
+    )
     cpus_per_encoder: Positive = Field(default=1.0, description="CPUs of such a process")
     gpus_per_encoder: float = Field(default=0.0, ge=0, description="GPUs of such a process")
     data_cpus: float = Field(default=0.5, ge=0, description="CPUs kept free for reading the shards")

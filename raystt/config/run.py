@@ -54,6 +54,14 @@ class RunBase(Part):
         """Check a schedule and write out its defaults."""
         return check_schedule(value).as_dict()
 
+    @model_validator(mode="after")
+    def _adapters_are_whole(self) -> RunBase:
+        if self.model.lora is not None and self.training.zero_stage == 3:
+            reason = "ZeRO 3 cuts up the embeddings that model.lora trains rows of"
+            fix = "set 2: adapters leave the optimiser little to share out"
+            raise Invalid([Complaint(("training", "zero_stage"), reason, fix)])
+        return self
+
     def text_schedule(self) -> schedules.Schedule:
         """Return `schedule` as the pure function it describes."""
         return schedules.from_dict(self.schedule)

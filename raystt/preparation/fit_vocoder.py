@@ -52,7 +52,7 @@ def fit_vocoder(
         config: `steps` (at most three an utterance are made) and the mel vocoder, `model`.
         utterances: (units `[units]` from 0 on, durations `[units]` in unit frames, audio file).
         out: directory; nothing is written if it is there already.
-        resources: `workers_per_trainer` of them fit it, each with a share of every batch.
+        resources: `encoders` of them fit it, each with a share of every batch.
         clusters: units of the codebook.
         frame_seconds: what a unit of duration 1 lasts.
         seed: of weights and order.

@@ -12,7 +12,7 @@ from raystt.config import ResourcesConfig
 
 
 def train_in_group(function: Callable[[Any], None], job: Any, resources: ResourcesConfig) -> None:
-    """Call `function(job)` in `resources.workers_per_trainer` workers of one process group.
+    """Call `function(job)` in `resources.encoders` workers of one process group.
 
     A started Ray is needed (`raystt.cluster.startup.ray_session`). The workers share a torch
     process group (NCCL with GPUs, gloo without) and sit on the device that
@@ -32,9 +32,9 @@ def train_in_group(function: Callable[[Any], None], job: Any, resources: Resourc
     from ray.train import FailureConfig, RunConfig, ScalingConfig, WorkerGroupError
     from ray.train.torch import TorchTrainer
 
-    per_worker = {"CPU": resources.cpus_per_worker}
-    if resources.gpus_per_worker:
-        per_worker["GPU"] = resources.gpus_per_worker
+    per_worker = {"CPU": resources.cpus_per_encoder}
+    if resources.gpus_per_encoder:
+        per_worker["GPU"] = resources.gpus_per_encoder
     # `fit` in the main thread puts a handler of its own in place and leaves it there.
     main = threading.current_thread() is threading.main_thread()
     handler = signal.getsignal(signal.SIGINT) if main else None
@@ -43,8 +43,8 @@ def train_in_group(function: Callable[[Any], None], job: Any, resources: Resourc
             _work,
             train_loop_config={"function": function, "job": job},
             scaling_config=ScalingConfig(
-                num_workers=resources.workers_per_trainer,
-                use_gpu=resources.gpus_per_worker > 0,
+                num_workers=resources.encoders,
+                use_gpu=resources.gpus_per_encoder > 0,
                 resources_per_worker=per_worker,
             ),
             run_config=RunConfig(

@@ -84,9 +84,7 @@ def run_search(
             with Watch(search, directory, pools, searcher, on_progress, on_message):
                 _tune(search, studies, searcher, pools, directory)
                 _report_scores(search, directory, evaluators, on_message)
-                directory.write_ceilings(
-                    {place: asdict(ray.get(found).result) for place, found in ceilings.items()}
-                )
+                directory.write_ceilings(_measured(ceilings, on_message))
     _write_best(search, directory)
     # A resumed search took as long as its trials say; this process saw only the end of it.
     wall_s = None if resumed else time.time() - began
@@ -162,6 +160,20 @@ def _ask_ceilings(search: SearchConfig, evaluators: EvaluatorPool) -> dict[tuple
         )
         for language, split in places
     }
+
+
+def _measured(
+    ceilings: dict[tuple[str, str], Any], on_message: Callable[[str], None]
+) -> dict[tuple[str, str], Any]:
+    """Return the ceilings; one that failed is told of, and costs the search nothing else."""
+    found = {}
+    for (language, split), pending in ceilings.items():
+        try:
+            found[language, split] = asdict(ray.get(pending).result)
+        except ray.exceptions.RayError as error:
+            cause = getattr(error, "cause", None) or error
+            on_message(f"the ceiling of {language} on {split} was not measured: {cause}")
+    return found
 
 
 def _report_scores(

@@ -34,6 +34,9 @@ from raystt.speech import SAMPLE_RATE
 from raystt.speech.network import frame_length, read_config
 
 PAD, UNKNOWN, DELIMITER = "<pad>", "<unk>", "|"
+MICRO_BATCH_SECONDS = 80.0
+"""Audio that goes through the model at a time, padding included."""
+
 _CLIPPING = 1.0
 _BORDER = 2  # frames, at most, that convolutions without padding lose
 
@@ -213,10 +216,23 @@ class CtcTrainer:
     def accumulate(
         self, waveforms: Sequence[np.ndarray], texts: Sequence[str], weight: float, longest: int
     ) -> torch.Tensor:
-        """Add the gradient of weight x mean loss, and return that product, a detached scalar."""
-        if not waveforms:
-            return torch.zeros((), device=self.device)
+        """Add the gradient of weight x mean loss, and return that product, a detached scalar.
+
+        The part goes through the model in pieces of at most `MICRO_BATCH_SECONDS`, padding
+        included: what is held in memory does not depend on `batch_seconds`.
+        """
+        total = torch.zeros((), device=self.device)
         self.model.train()
+        piece = max(1, int(MICRO_BATCH_SECONDS * SAMPLE_RATE / max(longest, 1)))
+        for start in range(0, len(waveforms), piece):
+            some = slice(start, start + piece)
+            part = weight * len(waveforms[some]) / len(waveforms)
+            total += self._backward(waveforms[some], texts[some], part, longest)
+        return total
+
+    def _backward(
+        self, waveforms: Sequence[np.ndarray], texts: Sequence[str], weight: float, longest: int
+    ) -> torch.Tensor:
         # Models with a group norm over time see the padding, so all workers must pad alike.
         padded = [*waveforms, np.zeros(longest, np.float32)]
         inputs = {name: value[:-1] for name, value in self._inputs(padded).items()}

@@ -110,6 +110,10 @@ class Engine:
             "bf16": {"enabled": self.precision == "bf16"},
             "steps_per_print": 1_000_000_000,
         }
+        if self.precision == "bf16" and config.zero_stage > 0:
+            # How many micro-batches a step has depends on the text ratio: added up in bf16, so
+            # would the rounding. Stage 0 adds up in fp32 by itself.
+            settings["data_types"] = {"grad_accum_dtype": "fp32"}
         self._engine, *_ = deepspeed.initialize(
             model=model,
             optimizer=optimizer,

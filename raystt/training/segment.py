@@ -8,6 +8,7 @@ prefixes the same thing.
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import math
@@ -120,6 +121,12 @@ def train_segment(
     finally:
         engine.close()
         log.close()
+        # Hooks tie engine and model into cycles, and a trainer goes on to its next segment: without
+        # this, two or three models of a billion parameters would wait on the GPU to be collected.
+        del engine, model
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
     result = SegmentResult(
         state=str(state),
         status="complete" if totals.diverged_at is None else "diverged",

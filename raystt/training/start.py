@@ -42,7 +42,7 @@ def starting_model(run: RunConfig, corpus: Path, card: Card) -> torch.nn.Module:
         name = corpus / card.base
     model = load_model(name, dropout=run.training.dropout)
     centroids = None
-    if config.embedding_init == "kmeans" and rows(model) < card.vocabulary:
+    if config.embedding_init == "kmeans" and config.base != "corpus":
         centroids = read_centroids(corpus, card)
     extend(model, card, init=config.embedding_init, seed=run.seed, centroids=centroids)
     frame(model, card)
@@ -53,11 +53,6 @@ def starting_model(run: RunConfig, corpus: Path, card: Card) -> torch.nn.Module:
     if config.lora is not None:
         return add_adapters(model, config.lora, card, seed=run.seed)
     return model
-
-
-def rows(model: PreTrainedModel) -> int:
-    """Return the number of token embeddings."""
-    return int(model.get_input_embeddings().weight.shape[0])
 
 
 def frame(model: PreTrainedModel, card: Card) -> None:

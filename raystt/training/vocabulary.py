@@ -26,6 +26,8 @@ from transformers.modeling_utils import PreTrainedModel
 from raystt.corpus.card import Card
 from raystt.training.model import ModelError
 
+_MARK = "raystt_vocabulary"  # in the config of a model that was extended: its vocabulary
+
 
 def read_centroids(corpus: Path, card: Card) -> torch.Tensor:
     """Read the centroids of all units, fp32 `[units, features]`, each feature standardised.
@@ -70,8 +72,9 @@ def extend(
 ) -> bool:
     """Give a model rows for the corpus' whole vocabulary, unless it has them.
 
-    A model with more rows than the vocabulary keeps them. One that has all rows already is left
-    as it is: it is the corpus' own text LM, or was trained by raystt before. The result depends on
+    A model with more rows than the vocabulary keeps them: some pad their table, and tokens get
+    rows that nothing was ever trained on. A model that was extended before says so in its config,
+    and is left as it is; so is the corpus' own text LM. The result depends on
     nothing but the arguments: every rank starts the same rows.
 
     Args:
@@ -82,7 +85,7 @@ def extend(
         centroids: fp32 `[units, features]` of `read_centroids`, for `kmeans`.
 
     Returns:
-        Whether rows were added.
+        Whether rows were started.
 
     Raises:
         ModelError: The model has no token embeddings, or fewer than the tokenizer has tokens, so
@@ -99,9 +102,13 @@ def extend(
             f"{name}: {rows} token embeddings, the corpus' tokenizer has {known} tokens of its "
             "own: it is not the model's; prepare the corpus with `corpus.tokenizer` of model.base"
         )
-    if rows >= card.vocabulary:
+    # The corpus' own text LM has learnt no unit, but its rows were drawn with its others.
+    own = known == card.tokenizer.text_vocabulary and rows >= card.vocabulary
+    if own or getattr(model.config, _MARK, None) == card.vocabulary:
         return False
-    model.resize_token_embeddings(card.vocabulary, mean_resizing=False)
+    if rows < card.vocabulary:
+        model.resize_token_embeddings(card.vocabulary, mean_resizing=False)
+    setattr(model.config, _MARK, card.vocabulary)
     table = model.get_input_embeddings().weight
     head = model.get_output_embeddings()
     generator = torch.Generator().manual_seed(seed)

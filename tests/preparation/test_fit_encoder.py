@@ -162,7 +162,7 @@ def test_what_cannot_be_trained_on_is_named(
 
 
 RESOURCES = ResourcesConfig(
-    cpus=2, trainers=1, workers_per_trainer=2, cpus_per_worker=0.5, evaluators=1,
+    cpus=2, trainers=1, encoders=2, cpus_per_encoder=0.5, evaluators=1,
     cpus_per_evaluator=0.25, data_cpus=0.5,
 )  # fmt: skip
 
@@ -211,7 +211,7 @@ def test_two_workers_of_ray_train_fit_what_one_process_does(
 def test_a_task_with_a_group_of_one_fails_with_the_error_of_its_worker(
     session: None, base: str, utterances: list[tuple[str, str]], tmp_path: Path
 ) -> None:
-    one = RESOURCES.model_copy(update={"workers_per_trainer": 1})
+    one = RESOURCES.model_copy(update={"encoders": 1})
     few = [utterances[0], utterances[3]]
 
     def task() -> None:

@@ -23,7 +23,7 @@ from raystt.training.unit_vocoder import Settings, train_vocoder
 pytestmark = pytest.mark.slow
 
 CLUSTERS = 10
-RESOURCES = ResourcesConfig(cpus=2, trainers=1, cpus_per_worker=0.5)
+RESOURCES = ResourcesConfig(cpus=2, trainers=1, cpus_per_encoder=0.5)
 Files = list[tuple[np.ndarray, np.ndarray, str]]
 
 
@@ -54,7 +54,7 @@ def fit(files: Files, out: Path, workers: int, steps: int = 12) -> ConvVocoder:
         VocoderConfig(steps=steps),
         files,
         out,
-        RESOURCES.model_copy(update={"workers_per_trainer": workers}),
+        RESOURCES.model_copy(update={"encoders": workers}),
         clusters=CLUSTERS,
         frame_seconds=0.06,
         seed=3,
