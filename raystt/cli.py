@@ -112,7 +112,7 @@ def _prepare(options: argparse.Namespace) -> int:
     from raystt.prepare import fit, prepare
     from raystt.report.progress import StageProgress
 
-    with StageProgress() as progress, ray_session(resources):
+    with StageProgress() as progress, ray_session(resources, pools=False):
         if options.stage:
             fit(options.stage, corpus, resources=resources, progress=progress)
             print(f"{corpus.path}: {options.stage} fitted; go on without --fit-{options.stage}")

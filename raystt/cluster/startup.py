@@ -41,9 +41,10 @@ class ClusterTooSmall(BadInput):
 
 
 @contextmanager
-def ray_session(resources: ResourcesConfig) -> Iterator[None]:
+def ray_session(resources: ResourcesConfig, *, pools: bool = True) -> Iterator[None]:
     """Start a local Ray, or join `resources.address`, for the time of the block.
 
+    `pools` says whether trainers and evaluators are to fit: a corpus is prepared without them.
     Nothing listens beyond loopback when Ray is started here. Logs of workers go to Ray's log
     directory, not to the terminal.
 
@@ -81,7 +82,8 @@ def ray_session(resources: ResourcesConfig) -> Iterator[None]:
     for name in ("ray", "ray.tune", "ray.train", "ray.data"):
         logging.getLogger(name).setLevel(logging.ERROR)
     try:
-        check_capacity(resources)
+        if pools:
+            check_capacity(resources)
         yield
     finally:
         if own:

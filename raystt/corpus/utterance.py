@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
+
+_LONGEST_STEM = 120
 
 Marks = tuple[tuple[int, float], ...]
 """Word marks: (index of the first word, start in seconds)."""
@@ -58,4 +61,8 @@ class Quarantined:
 
 def audio_path(corpus: Path, language: str, split: str, name: str, side: str) -> Path:
     """Return where the FLAC of one side of an utterance of dev or test is kept."""
-    return corpus / "audio" / language / split / f"{quote(name, safe='')}.{side}.flac"
+    stem = quote(name, safe="")
+    if len(stem) > _LONGEST_STEM:  # file systems stop at 255 bytes
+        digest = hashlib.blake2b(name.encode(), digest_size=8).hexdigest()
+        stem = f"{stem[:_LONGEST_STEM]}-{digest}"
+    return corpus / "audio" / language / split / f"{stem}.{side}.flac"

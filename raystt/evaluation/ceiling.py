@@ -73,7 +73,8 @@ def _recording(corpus: Path, job: CeilingJob, name: str) -> np.ndarray:
     path = audio_path(corpus, job.language, job.split, name, "target")
     if not path.exists():
         raise FileNotFoundError(
-            f"{path}: the reference audio is missing; delete card.json and run `raystt prepare`"
+            f"{path}: the reference audio is missing; delete card.json and the shards of "
+            f"{job.language}, {job.split}, and run `raystt prepare`"
         )
     waveform, _ = soundfile.read(path, dtype="float32")
     return np.asarray(waveform)

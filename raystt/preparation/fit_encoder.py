@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
 import time
@@ -17,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from raystt.config import FinetuneConfig, ResourcesConfig, UnitsConfig
+from raystt.config import FinetuneConfig, QualityConfig, ResourcesConfig, UnitsConfig
 from raystt.preparation.files import PrepareError, building
 from raystt.preparation.train_group import train_in_group
 
@@ -43,11 +44,19 @@ class FinetuneJob:
     threads: int
     on_step: OnStep | None
     state_steps: int = _STATE_STEPS
+    quality: QualityConfig = QualityConfig()
 
     def fingerprint(self) -> str:
         """Hash what decides the result, so that a state of another job is not continued."""
         text = json.dumps(
-            [self.encoder, self.config.model_dump(), self.utterances, self.seed], sort_keys=True
+            [
+                self.encoder,
+                self.config.model_dump(),
+                self.quality.model_dump(),
+                self.utterances,
+                self.seed,
+            ],
+            sort_keys=True,
         )
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -61,6 +70,7 @@ def fit_encoder(
     *,
     seed: int,
     threads: int,
+    quality: QualityConfig,
     on_step: OnStep | None = None,
 ) -> None:
     """Fine-tune `units.encoder` and write model and processor as a transformers directory.
@@ -71,8 +81,8 @@ def fit_encoder(
     `out/finetune.json` holds `steps`, `seconds` of training (of all processes that took part, from
     the last state on), `cer_before` and `cer_after` (character error rate of greedy decoding on
     `held_out` utterances that were not trained on; their sentences may occur in other recordings),
-    `utterances` trained on, and those `skipped`: without a letter, or longer than CTC can spell in
-    their time.
+    `utterances` trained on, and those `skipped`: without a letter, longer than CTC can spell in
+    their time, no recording, or shorter or longer than `quality` says.
 
     Args:
         units: Names the encoder.
@@ -82,16 +92,18 @@ def fit_encoder(
         resources: Of the workers. A Ray must be running.
         seed: Seed of the new head, of the order and of dropout.
         threads: CPU threads of each worker.
+        quality: Limits of the length of a recording.
         on_step: Told (step, steps, loss in nats a character) by the first worker, in its process.
 
     Raises:
-        BadInput: The encoder cannot be loaded, a recording cannot be read, or fewer than two
-            utterances are left.
+        BadInput: The encoder cannot be loaded, or fewer than two utterances are left.
     """
     if out.exists():
         return
     pairs = tuple((str(path), text) for path, text in utterances)
-    job = FinetuneJob(units.encoder, finetune, pairs, str(out), seed, threads, on_step)
+    job = FinetuneJob(
+        units.encoder, finetune, pairs, str(out), seed, threads, on_step, quality=quality
+    )
     train_in_group(_work, job, resources)
 
 
@@ -115,7 +127,6 @@ def train(job: FinetuneJob, device: Any) -> None:
     import torch.distributed as dist
 
     from raystt.speech import SAMPLE_RATE
-    from raystt.speech.audio import read_audio
     from raystt.training.ctc import CtcTrainer, load_model, new_processor
     from raystt.training.ctc_batches import held_out, loaded_ahead, share, step_batches
 
@@ -127,10 +138,11 @@ def train(job: FinetuneJob, device: Any) -> None:
         load_model(job.encoder, processor), processor, job.config, seed=job.seed, device=device
     )
     seconds = _lengths([path for path, _ in job.utterances], trainer.rank, trainer.world_size)
+    low, high = job.quality.min_seconds, job.quality.max_seconds
     usable = [
         index
         for index, (_, text) in enumerate(job.utterances)
-        if trainer.fits(text, seconds[index])
+        if low <= seconds[index] <= high and trainer.fits(text, seconds[index])
     ]
     if len(usable) < 2:
         raise PrepareError(
@@ -151,8 +163,9 @@ def train(job: FinetuneJob, device: Any) -> None:
         part, weight = share(batch, trainer.rank, trainer.world_size)
         chosen = [job.utterances[trained[index]] for index in part]
         longest = max(round(seconds[trained[index]] * SAMPLE_RATE) for index in batch)
-        waveforms = [read_audio(path) for path, _ in chosen]
-        return waveforms, [text for _, text in chosen], weight, longest
+        read = [(_readable(path), text) for path, text in chosen]
+        heard = [(waveform, text) for waveform, text in read if waveform is not None]
+        return [w for w, _ in heard], [text for _, text in heard], weight, longest
 
     steps = job.config.steps
     batches = step_batches(
@@ -195,7 +208,10 @@ def train(job: FinetuneJob, device: Any) -> None:
 
 
 def _lengths(paths: Sequence[str], rank: int, world_size: int) -> np.ndarray:
-    """Return the seconds of recordings, float64 [paths]; each worker reads the heads of a part."""
+    """Return the seconds of recordings, float64 [paths], nan of what is none.
+
+    Each worker reads the heads of a part of them.
+    """
     import soundfile
     import torch.distributed as dist
 
@@ -203,10 +219,9 @@ def _lengths(paths: Sequence[str], rank: int, world_size: int) -> np.ndarray:
     for place in range(rank, len(paths), world_size):
         try:
             info = soundfile.info(paths[place])
-        except (OSError, RuntimeError) as error:
-            raise PrepareError(
-                f"{paths[place]}: not a readable recording ({error}); restore it, or remove its row"
-            ) from error
+        except (OSError, RuntimeError):
+            found[place] = math.nan  # the pipeline will say what is wrong with it
+            continue
         found[place] = info.frames / info.samplerate
     shares: list[Any] = [found]
     if world_size > 1:
@@ -224,16 +239,26 @@ def _error_rate(trainer: Any, job: FinetuneJob, held: Sequence[int]) -> float:
     import torch
     import torch.distributed as dist
 
-    from raystt.speech.audio import read_audio
-
     counts = np.zeros(2, np.int64)
     for index in held[trainer.rank :: trainer.world_size]:
         path, text = job.utterances[index]
-        counts += trainer.errors(read_audio(path), text)
+        waveform = _readable(path)
+        if waveform is not None:
+            counts += trainer.errors(waveform, text)
     total = torch.from_numpy(counts).to(trainer.device)
     if trainer.world_size > 1:
         dist.all_reduce(total)
-    return float(total[0] / total[1])
+    return float(total[0] / total[1].clamp(min=1))
+
+
+def _readable(path: str) -> np.ndarray | None:
+    """Decode a recording; None if it is damaged behind a sound head."""
+    from raystt.speech.audio import AudioError, read_audio
+
+    try:
+        return read_audio(path)
+    except AudioError:
+        return None
 
 
 def _save(path: Path, state: dict[str, Any]) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 
 from raystt.config import CorpusConfig
 from raystt.preparation.files import PrepareError, building
+from raystt.preparation.rows import encoder_name
 from raystt.speech.units import Codebook
 
 ITERATIONS = 30
@@ -37,17 +38,7 @@ def fit_codebook(
         files, clusters, seed=config.seed, standardise=standardise, on_iteration=on_iteration
     )
     with building(path) as temporary:
-        Codebook(*fitted, encoder=_name(config)).save(temporary)
-
-
-def _name(config: CorpusConfig) -> str:
-    from raystt.speech.encoders import encoder_name
-
-    if config.units.encoder == "mfcc":
-        return config.units.encoder
-    return encoder_name(
-        config.units.encoder, config.units.layer, finetuned=config.finetune is not None
-    )
+        Codebook(*fitted, encoder=encoder_name(config)).save(temporary)
 
 
 def cluster(
@@ -118,9 +109,9 @@ def _moments(
 ) -> tuple[int, np.ndarray, np.ndarray, np.ndarray]:
     """Return frames, their sum and sum of squares [dim], and a sample of `share` of them."""
     frames = _read(files)
-    wide = frames.astype(np.float64)
+    squares = np.einsum("ij,ij->j", frames, frames, dtype=np.float64)
     chosen = np.random.default_rng(seed).permutation(len(frames))[:share]
-    return len(frames), wide.sum(axis=0), (wide**2).sum(axis=0), frames[np.sort(chosen)]
+    return len(frames), frames.sum(axis=0, dtype=np.float64), squares, frames[np.sort(chosen)]
 
 
 def _sums(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,10 +26,11 @@ _INDEX = "index.json"
 
 @dataclass(frozen=True)
 class Merged:
-    """A finished split: its shards, and the rows that the pipeline refused."""
+    """A finished split: its shards, the rows that the pipeline refused, and the parts it is of."""
 
     shards: tuple[ShardEntry, ...]
     quarantined: tuple[Quarantined, ...]
+    parts: tuple[str, ...]
 
 
 def write_part(
@@ -67,26 +69,37 @@ def merge(
         refused: what the parts refused, for the index.
     """
     folder = split_directory(language, split)
+    shutil.rmtree(corpus / folder, ignore_errors=True)  # of rows that have changed since
     entries: list[ShardEntry] = []
     for number, table in enumerate(_tables(parts, most_rows)):
         path = f"{folder}/part-{number:05d}.parquet"
         write_table(table, corpus / path)
         entries.append(ShardEntry(path, table.num_rows))
-    index = asdict(Merged(tuple(entries), tuple(refused)))
+    index = asdict(Merged(tuple(entries), tuple(refused), tuple(part.stem for part in parts)))
     with building(corpus / folder / _INDEX) as temporary:
         temporary.write_text(json.dumps(index) + "\n", encoding="utf-8")
 
 
 def merged(corpus: Path, language: str, split: str) -> Merged | None:
-    """Return what `merge` wrote, None before it is done."""
+    """Return what `merge` wrote, None before it is done or where a shard is gone."""
     path = corpus / split_directory(language, split) / _INDEX
     if not path.exists():
         return None
     index = json.loads(path.read_text(encoding="utf-8"))
+    shards = tuple(ShardEntry(**entry) for entry in index["shards"])
+    if not all((corpus / entry.path).exists() for entry in shards):
+        return None
     return Merged(
-        tuple(ShardEntry(**entry) for entry in index["shards"]),
-        tuple(Quarantined(**one) for one in index["quarantined"]),
+        shards, tuple(Quarantined(**one) for one in index["quarantined"]), tuple(index["parts"])
     )
+
+
+def forget(corpus: Path, parts: Sequence[Path], language: str, split: str) -> None:
+    """Have a split merged again, and its parts with refused rows made again."""
+    (corpus / split_directory(language, split) / _INDEX).unlink(missing_ok=True)
+    for path in parts:
+        if path.exists() and quarantined(path):
+            path.unlink()
 
 
 def _tables(parts: Sequence[Path], most_rows: int) -> Iterator[pa.Table]:

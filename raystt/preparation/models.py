@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,8 @@ from raystt.config import CorpusConfig, ResourcesConfig
 from raystt.corpus.card import Card, CodebookCard, ShardEntry, UnitsCard
 from raystt.corpus.utterance import Utterance
 from raystt.preparation.files import PrepareError, building
+from raystt.preparation.recordings import subset
+from raystt.preparation.rows import encoder_name
 from raystt.preparation.tasks import Tasks, note_progress
 
 ENCODER, VOCODER, ASR, BASE = "encoder", "vocoder", "asr", "base"  # relative to the corpus
@@ -53,7 +55,7 @@ def _fit_encoder(
     note = note_progress(corpus, "encoder")
     fit_encoder(
         config.units, config.finetune, transcripts, corpus / ENCODER, resources,
-        seed=config.seed, threads=resources.threads_per_worker,
+        seed=config.seed, threads=resources.threads_per_worker, quality=config.quality,
         on_step=lambda step, steps, loss: note(step, steps),
     )  # fmt: skip
 
@@ -76,6 +78,12 @@ def copy_codebooks(corpus: Path, config: CorpusConfig, books: Iterable[CodebookC
                 f"corpus.units: {given} has {codebook.clusters} clusters, the config says "
                 f"{book.clusters}; set corpus.units.source (and target, unless it is null) to "
                 f"{codebook.clusters}"
+            )
+        wanted = encoder_name(config)
+        if codebook.encoder not in ("", wanted):
+            raise PrepareError(
+                f"corpus.units.codebook: {given} is of the encoder {codebook.encoder!r}, asked "
+                f"for is {wanted!r}; give the codebook of that, or remove the key to fit one"
             )
         with building(corpus / book.path) as path:
             codebook.save(path)
@@ -102,7 +110,12 @@ def add_vocoder(
                 save_seamless(folder, config.vocoder.model, units)
         return
     done = (corpus / VOCODER).exists()
-    args = (corpus, config, units, train, resources)
+    share = -(-config.vocoder.sample // len(train))
+    sample = {
+        language: (shards, {u.id: u.target_audio for u in subset(utterances, share)})
+        for language, (shards, utterances) in train.items()
+    }
+    args = (corpus, config, units, sample, resources)
     tasks.add("vocoder", _fit_vocoder, *args, done=done, cpus=0.0)
 
 
@@ -110,18 +123,16 @@ def _fit_vocoder(
     corpus: Path,
     config: CorpusConfig,
     units: UnitsCard,
-    train: Trained,
+    sample: dict[str, tuple[Sequence[ShardEntry], dict[str, str]]],
     resources: ResourcesConfig,
 ) -> None:
     from raystt.preparation.fit_vocoder import fit_vocoder
 
-    share = -(-config.vocoder.sample // len(train))
     spoken: list[tuple[np.ndarray, np.ndarray, str]] = []
-    for shards, utterances in train.values():
-        audio = {utterance.id: utterance.target_audio for utterance in utterances}
+    for shards, audio in sample.values():
         spoken += [
             (local, durations, audio[name])
-            for name, local, durations in _target_units(corpus, shards, units, share)
+            for name, local, durations in _target_units(corpus, shards, units, audio)
         ]
     note = note_progress(corpus, "vocoder")
     fit_vocoder(
@@ -132,19 +143,16 @@ def _fit_vocoder(
 
 
 def _target_units(
-    corpus: Path, shards: Sequence[ShardEntry], units: UnitsCard, limit: int
-) -> list[tuple[str, np.ndarray, np.ndarray]]:
-    """Read (id, clusters, durations) of the first `limit` rows."""
-    found: list[tuple[str, np.ndarray, np.ndarray]] = []
+    corpus: Path, shards: Sequence[ShardEntry], units: UnitsCard, names: Container[str]
+) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """Yield (id, clusters, durations) of the named rows; some may have been set aside."""
     columns = ["id", "target_units", "target_durations"]
     for entry in shards:
-        if len(found) >= limit:
-            break
         table = pq.read_table(corpus / entry.path, columns=columns, partitioning=None)
-        for row in table.slice(0, limit - len(found)).to_pylist():
+        wanted = [name in names for name in table["id"].to_pylist()]
+        for row in table.filter(wanted).to_pylist():
             local = np.array(row["target_units"]) - units.target.offset
-            found.append((row["id"], local, np.array(row["target_durations"])))
-    return found
+            yield row["id"], local, np.array(row["target_durations"])
 
 
 def add_asr(tasks: Tasks, corpus: Path, sentences: Sequence[str]) -> None:

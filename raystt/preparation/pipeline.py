@@ -9,6 +9,8 @@ part gives the same bytes wherever and in whatever order it is worked on.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,14 +30,24 @@ _DECODERS_CPUS = 0.5
 
 
 def cut(directory: Path, utterances: Sequence[Utterance], suffix: str = ".parquet") -> list[Piece]:
-    """Cut utterances into parts of `UTTERANCES`, each with its file in `directory`."""
-    starts = range(0, len(utterances), UTTERANCES)
-    return [
-        Piece(
-            str(directory / f"{start:08d}{suffix}"), tuple(utterances[start : start + UTTERANCES])
-        )
-        for start in starts
+    """Cut utterances into parts of `UTTERANCES`, each with its file in `directory`.
+
+    The name of the file says what the part holds: one of rows that were edited since is not used.
+    """
+    pieces = []
+    for start in range(0, len(utterances), UTTERANCES):
+        some = tuple(utterances[start : start + UTTERANCES])
+        name = f"{start:08d}-{_digest(some)}{suffix}"
+        pieces.append(Piece(str(directory / name), some))
+    return pieces
+
+
+def _digest(utterances: Sequence[Utterance]) -> str:
+    held = [
+        (u.id, u.source_text, u.target_text, Path(u.source_audio).name, Path(u.target_audio).name)
+        for u in utterances
     ]
+    return hashlib.blake2b(json.dumps(held).encode(), digest_size=6).hexdigest()
 
 
 def run(

@@ -19,7 +19,7 @@ from raystt.corpus.utterance import Quarantined
 from raystt.preparation import kmeans, merge, models, pipeline, rows
 from raystt.preparation.files import WORK, config_hash
 from raystt.preparation.operators import Piece
-from raystt.preparation.quality import Quarantine
+from raystt.preparation.quality import QualityError, Quarantine
 from raystt.preparation.recordings import subset
 from raystt.preparation.sources import Embedded, Recordings, Source, Utterances, spoken_splits
 from raystt.preparation.tasks import Progress, Tasks
@@ -49,7 +49,8 @@ class Plan:
         self, corpus: Path, config: CorpusConfig, resources: ResourcesConfig, progress: Progress
     ) -> None:
         self.corpus = corpus
-        self.config = config
+        self._asked = config
+        self.config = _resolved(config)
         self.resources = resources
         self.progress = progress
         self.languages = sorted(config.languages)
@@ -68,14 +69,15 @@ class Plan:
         self.tokenizer = self.source.tokenizer(rows.units_card(self.config, 0.0).total)
         if self.embedded:
             self.embedded.write_text(self.tokenizer)
-        with ray_session(self.resources):
+        with ray_session(self.resources, pools=False):
             check_encoders(self.resources)
             tasks = Tasks(self.corpus, self.progress)
             self.utterances = self.source.utterances(tasks)
             self._check_shares()
-            transcripts = self._transcripts()
-            models.add_encoder(tasks, self.corpus, self.config, transcripts, self.resources)
-            tasks.wait()
+            if self.config.finetune:
+                wanted = [] if (self.corpus / models.ENCODER).exists() else self._transcripts()
+                models.add_encoder(tasks, self.corpus, self.config, wanted, self.resources)
+                tasks.wait()
             if until == "encoder":
                 return
             self._fit_units()
@@ -123,29 +125,34 @@ class Plan:
 
     def _write_shards(self, tasks: Tasks) -> None:
         """Run the pipeline over all parts that are missing, and merge them."""
-        pieces: dict[tuple[str, str], list[Piece]] = {}
-        for language, split in spoken_splits(self.config):
-            if not merge.merged(self.corpus, language, split):
-                directory = self.corpus / WORK / "parts" / language / split
-                pieces[language, split] = pipeline.cut(directory, self.utterances[language, split])
-        every = [piece for parts in pieces.values() for piece in parts]
+        pieces = {place: self._parts(*place) for place in spoken_splits(self.config)}
+        stale = [place for place, parts in pieces.items() if not self._is_merged(place, parts)]
+        every = [piece for place in stale for piece in pieces[place]]
         advance = self._advance("shards", every)
         pipeline.run(
             [piece for piece in every if not Path(piece.path).exists()],
             corpus=self.corpus, config=self.config, units=self.units, resources=self.resources,
             on_done=advance,
         )  # fmt: skip
-        for (language, split), parts in pieces.items():
-            paths = [Path(piece.path) for piece in parts]
+        for language, split in stale:
+            paths = [Path(piece.path) for piece in pieces[language, split]]
             refused = [one for path in paths for one in merge.quarantined(path)]
             args = (self.corpus, paths, language, split, self.config.shard_rows, refused)
             tasks.add("merge", merge.merge, *args, done=False)
         tasks.wait()
-        for language, split in spoken_splits(self.config):
+        for language, split in pieces:
             done = merge.merged(self.corpus, language, split)
             assert done is not None
             self._set_aside(done.quarantined)
         self._check_shares()
+
+    def _parts(self, language: str, split: str) -> list[Piece]:
+        directory = self.corpus / WORK / "parts" / language / split
+        return pipeline.cut(directory, self.utterances[language, split])
+
+    def _is_merged(self, place: tuple[str, str], parts: list[Piece]) -> bool:
+        done = merge.merged(self.corpus, *place)
+        return done is not None and list(done.parts) == [Path(p.path).stem for p in parts]
 
     def _set_aside(self, refused: Iterable[Quarantined]) -> None:
         for one in refused:
@@ -160,7 +167,13 @@ class Plan:
         self.quarantine.write()
         for (language, split), found in self.utterances.items():
             total = len(found) + len(self.source.refused(language, split))
-            self.quarantine.check(language, split, total, self.config.quality)
+            try:
+                self.quarantine.check(language, split, total, self.config.quality)
+            except QualityError:
+                # The rows may be mended before the next attempt: it must look at them again.
+                paths = [Path(piece.path) for piece in self._parts(language, split)]
+                merge.forget(self.corpus, paths, language, split)
+                raise
 
     def _fit_models(self, tasks: Tasks, until: str | None) -> None:
         """Fit the vocoder, and beside it what the embedded corpus has for pretrained models."""
@@ -205,7 +218,7 @@ class Plan:
         return Card(
             fingerprint=fingerprint,
             reader=self.config.reader,
-            config=self.config.content(),
+            config=self._asked.content(),
             sample_rate=SAMPLE_RATE,
             target_language=self.config.target,
             languages=languages,
@@ -218,7 +231,7 @@ class Plan:
         )
 
     def _fingerprint(self, counted: dict[str, dict[str, Any]]) -> str:
-        digest = hashlib.sha256(config_hash(self.config.content()).encode())
+        digest = hashlib.sha256(config_hash(self._asked.content()).encode())
         for language in self.languages:
             for split in counted[language].values():
                 for entry in split.shards:
@@ -248,3 +261,20 @@ class Plan:
             for side in rows.SIDES
             if (text := getattr(utterance, f"{side}_text"))
         ]
+
+
+def _resolved(config: CorpusConfig) -> CorpusConfig:
+    """Make the directories of models absolute: workers do not run where this process does."""
+
+    def absolute(name: str | None) -> str | None:
+        return str(Path(name).resolve()) if name and Path(name).exists() else name
+
+    changes = {
+        part: getattr(config, part).model_copy(
+            update={key: absolute(getattr(getattr(config, part), key)) for key in keys}
+        )
+        for part, keys in {
+            "units": ("encoder", "codebook"), "alignment": ("model",), "vocoder": ("model",),
+        }.items()
+    }  # fmt: skip
+    return config.model_copy(update={**changes, "tokenizer": absolute(config.tokenizer)})

@@ -62,6 +62,16 @@ def units_card(config: CorpusConfig, frame_seconds: float) -> UnitsCard:
     )
 
 
+def encoder_name(config: CorpusConfig) -> str:
+    """Return the name of the unit encoder with its layer, as codebooks carry it."""
+    from raystt.speech import encoders
+
+    if config.units.encoder == "mfcc":
+        return config.units.encoder
+    finetuned = config.finetune is not None
+    return encoders.encoder_name(config.units.encoder, config.units.layer, finetuned=finetuned)
+
+
 def row(
     utterance: Utterance, heard: dict[str, Heard], tokenizer: Tokenizer, units: UnitsCard
 ) -> dict[str, Any]:

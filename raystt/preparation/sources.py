@@ -53,10 +53,10 @@ class Recordings:
         self._found: Utterances = {}
         self._refused: dict[tuple[str, str], list[Quarantined]] = {}
         for language, split in spoken_splits(config):
-            found, refused = reader.read(language, split)
+            found, refused = _transcribed(*reader.read(language, split))
             drawn = subset(found, getattr(config.languages[language], split))
             # Of a split that is not taken whole, the same share of the rows that are no use.
-            share = len(drawn) / max(len(found), 1)
+            share = len(drawn) / len(found) if found else 1.0
             self._found[language, split] = drawn
             self._refused[language, split] = refused[: math.ceil(share * len(refused))]
 
@@ -74,6 +74,21 @@ class Recordings:
     def refused(self, language: str, split: str) -> list[Quarantined]:
         """Return rows with bad text, or without a file."""
         return self._refused[language, split]
+
+
+def _transcribed(
+    found: list[Utterance], refused: list[Quarantined]
+) -> tuple[list[Utterance], list[Quarantined]]:
+    """Refuse the few rows without a transcript where the others have one."""
+    with_text = [utterance for utterance in found if utterance.source_text is not None]
+    if 2 * len(with_text) < len(found):
+        return found, refused
+    bare = [
+        Quarantined(u.language, u.split, u.id, u.source_audio, "no source text, as others have")
+        for u in found
+        if u.source_text is None
+    ]
+    return with_text, refused + bare
 
 
 class Embedded:

@@ -57,3 +57,31 @@ def test_a_split_without_a_row_has_no_shard(tmp_path):
     done = merge.merged(tmp_path, "es", "test")
     assert done is not None
     assert done.shards == ()
+
+
+def test_a_split_that_has_lost_a_shard_is_not_merged(tmp_path):
+    merge.merge(tmp_path, parts(tmp_path, [3, 3]), "es", "train", 3, [])
+    done = merge.merged(tmp_path, "es", "train")
+    assert done is not None
+    assert done.parts == ("0", "1")
+    (tmp_path / done.shards[1].path).unlink()
+    assert merge.merged(tmp_path, "es", "train") is None
+
+
+def test_merging_again_leaves_no_shard_of_before(tmp_path):
+    paths = parts(tmp_path, [3, 3])
+    merge.merge(tmp_path, paths, "es", "train", 2, [])
+    merge.merge(tmp_path, paths, "es", "train", 6, [])
+    found = sorted(path.name for path in tmp_path.rglob("part-*.parquet"))
+    assert found == ["part-00000.parquet"]
+
+
+def test_what_was_refused_can_be_tried_again(tmp_path):
+    paths = parts(tmp_path, [3, 3])
+    sound = tmp_path / "work" / "sound.parquet"
+    merge.write_part(sound, [], [])
+    merge.merge(tmp_path, [*paths, sound], "es", "train", 6, [])
+    merge.forget(tmp_path, [*paths, sound], "es", "train")
+    assert merge.merged(tmp_path, "es", "train") is None
+    assert sound.exists()
+    assert not any(path.exists() for path in paths)
