@@ -499,3 +499,16 @@ def test_it_is_quick_and_starts_nothing() -> None:
     assert done.stdout.splitlines()[-1] == ""
     # of the processor and not by the clock, which also counts what else the machine does
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 4
+
+
+def test_models_that_do_not_go_together_are_noticed(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[1] / "search_spaces" / "paper.yaml").read_text()
+    other = tmp_path / "other.yaml"
+    other.write_text(
+        text.replace("tokenizer: meta-llama/Llama-3.2-1B", "tokenizer: Qwen/Qwen3-1.7B")
+    )
+    (warning,) = check(other).warnings
+    assert "Qwen/Qwen3-1.7B" in warning and "meta-llama/Llama-3.2-1B" in warning
+    other.write_text(text.replace("source: 2048", "source: 2048\n      codebook: kmeans.npy"))
+    with pytest.raises(ConfigError, match=r"units\.codebook: there is no file 'kmeans\.npy'"):
+        check(other)

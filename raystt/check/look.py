@@ -164,7 +164,18 @@ class _Look:
             )
 
     def model(self) -> Iterator[Complaint]:
-        """See whether the models given as directories are there."""
+        """See whether the models given as directories are there, and go together."""
+        base, corpus = self.base.model.base, self.base.corpus
+        if corpus.tokenizer is not None and base not in ("corpus", corpus.tokenizer):
+            self.warnings.append(
+                f"corpus.tokenizer {corpus.tokenizer!r} is not named as model.base {base!r} is: "
+                "tokens of another model would mean nothing to it"
+            )
+        codebook = corpus.units.codebook
+        if codebook is not None and not Path(codebook).is_file():
+            fix = "correct the path, or remove the key to fit one"
+            at = ("corpus", "units", "codebook")
+            yield self.complaint(at, f"there is no file {codebook!r}", fix)
         names = []
         for location, name, missing in models(self.base):
             if missing:

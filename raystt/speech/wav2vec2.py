@@ -11,14 +11,15 @@ import torch
 from raystt.pretrained import pinned
 from raystt.protocols import PROTOCOLS, AsrProtocol, normalise
 from raystt.speech import SAMPLE_RATE
+from raystt.speech.network import MAX_BATCH_SECONDS, in_batches, shortest
 from raystt.speech.recognizer import RecognizerError, audible, model_name
 
 
 class Wav2Vec2Recognizer:
-    """A CTC model that transcribes one utterance at a time.
+    """A CTC model over batches of similar length.
 
-    One at a time, as fairseq's script: in a batch, the group norm of the smaller models sees the
-    padding, and a text would depend on the others of its batch.
+    The group norm of the smaller models sees the padding, so that a text would depend on the others
+    of its batch: their batches are of equal lengths. That of the protocol has a layer norm.
     """
 
     protocol: ClassVar[AsrProtocol] = PROTOCOLS["fairseq-wav2vec2"]
@@ -33,6 +34,7 @@ class Wav2Vec2Recognizer:
         # No text: <s>, </s> and <unk>. The blank and the border of words are not among them.
         letters = {names.pad_token_id, names.word_delimiter_token_id}
         self._unwritten = sorted(set(names.all_special_ids) - letters)
+        self._mixed = model.config.feat_extract_norm != "group"
 
     @classmethod
     def load(cls, model: str, *, device: str = "cpu") -> Wav2Vec2Recognizer:
@@ -76,7 +78,7 @@ class Wav2Vec2Recognizer:
 
     @torch.inference_mode()
     def transcribe(self, waveforms: Sequence[np.ndarray]) -> list[str]:
-        """Transcribe one by one; audio that is too short or silent gives "".
+        """Transcribe, sorted by length; audio that is too short or silent gives "".
 
         Args:
             waveforms: float32 `[samples]` at 16 kHz each.
@@ -85,12 +87,28 @@ class Wav2Vec2Recognizer:
             RecognizerError: A waveform is not one channel of finite samples.
         """
         texts = [""] * len(waveforms)
-        for index in audible(waveforms):
-            inputs = self._processor(
-                waveforms[index].astype(np.float32), sampling_rate=SAMPLE_RATE, return_tensors="pt"
-            ).to(self._model.device)
-            logits = self._model(**inputs).logits
-            logits[..., self._unwritten] = -torch.inf
+        heard = audible(waveforms)
+        best = in_batches(
+            [waveforms[index].astype(np.float32) for index in heard],
+            self._letters,
+            shortest=shortest(self._model.config),
+            mixed=self._mixed,
+            most=int(MAX_BATCH_SECONDS * SAMPLE_RATE),
+        )
+        for index, letters in zip(heard, best, strict=True):
+            ids = letters[:, 0].astype(np.int64)
             # Not `skip_special_tokens`: that drops the blanks before repeats are merged.
-            texts[index] = self._processor.batch_decode(logits.argmax(dim=-1))[0].strip()
+            texts[index] = self._processor.batch_decode(ids[None])[0].strip()
         return texts
+
+    def _letters(self, batch: list[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the best letter of each frame, [batch, frames, 1], and the frames [batch]."""
+        inputs = self._processor(
+            batch, sampling_rate=SAMPLE_RATE, padding=True,
+            return_attention_mask=self._mixed, return_tensors="pt",
+        ).to(self._model.device)  # fmt: skip
+        logits = self._model(**inputs).logits
+        logits[..., self._unwritten] = -torch.inf
+        lengths = torch.tensor([len(waveform) for waveform in batch])
+        counts = self._model._get_feat_extract_output_lengths(lengths)
+        return logits.argmax(dim=-1, keepdim=True), counts
