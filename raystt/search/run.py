@@ -72,6 +72,10 @@ def run_search(
             evaluators.wait_until_ready()
             storage = open_journal(directory.journal)
             studies = {name: LanguageStudy(search, name, storage) for name in search.languages}
+            for result in latest(directory.read()):
+                # A kill between the line of a result and the journal must not cost the trial.
+                if result.final and result.split == search.base.evaluation.split:
+                    studies[result.language].settle(result.trial, result.score, result.status)
             pools = Pools(
                 broker=trainers.broker,
                 dispatcher=evaluators.dispatcher,

@@ -86,6 +86,13 @@ class LanguageStudy:
                 self._study.tell(trial.number, state=TrialState.FAIL)
         self._asked = len(self.finished())
 
+    def settle(self, number: int, score: float, status: str) -> None:
+        """Tell the score of an interrupted trial that was written down before the kill."""
+        if any(trial.number == number for trial in self._interrupted):
+            self.tell(number, score, status)
+            self._interrupted = [t for t in self._interrupted if t.number != number]
+            self._asked = len(self.finished())
+
     def ask(self) -> Proposal | None:
         """Return the next trial: interrupted ones, fixed ones, then proposals; None = no more."""
         if self._asked >= self.search.trials_of(self.language):

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from transformers import SeamlessM4TFeatureExtractor, Wav2Vec2BertConfig, Wav2Vec2BertModel
 
 from raystt.cluster.startup import ray_session
-from raystt.config import FinetuneConfig, ResourcesConfig, UnitsConfig
+from raystt.config import FinetuneConfig, QualityConfig, ResourcesConfig, UnitsConfig
 from raystt.corpus.grammar import pairs
 from raystt.errors import BadInput
 from raystt.preparation.files import PrepareError
@@ -188,7 +188,7 @@ def test_two_workers_of_ray_train_fit_what_one_process_does(
     out = tmp_path / "group"
     fit_encoder(
         UnitsConfig(encoder=str(still)), FINETUNE, utterances, out, RESOURCES,
-        seed=1, threads=1, on_step=note,
+        seed=1, threads=1, quality=QualityConfig(), on_step=note,
     )  # fmt: skip
     told: list[float] = []
     alone_job = job(
@@ -213,8 +213,9 @@ def test_a_task_with_a_group_of_one_fails_with_the_error_of_its_worker(
 
     def task() -> None:
         fit_encoder(
-            UnitsConfig(encoder=base), FINETUNE, few, tmp_path / "out", one, seed=1, threads=1
-        )
+            UnitsConfig(encoder=base), FINETUNE, few, tmp_path / "out", one,
+            seed=1, threads=1, quality=QualityConfig(),
+        )  # fmt: skip
 
     with pytest.raises(PrepareError, match="1 of 2 transcribed utterances"):
         ray.get(ray.remote(num_cpus=0)(task).remote())

@@ -33,6 +33,19 @@ def test_references_come_first_then_proposals(tmp_path: Path) -> None:
     assert study.ask() is None
 
 
+def test_a_score_that_was_written_before_the_kill_is_not_earned_again(tmp_path: Path) -> None:
+    study = open_study(tmp_path)
+    told, written, lost = (study.ask() for _ in range(3))
+    study.tell(told.number, 10.0, "complete")
+    again = open_study(tmp_path)
+    again.settle(told.number, 99.0, "complete")  # known: nothing changes
+    again.settle(written.number, 12.0, "complete")
+    assert [trial.value for trial in again.finished()] == [10.0, 12.0]
+    asked = [again.ask() for _ in range(2)]
+    assert [proposal.number for proposal in asked] == [lost.number, 3]
+    assert again.ask() is None
+
+
 def test_a_reference_inside_the_space_informs_the_sampler(tmp_path: Path) -> None:
     study = open_study(tmp_path)
     for _ in range(3):
