@@ -68,7 +68,10 @@ def hifigan(folder: Path) -> str:
     return str(folder)
 
 
-def whisper(folder: Path) -> str:
+SPELLINGS = {"colours": "colors", "colour": "color", "analyse": "analyze"}
+
+
+def whisper(folder: Path, *, multilingual: bool = True, spellings: bool = True) -> Path:
     """A randomly initialised Whisper of windows of 1 s, which writes bytes."""
     import torch
     from transformers import (
@@ -80,19 +83,23 @@ def whisper(folder: Path) -> str:
     )
     from transformers.convert_slow_tokenizer import bytes_to_unicode
 
-    folder.mkdir(parents=True)
     special = [
-        "<|endoftext|>", "<|startoftranscript|>", "<|en|>", "<|translate|>", "<|transcribe|>",
-        "<|startoflm|>", "<|startofprev|>", "<|nospeech|>", "<|notimestamps|>",
+        "<|endoftext|>", "<|startoftranscript|>", "<|en|>", "<|de|>", "<|translate|>",
+        "<|transcribe|>", "<|startoflm|>", "<|startofprev|>", "<|nospeech|>", "<|notimestamps|>",
     ]  # fmt: skip
+    folder.mkdir(parents=True)
     vocabulary = {char: i for i, char in enumerate(bytes_to_unicode().values())}
-    tokenizer = WhisperTokenizer(vocab=vocabulary, merges=[], additional_special_tokens=special[1:])
+    tokenizer = WhisperTokenizer(
+        vocab=vocabulary,
+        merges=[],
+        additional_special_tokens=special[1:],
+    )
     ids = {token: tokenizer.convert_tokens_to_ids(token) for token in special}
     torch.manual_seed(5)
     model = WhisperForConditionalGeneration(
         WhisperConfig(
             vocab_size=len(tokenizer), d_model=32, num_mel_bins=80, max_source_positions=50,
-            max_target_positions=32, encoder_layers=1, decoder_layers=1, encoder_ffn_dim=64,
+            max_target_positions=32, encoder_layers=1, decoder_layers=2, encoder_ffn_dim=64,
             decoder_ffn_dim=64, encoder_attention_heads=2, decoder_attention_heads=2, init_std=0.6,
             pad_token_id=ids["<|endoftext|>"], bos_token_id=ids["<|endoftext|>"],
             eos_token_id=ids["<|endoftext|>"], suppress_tokens=None, begin_suppress_tokens=None,
@@ -101,11 +108,14 @@ def whisper(folder: Path) -> str:
     )  # fmt: skip
     settings = model.generation_config
     settings._from_model_config = False  # else what only Whisper has is not loaded
-    settings.is_multilingual = True
-    settings.lang_to_id = {"<|en|>": ids["<|en|>"]}
+    settings.is_multilingual = multilingual
+    settings.lang_to_id = {"<|en|>": ids["<|en|>"], "<|de|>": ids["<|de|>"]}
     settings.task_to_id = {t: ids[f"<|{t}|>"] for t in ("transcribe", "translate")}
     settings.no_timestamps_token_id = ids["<|notimestamps|>"]
+    # Printable text alone: random models love bytes that are none.
+    settings.suppress_tokens = [*range(1, 10), *range(60, 260)]
     model.save_pretrained(folder)
     WhisperProcessor(WhisperFeatureExtractor(chunk_length=1), tokenizer).save_pretrained(folder)
-    (folder / "normalizer.json").write_text(json.dumps({"colour": "color"}))
-    return str(folder)
+    if spellings:  # on the hub, beside the tokenizer
+        (folder / "normalizer.json").write_text(json.dumps(SPELLINGS))
+    return folder

@@ -51,7 +51,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "precision": "fp32", "log_every": 1,
         },
         "evaluation": {
-            "asr": "whisper", "asr_model": whisper(root / "whisper"), "max_new_tokens": 24,
+            "asr": "whisper", "asr_model": str(whisper(root / "whisper")), "max_new_tokens": 24,
             "resamples": 20,
         },
         "resources": {"cpus": 2, "trainers": 1, "evaluators": 1},

@@ -7,7 +7,6 @@ units.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from raystt.atomic import replacing
 from raystt.corpus.card import Card
 from raystt.errors import BadInput
 from raystt.interleave import Side
@@ -74,11 +74,8 @@ def write_shard(rows: Iterable[Mapping[str, Any]], path: Path | str) -> None:
 def write_table(table: pa.Table, path: Path) -> None:
     """Write a table with the columns of `SCHEMA`; see `write_shard`."""
     validate(table, path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # A leading dot keeps a half-written file out of every directory listing that readers use.
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    pq.write_table(table, temporary, compression="zstd")
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
 
 
 def read_rows(

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -18,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from raystt.atomic import replacing
 from raystt.config import FinetuneConfig, QualityConfig, ResourcesConfig, UnitsConfig
 from raystt.preparation.files import PrepareError, building
 from raystt.preparation.train_group import train_in_group
@@ -264,10 +264,8 @@ def _readable(path: str) -> np.ndarray | None:
 def _save(path: Path, state: dict[str, Any]) -> None:
     import torch
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    torch.save(state, temporary)
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        torch.save(state, temporary)
 
 
 def _load(path: Path, job: FinetuneJob, device: Any) -> dict[str, Any] | None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from raystt.config import CorpusConfig
-from raystt.preparation.files import PrepareError, building
+from raystt.preparation.files import PrepareError
 from raystt.preparation.rows import encoder_name
 from raystt.speech.units import Codebook
 
@@ -37,8 +37,7 @@ def fit_codebook(
     fitted = cluster(
         files, clusters, seed=config.seed, standardise=standardise, on_iteration=on_iteration
     )
-    with building(path) as temporary:
-        Codebook(*fitted, encoder=encoder_name(config)).save(temporary)
+    Codebook(*fitted, encoder=encoder_name(config)).save(path)
 
 
 def cluster(

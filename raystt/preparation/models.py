@@ -85,8 +85,7 @@ def copy_codebooks(corpus: Path, config: CorpusConfig, books: Iterable[CodebookC
                 f"corpus.units.codebook: {given} is of the encoder {codebook.encoder!r}, asked "
                 f"for is {wanted!r}; give the codebook of that, or remove the key to fit one"
             )
-        with building(corpus / book.path) as path:
-            codebook.save(path)
+        codebook.save(corpus / book.path)
 
 
 def add_vocoder(

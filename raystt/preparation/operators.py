@@ -161,6 +161,8 @@ class Writer:
         self._corpus, self._units = corpus, units
 
     def __call__(self, item: dict[str, Any]) -> dict[str, Any]:
+        from raystt.speech.audio import write_flac
+
         piece: Piece = item["piece"]
         tokenizer = _tokenizer(self._corpus)
         rows, refused = [], list(piece.quarantined)
@@ -175,16 +177,9 @@ class Writer:
                     path = audio_path(
                         self._corpus, utterance.language, utterance.split, utterance.id, side
                     )
-                    _write_audio(path, piece.waveforms[side][index])
+                    write_flac(path, piece.waveforms[side][index])
         write_part(Path(piece.path), rows, refused)
         return {"path": piece.path}
-
-
-def _write_audio(path: Path, waveform: np.ndarray) -> None:
-    from raystt.speech.audio import write_flac
-
-    with building(path) as temporary:
-        write_flac(temporary, waveform)
 
 
 def _encoder(corpus: Path, config: CorpusConfig, threads: int) -> tuple[Any, str, Path | None]:

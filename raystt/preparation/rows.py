@@ -15,6 +15,7 @@ from raystt.config import CorpusConfig
 from raystt.corpus.card import CodebookCard, ShardEntry, SplitCard, UnitsCard
 from raystt.corpus.utterance import Marks, Utterance
 from raystt.speech.alignment import align
+from raystt.speech.units import deduplicate
 
 SIDES = ("source", "target")
 
@@ -95,8 +96,7 @@ def row(
             raise RowError(f"{side}: too short for a single frame of {units.frame_seconds} s")
         frames, durations = found.frames, np.ones(len(found.frames), dtype=np.int64)
         if units.deduplicated:
-            starts = np.flatnonzero(np.append(True, frames[1:] != frames[:-1]))
-            frames, durations = frames[starts], np.diff(np.append(starts, len(frames)))
+            frames, durations = deduplicate(frames)
         tokens, token_offsets, unit_offsets = _words(
             side, text, found.marks, durations, tokenizer, units.frame_seconds
         )

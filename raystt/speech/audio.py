@@ -13,6 +13,7 @@ import soundfile
 import torch
 import torchaudio
 
+from raystt.atomic import replacing
 from raystt.errors import BadInput
 from raystt.speech import SAMPLE_RATE
 from raystt.speech.mp3 import mp3_length
@@ -83,11 +84,8 @@ def write_flac(path: str | os.PathLike[str], waveform: np.ndarray) -> None:
         path: where to; its folder is made.
         waveform: float32 [samples] at `SAMPLE_RATE`; beyond full scale it is clipped.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    soundfile.write(temporary, waveform, SAMPLE_RATE, format="FLAC", subtype="PCM_16")
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        soundfile.write(temporary, waveform, SAMPLE_RATE, format="FLAC", subtype="PCM_16")
 
 
 def _refuse(name: str, reason: str) -> NoReturn:

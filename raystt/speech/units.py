@@ -6,13 +6,13 @@ each frame into the index of its nearest cluster, its unit.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
 import safetensors
 from safetensors.numpy import load_file, save
 
+from raystt.atomic import replacing
 from raystt.errors import BadInput
 
 _CHUNK = 2**23
@@ -20,7 +20,7 @@ _CHUNK = 2**23
 
 
 class UnitError(BadInput):
-    """A codebook that cannot be fitted, read or used; the text names place and fix."""
+    """A codebook that cannot be read or used; the text names place and fix."""
 
 
 class Codebook:
@@ -44,31 +44,6 @@ class Codebook:
     def clusters(self) -> int:
         """Number of clusters; `assign` gives indices below it."""
         return len(self.centroids)
-
-    @classmethod
-    def fit(cls, frames: np.ndarray, clusters: int, seed: int, encoder: str) -> Codebook:
-        """Fit a codebook to frames of an encoder, float32 [frames, dimension].
-
-        Raises:
-            UnitError: there are fewer frames than clusters.
-        """
-        from sklearn.cluster import MiniBatchKMeans
-        from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
-
-        if len(frames) < clusters:
-            raise UnitError(
-                f"{clusters} clusters need at least as many frames of audio, there are "
-                f"{len(frames)}; ask for fewer units or give more training sentences"
-            )
-        mean = frames.mean(axis=0)
-        scale = frames.std(axis=0) + 1e-5
-        model = MiniBatchKMeans(
-            clusters, random_state=seed, n_init=3, batch_size=4096, max_iter=100
-        )
-        # Several threads add up in another order, and the codebook would differ in its last bits.
-        with threadpool_limits(1):
-            model.fit((frames - mean) / scale)
-        return cls(mean, scale, model.cluster_centers_.astype(np.float32), encoder)
 
     def assign(self, frames: np.ndarray) -> np.ndarray:
         """Return the nearest centroid of each frame: [frames, dimension] -> int64 [frames].
@@ -95,12 +70,9 @@ class Codebook:
 
     def save(self, path: Path | str) -> None:
         """Write the codebook to a safetensors file, atomically."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
         tensors = {"mean": self.mean, "scale": self.scale, "centroids": self.centroids}
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        temporary.write_bytes(save(tensors, metadata={"encoder": self.encoder}))
-        os.replace(temporary, path)
+        with replacing(path) as temporary:
+            temporary.write_bytes(save(tensors, metadata={"encoder": self.encoder}))
 
     @classmethod
     def load(cls, path: Path | str) -> Codebook:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -21,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, distributed, nn
 
+from raystt.atomic import replacing
 from raystt.speech import SAMPLE_RATE
 from raystt.speech.spectrum import Acoustics
 from raystt.speech.unit_network import Example, UnitNetwork
@@ -263,11 +263,9 @@ def _identity(utterances: Sequence[Utterance], settings: Settings) -> str:
 def _keep(
     path: Path, identity: str, step: int, network: UnitNetwork, optimizer: torch.optim.Optimizer
 ) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     states = {"network": network.state_dict(), "optimizer": optimizer.state_dict()}
-    torch.save({"identity": identity, "step": step, **states}, temporary)
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        torch.save({"identity": identity, "step": step, **states}, temporary)
 
 
 def _resume(

@@ -1,12 +1,13 @@
 import numpy as np
 import pytest
+from codebooks import fit_codebook
 from hypothesis import given
 from hypothesis import strategies as st
 
 from raystt.corpus.grammar import pairs
 from raystt.speech.alignment import AlignmentError, align
 from raystt.speech.encoders import MfccEncoder
-from raystt.speech.units import Codebook, deduplicate
+from raystt.speech.units import deduplicate
 
 FRAME = 0.06
 
@@ -83,7 +84,7 @@ def test_real_speech_is_cut_near_its_word_marks(language, voice):
     texts = [p.target if language == "en" else p.source for p in drawn]
     spoken = [synthesizer.speak(text) for text in texts]
     frames = MfccEncoder().features([speech.waveform for speech in spoken])
-    codebook = Codebook.fit(np.concatenate(frames), 60, seed=1, encoder="mfcc")
+    codebook = fit_codebook(np.concatenate(frames), 60, seed=1, encoder="mfcc")
     groups = total = 0
     for text, speech, frame in zip(texts, spoken, frames, strict=True):
         units, durations = deduplicate(codebook.assign(frame))

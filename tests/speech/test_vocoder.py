@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from codebooks import fit_codebook
 
 from raystt.corpus.card import Part
 from raystt.corpus.grammar import pairs
@@ -24,7 +25,7 @@ Spoken = list[tuple[str, np.ndarray]]
 
 def codebook(waveforms: list[np.ndarray], clusters: int) -> Codebook:
     frames = np.concatenate(MfccEncoder().features(waveforms))
-    return Codebook.fit(frames, clusters, seed=0, encoder="mfcc")
+    return fit_codebook(frames, clusters, seed=0, encoder="mfcc")
 
 
 def encode(book: Codebook, waveforms: list[np.ndarray]) -> list[Utterance]:

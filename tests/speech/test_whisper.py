@@ -2,71 +2,26 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from pretrained import whisper as whisper_model
 from transformers import (
-    WhisperConfig,
-    WhisperFeatureExtractor,
     WhisperForConditionalGeneration,
     WhisperProcessor,
     WhisperTokenizer,
 )
-from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from raystt.speech import SAMPLE_RATE
 from raystt.speech.recognizer import RecognizerError
 from raystt.speech.whisper import WhisperRecognizer
 
-SPELLINGS = {"colours": "colors", "colour": "color", "analyse": "analyze"}
-SPECIAL = [
-    "<|endoftext|>", "<|startoftranscript|>", "<|en|>", "<|de|>", "<|translate|>",
-    "<|transcribe|>", "<|startoflm|>", "<|startofprev|>", "<|nospeech|>", "<|notimestamps|>",
-]  # fmt: skip
-
-
-def build(folder: Path, *, multilingual: bool = True, spellings: bool = True) -> Path:
-    """Save a randomly initialised Whisper of windows of 1 s, which writes bytes."""
-    folder.mkdir(parents=True)
-    vocabulary = {char: i for i, char in enumerate(bytes_to_unicode().values())}
-    tokenizer = WhisperTokenizer(
-        vocab=vocabulary,
-        merges=[],
-        additional_special_tokens=SPECIAL[1:],
-    )
-    ids = {token: tokenizer.convert_tokens_to_ids(token) for token in SPECIAL}
-    torch.manual_seed(5)
-    model = WhisperForConditionalGeneration(
-        WhisperConfig(
-            vocab_size=len(tokenizer), d_model=32, num_mel_bins=80, max_source_positions=50,
-            max_target_positions=32, encoder_layers=1, decoder_layers=2, encoder_ffn_dim=64,
-            decoder_ffn_dim=64, encoder_attention_heads=2, decoder_attention_heads=2, init_std=0.6,
-            pad_token_id=ids["<|endoftext|>"], bos_token_id=ids["<|endoftext|>"],
-            eos_token_id=ids["<|endoftext|>"], suppress_tokens=None, begin_suppress_tokens=None,
-            decoder_start_token_id=ids["<|startoftranscript|>"],
-        )
-    )  # fmt: skip
-    settings = model.generation_config
-    settings._from_model_config = False  # else what only Whisper has is not loaded
-    settings.is_multilingual = multilingual
-    settings.lang_to_id = {"<|en|>": ids["<|en|>"], "<|de|>": ids["<|de|>"]}
-    settings.task_to_id = {t: ids[f"<|{t}|>"] for t in ("transcribe", "translate")}
-    settings.no_timestamps_token_id = ids["<|notimestamps|>"]
-    # Printable text alone: random models love bytes that are none.
-    settings.suppress_tokens = [*range(1, 10), *range(60, 260)]
-    model.save_pretrained(folder)
-    WhisperProcessor(WhisperFeatureExtractor(chunk_length=1), tokenizer).save_pretrained(folder)
-    if spellings:  # on the hub, beside the tokenizer
-        (folder / "normalizer.json").write_text(json.dumps(SPELLINGS))
-    return folder
-
 
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(tmp_path_factory.mktemp("models") / "tiny-whisper")
+    return whisper_model(tmp_path_factory.mktemp("models") / "tiny-whisper")
 
 
 @pytest.fixture(scope="module")
@@ -155,7 +110,7 @@ def test_signature_names_all_that_matters(
     assert str(directory.parent) not in whisper.signature
     assert rest == ["beam:1", "temperature:0.0", "language:en", "dtype:float32"]
     assert WhisperRecognizer.load(str(directory), language="en").signature == whisper.signature
-    other = build(tmp_path / "tiny-whisper", spellings=False)
+    other = whisper_model(tmp_path / "tiny-whisper", spellings=False)
     assert name not in WhisperRecognizer.load(str(other), language="de").signature
 
 
@@ -205,7 +160,7 @@ def test_another_language_has_the_basic_normaliser(directory: Path) -> None:
 
 
 def test_a_model_of_english_alone(tmp_path: Path, sounds: list[np.ndarray]) -> None:
-    directory = build(tmp_path / "tiny.en", multilingual=False)
+    directory = whisper_model(tmp_path / "tiny.en", multilingual=False)
     english = WhisperRecognizer.load(str(directory), language="en")
     assert english.transcribe(sounds[:2]) == english.transcribe(sounds[:2][::-1])[::-1]
     with pytest.raises(RecognizerError, match="hears English alone"):
@@ -218,4 +173,6 @@ def test_what_cannot_be_loaded(directory: Path, tmp_path: Path) -> None:
     with pytest.raises(RecognizerError, match="does not know the language 'xx'"):
         WhisperRecognizer.load(str(directory), language="xx")
     with pytest.raises(RecognizerError, match="has no normalizer.json"):
-        WhisperRecognizer.load(str(build(tmp_path / "bare", spellings=False)), language="en")
+        WhisperRecognizer.load(
+            str(whisper_model(tmp_path / "bare", spellings=False)), language="en"
+        )
