@@ -27,12 +27,12 @@ from record import save
 from transformers import SeamlessM4TFeatureExtractor, Wav2Vec2BertConfig, Wav2Vec2BertForCTC
 
 from raystt.config import AlignmentConfig, CorpusConfig, FinetuneConfig
-from raystt.preparation.embedded import EmbeddedReader
+from raystt.preparation.ctc import CtcTrainer, new_processor
+from raystt.preparation.ctc_batches import step_batches
+from raystt.readers.embedded import EmbeddedReader
 from raystt.speech import SAMPLE_RATE
 from raystt.speech.ctc import aligner
 from raystt.speech.tts import Speech
-from raystt.training.ctc import CtcTrainer, new_processor
-from raystt.training.ctc_batches import step_batches
 
 SOURCE, TARGET = "es", "en"
 TRAIN, TEST = 500, 100

@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 from record import save
 
-from raystt.interleave import Layout, Side, interleave
-from raystt.thresholds import Interleaving
+from raystt.interleaving.rules import Interleaving
+from raystt.interleaving.sequences import Layout, Side, interleave
 
 LAYOUT = Layout(bos=1, separator=2, eos=3, mask=4, speech=5, text=6)
 WORDS, TEXT, UNITS = (5, 10), (1, 2), (3, 8)  # a side, a word, a word: as in the embedded corpus

@@ -25,15 +25,14 @@ from typing import Any, NamedTuple
 from ablation_tables import SYSTEMS, compared, markdown
 from record import ROOT, git, save
 
-from raystt.atomic import write_atomic
-from raystt.cluster.evaluators import EvaluatorPool
-from raystt.cluster.startup import ray_session
-from raystt.cluster.trainers import TrainerPool
-from raystt.config import CorpusConfig, RunConfig
+from raystt.cluster.start import ray_session
+from raystt.config import REFERENCES, CorpusConfig, RunConfig, SearchConfig, load_search
 from raystt.evaluation.jobs import Evaluation, EvaluationJob
-from raystt.prepare import prepare
-from raystt.space import REFERENCES, SearchConfig, load_search
-from raystt.thresholds import Interleaving
+from raystt.files import write_atomic
+from raystt.interleaving.rules import Interleaving
+from raystt.pools.evaluators import EvaluatorPool
+from raystt.pools.trainers import TrainerPool
+from raystt.preparation.prepare import prepare
 from raystt.training.jobs import SegmentJob, SegmentResult
 
 LANGUAGE, TEST_SENTENCES = "es", 256

@@ -23,8 +23,8 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 
 from raystt.config import CorpusConfig, ResourcesConfig
-from raystt.corpus import grammar
 from raystt.preparation.plan import Plan
+from raystt.readers import grammar
 from raystt.speech.audio import write_flac
 from raystt.speech.tts import EspeakSynthesizer, Voice
 

@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from raystt import __version__
-from raystt.check.installation import check_installation
-from raystt.config import RunConfig, load_run, to_yaml
+from raystt.checking.installation import check_installation
+from raystt.config import RunConfig, SearchConfig, load_any, load_run, load_search, to_yaml
 from raystt.errors import BadInput
-from raystt.space import SearchConfig, load_any, load_search
 
 DONE, FAILED, BAD_INPUT = 0, 1, 2
 
@@ -108,9 +107,9 @@ def _parser() -> argparse.ArgumentParser:
 def _prepare(options: argparse.Namespace) -> int:
     config = load_any(options.config)
     corpus, resources = _base(config).corpus, _base(config).resources
-    from raystt.cluster.startup import ray_session
-    from raystt.prepare import fit, prepare
-    from raystt.report.progress import StageProgress
+    from raystt.cluster.start import ray_session
+    from raystt.preparation.prepare import fit, prepare
+    from raystt.progress import StageProgress
 
     with StageProgress() as progress, ray_session(resources, pools=False):
         if options.stage:
@@ -141,7 +140,7 @@ def _base(config: RunConfig | SearchConfig) -> Any:
 
 
 def _check(options: argparse.Namespace) -> int:
-    from raystt.check import check
+    from raystt.checking import check
 
     report = check(options.config)
     print(json.dumps(report.as_dict(), indent=1) if options.json else report.render())
@@ -156,10 +155,10 @@ def _train(options: argparse.Namespace) -> int:
             f"{directory}: holds a run already; continue it with --resume, delete the directory, "
             "or give this run another `name`"
         )
-    from raystt.cluster.single import evaluate_model, train_run
-    from raystt.cluster.startup import ray_session
-    from raystt.prepare import prepare
-    from raystt.report.progress import StageProgress
+    from raystt.cluster.start import ray_session
+    from raystt.pools.single import evaluate_model, train_run
+    from raystt.preparation.prepare import prepare
+    from raystt.progress import StageProgress
 
     directory.mkdir(parents=True, exist_ok=True)
     directory.joinpath("config.yaml").write_text(to_yaml(run))
@@ -215,9 +214,9 @@ def _evaluate(options: argparse.Namespace) -> int:
     model = (options.model or directory / "model").resolve()
     if not (model / "config.json").exists():
         raise FileNotFoundError(f"{model}: no model there; train the run first, or name --model")
-    from raystt.cluster.single import evaluate_model
-    from raystt.cluster.startup import ray_session
+    from raystt.cluster.start import ray_session
     from raystt.corpus.card import Card
+    from raystt.pools.single import evaluate_model
 
     corpus = Path(run.corpus.path).resolve()
     Card.load(corpus)
@@ -230,15 +229,15 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 def _search(options: argparse.Namespace) -> int:
     search = load_search(options.config)
-    from raystt.check import check
-    from raystt.search.run_directory import RunDirectory
+    from raystt.checking import check
+    from raystt.searching.directory import RunDirectory
 
     check(options.config)
     with RunDirectory(search, resume=options.resume, overwrite=options.overwrite) as directory:
         summary = directory.finished_summary()
         if summary is None:
-            from raystt.report.progress import SearchProgress, StageProgress
-            from raystt.search.run import run_search
+            from raystt.progress import SearchProgress, StageProgress
+            from raystt.searching.run import run_search
 
             with StageProgress() as stages, SearchProgress(search.name) as progress:
                 summary = run_search(
@@ -259,7 +258,7 @@ def _report(options: argparse.Namespace) -> int:
             f"{directory}: no run there (config.yaml is missing); give a directory that "
             "`raystt search` wrote, such as runs/quickstart"
         )
-    from raystt.search.summary import summarise_search
+    from raystt.searching.summary import summarise_search
 
     search = load_search(directory / "config.yaml")
     _write_report(directory, summarise_search(search, directory), options.json)
@@ -269,10 +268,10 @@ def _report(options: argparse.Namespace) -> int:
 def _write_report(directory: Path, summary: dict[str, Any], as_json: bool) -> None:
     from rich.console import Console
 
-    from raystt.atomic import write_atomic
+    from raystt.files import write_atomic
     from raystt.report.figures import draw_schedules
-    from raystt.report.results import read
     from raystt.report.tables import markdown, terminal
+    from raystt.results import read
 
     pairs = {name: entry["pairs"] for name, entry in summary["languages"].items()}
     figures = draw_schedules(

@@ -8,3 +8,7 @@ class BadInput(Exception):
 
     The command line prints it without a traceback and exits with 2.
     """
+
+
+class PrepareError(BadInput):
+    """A corpus cannot be prepared as asked; the text names what is wrong and the fix."""

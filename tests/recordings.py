@@ -16,7 +16,7 @@ import numpy as np
 import soundfile
 from scipy.signal import resample_poly
 
-from raystt.corpus import grammar
+from raystt.readers import grammar
 from raystt.speech import SAMPLE_RATE
 from raystt.speech.tts import EspeakSynthesizer, Voice
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from raystt.check import CheckReport, check
+from raystt.checking import CheckReport, check
 from raystt.config import ConfigError, load_run
 from raystt.corpus.card import (
     Card,
@@ -243,7 +243,7 @@ def test_a_good_run_with_its_corpus_is_counted() -> None:
     ],
 )
 def test_a_bad_config_is_told_with_place_and_fix(change: tuple[str, str], message: str) -> None:
-    from raystt.corpus.grammar import LEXICONS
+    from raystt.readers.grammar import LEXICONS
 
     known = ", ".join(name for name in LEXICONS if name != "en")
     assert problems(RUN, change) == [message.replace("{languages}", known)]
@@ -482,7 +482,7 @@ def test_it_is_quick_and_starts_nothing() -> None:
     heavy = ["ray", "torch", "transformers", "optuna", "deepspeed", "sklearn"]
     code = f"""
         import sys
-        from raystt.check import check
+        from raystt.checking import check
         print(check("c.yaml").render())
         print(*(name for name in {heavy} if name in sys.modules))
     """

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-RECORD = Path(__file__).with_name("golden.json")
+RECORD = Path(__file__).parent / "golden" / "run.json"
 HEARD = ["the red house is small", "two dogs sleep", "", "a green tree stands by the river"]
 MEANT = ["the red house is big", "two dogs sleep here", "a cat", "a green tree stands at the river"]
 
@@ -52,7 +52,7 @@ def tokens(path: Path) -> dict[str, str]:
     """Hash the packed batches of every rule, format and control at several ratios and ranks."""
     from raystt.corpus.card import Card
     from raystt.corpus.reading import local_batches, split_shards
-    from raystt.thresholds import Interleaving
+    from raystt.interleaving.rules import Interleaving
     from raystt.training.batches import assemble
 
     card = Card.load(path)
@@ -101,7 +101,7 @@ def losses(path: Path, storage: Path) -> tuple[list[float], str]:
     from raystt.corpus.shards import read_rows
     from raystt.evaluation.generate import generate
     from raystt.evaluation.jobs import EvaluationJob
-    from raystt.thresholds import Interleaving
+    from raystt.interleaving.rules import Interleaving
     from raystt.training.jobs import SegmentJob
     from raystt.training.segment import train_segment
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from raystt.check.installation import InstallationError, check_installation
+from raystt.checking.installation import InstallationError, check_installation
 
 
 def test_the_tested_installation_is_accepted() -> None:

@@ -11,9 +11,9 @@ import pytest
 from raystt.config import CorpusConfig, ResourcesConfig
 from raystt.corpus.card import Card
 from raystt.corpus.shards import read_rows, side, validate
-from raystt.preparation.embedded import EmbeddedReader
 from raystt.preparation.files import building, claim, config_hash, locked, same_config
-from raystt.prepare import PrepareError, fit, prepare
+from raystt.preparation.prepare import PrepareError, fit, prepare
+from raystt.readers.embedded import EmbeddedReader
 
 ROOT = Path(__file__).resolve().parents[1]
 RESOURCES = ResourcesConfig(cpus=2)
@@ -178,7 +178,7 @@ def test_a_prepared_corpus_is_returned_at_once(prepared):
 PROGRAM = """
 import sys
 from raystt.config import CorpusConfig, ResourcesConfig
-from raystt.prepare import prepare
+from raystt.preparation.prepare import prepare
 config = CorpusConfig.model_validate_json(sys.argv[1])
 prepare(config, resources=ResourcesConfig(cpus=2),
         progress=lambda *step: print(*step, flush=True))

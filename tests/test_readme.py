@@ -14,8 +14,7 @@ import jsonschema
 import pytest
 import yaml
 
-from raystt.config import load_run
-from raystt.space import load_search
+from raystt.config import load_run, load_search
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -20,9 +20,8 @@ import pytest
 import yaml
 from transformers import AutoModelForCausalLM
 
-from raystt.config import to_yaml
-from raystt.report.results import read
-from raystt.space import load_search
+from raystt.config import load_search, to_yaml
+from raystt.results import read
 
 pytestmark = pytest.mark.slow
 

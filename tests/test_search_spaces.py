@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from raystt.check import check
+from raystt.checking import check
+from raystt.config import SearchConfig, load_search
 from raystt.config.yaml_source import dotted, parse, read
-from raystt.space import SearchConfig, load_search
 
 DIRECTORY = Path(__file__).resolve().parents[1] / "search_spaces"
 FILES = sorted(DIRECTORY.glob("*.yaml"))

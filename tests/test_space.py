@@ -11,10 +11,17 @@ import optuna
 import pytest
 from pydantic import ValidationError
 
-from raystt.config import ConfigError, to_yaml
+from raystt.config import (
+    REFERENCES,
+    ConfigError,
+    SearchConfig,
+    Space,
+    load_any,
+    load_search,
+    to_yaml,
+)
+from raystt.config.checks import searchable
 from raystt.schedule import SHAPES, from_dict
-from raystt.space import REFERENCES, SearchConfig, Space, load_any, load_search
-from raystt.space.checks import searchable
 
 HEAD = """\
 name: s

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from raystt.config import RunConfig
+from raystt.config import RunConfig, SearchConfig
 from raystt.corpus.card import (
     Card,
     CodebookCard,
@@ -19,7 +19,6 @@ from raystt.corpus.card import (
 )
 from raystt.corpus.shards import split_directory, write_shard
 from raystt.preparation import tokenizer
-from raystt.space import SearchConfig
 
 TEXT, SOURCE_UNITS, TARGET_UNITS = 40, 12, 16
 

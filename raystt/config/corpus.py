@@ -20,7 +20,7 @@ def _pretrained(value: str) -> str:
 
 
 Pretrained = Annotated[str, AfterValidator(_pretrained)]
-"""A directory, or a name on the hub, pinned as NAME@REVISION (see `raystt.pretrained`)."""
+"""A directory, or a name on the hub, pinned as NAME@REVISION (see `raystt.hub`)."""
 
 
 class LanguageSizes(Part):

@@ -38,7 +38,7 @@ class ModelConfig(Part):
 
 
 class InterleavingConfig(Part):
-    """Which words become text; the fields of `raystt.thresholds.Interleaving`."""
+    """Which words become text; the fields of `raystt.interleaving.rules.Interleaving`."""
 
     rule: Literal["independent", "poisson"] = Field(
         default="poisson", description="how words are drawn"

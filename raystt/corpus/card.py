@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from raystt.atomic import write_atomic
 from raystt.errors import BadInput
+from raystt.files import write_atomic
 
 FORMAT = 2
 FILE_NAME = "card.json"

@@ -16,10 +16,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from raystt.atomic import replacing
 from raystt.corpus.card import Card
 from raystt.errors import BadInput
-from raystt.interleave import Side
+from raystt.files import replacing
+from raystt.interleaving.sequences import Side
 
 _IDS = pa.list_(pa.field("item", pa.int32(), nullable=False))
 

@@ -16,11 +16,11 @@ import numpy as np
 import soundfile
 
 from raystt import bleu
-from raystt.atomic import write_atomic
 from raystt.corpus.shards import read_rows
-from raystt.corpus.utterance import audio_path
 from raystt.evaluation.jobs import Ceiling, CeilingJob
 from raystt.evaluation.judge import Judge
+from raystt.files import write_atomic
+from raystt.readers.utterance import audio_path
 
 
 def measure_ceiling(judge: Judge, job: CeilingJob) -> Ceiling:

@@ -11,8 +11,8 @@ import torch
 from raystt.corpus.card import Card
 from raystt.corpus.shards import side
 from raystt.evaluation.jobs import EvaluationJob
-from raystt.interleave import prompt
-from raystt.thresholds import Interleaving
+from raystt.interleaving.rules import Interleaving
+from raystt.interleaving.sequences import prompt
 from raystt.training.batches import layout_of
 from raystt.training.model import ModelError, context, load_model
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from raystt import bleu, chrf
 from raystt.config import EvaluationConfig
-from raystt.thresholds import Interleaving
+from raystt.interleaving.rules import Interleaving
 
 
 @dataclass(frozen=True)

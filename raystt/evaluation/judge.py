@@ -15,9 +15,9 @@ from raystt.corpus.card import Card
 from raystt.corpus.shards import read_rows
 from raystt.evaluation.generate import Generated, generate
 from raystt.evaluation.jobs import Evaluation, EvaluationJob, Sentence
-from raystt.speech.asr import load_recognizer
-from raystt.speech.utmos import Utmos
-from raystt.speech.vocoder import load_vocoder
+from raystt.recognition.asr import load_recognizer
+from raystt.recognition.utmos import Utmos
+from raystt.vocoder.conv import load_vocoder
 
 
 class Judge:

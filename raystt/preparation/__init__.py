@@ -1,1 +1,1 @@
-"""The stages of `raystt.prepare`: sentences, speech, shards, and the models fitted to them."""
+"""The stages of a preparation: sentences, speech, shards, and the models fitted to them."""

@@ -12,17 +12,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from raystt.atomic import write_atomic
-from raystt.errors import BadInput
+from raystt.errors import PrepareError
+from raystt.files import write_atomic
 
 WORK = "work"
 """Directory of what is needed only until the card is written."""
 
 _CONFIG = "config.json"
-
-
-class PrepareError(BadInput):
-    """A corpus cannot be prepared as asked; the text names what is wrong and the fix."""
 
 
 @contextmanager

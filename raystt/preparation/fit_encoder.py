@@ -17,10 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from raystt.atomic import replacing
+from raystt.cluster.train_group import train_in_group
 from raystt.config import FinetuneConfig, QualityConfig, ResourcesConfig, UnitsConfig
-from raystt.preparation.files import PrepareError, building
-from raystt.preparation.train_group import train_in_group
+from raystt.errors import PrepareError
+from raystt.files import replacing
+from raystt.preparation.files import building
 
 REPORT = "finetune.json"
 """File of the result that says what the fine-tuning did."""
@@ -126,9 +127,9 @@ def train(job: FinetuneJob, device: Any) -> None:
     import torch
     import torch.distributed as dist
 
+    from raystt.preparation.ctc import CtcTrainer, load_model, new_processor
+    from raystt.preparation.ctc_batches import held_out, loaded_ahead, share, step_batches
     from raystt.speech import SAMPLE_RATE
-    from raystt.training.ctc import CtcTrainer, load_model, new_processor
-    from raystt.training.ctc_batches import held_out, loaded_ahead, share, step_batches
 
     out, state_path = Path(job.out), Path(f"{job.out}.state") / "state.pt"
     began = time.monotonic()

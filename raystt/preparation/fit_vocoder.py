@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from raystt.cluster.train_group import train_in_group
 from raystt.config import ResourcesConfig
 from raystt.config.corpus import VocoderConfig
 from raystt.preparation.files import WORK, building
-from raystt.preparation.train_group import train_in_group
 
 if TYPE_CHECKING:
-    from raystt.training.unit_vocoder import Settings
+    from raystt.preparation.unit_vocoder import Settings
 
 _STEPS_AN_UTTERANCE = 3  # a handful of utterances is learnt in fewer steps than the config's
 _TOLD_EVERY = 0.5  # seconds
@@ -60,10 +60,10 @@ def fit_vocoder(
             it is pickled.
 
     Raises:
-        VocoderError: see `raystt.training.unit_vocoder.train_vocoder`.
+        VocoderError: see `raystt.preparation.unit_vocoder.train_vocoder`.
         AudioError: a file cannot be read.
     """
-    from raystt.training.unit_vocoder import Settings
+    from raystt.preparation.unit_vocoder import Settings
 
     settings = Settings(
         clusters=clusters,
@@ -90,7 +90,7 @@ def _work(job: _Job) -> None:
     from ray.train import get_context
     from ray.train.torch import get_device
 
-    from raystt.training.unit_vocoder import Rank, train_vocoder
+    from raystt.preparation.unit_vocoder import Rank, train_vocoder
 
     torch.set_num_threads(job.threads)
     context = get_context()

@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 
 from raystt.corpus.card import ShardEntry
 from raystt.corpus.shards import SCHEMA, split_directory, write_table
-from raystt.corpus.utterance import Quarantined
 from raystt.preparation.files import building
+from raystt.readers.utterance import Quarantined
 
 SHARD_BYTES = 96 << 20
 """A shard is closed when its parts take so many bytes: streamed well, listed fast."""

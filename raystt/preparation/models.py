@@ -10,11 +10,12 @@ import pyarrow.parquet as pq
 
 from raystt.config import CorpusConfig, ResourcesConfig
 from raystt.corpus.card import Card, CodebookCard, ShardEntry, UnitsCard
-from raystt.corpus.utterance import Utterance
-from raystt.preparation.files import PrepareError, building
-from raystt.preparation.recordings import subset
+from raystt.errors import PrepareError
+from raystt.preparation.files import building
 from raystt.preparation.rows import encoder_name
 from raystt.preparation.tasks import Tasks, note_progress
+from raystt.readers.recordings import subset
+from raystt.readers.utterance import Utterance
 
 ENCODER, VOCODER, ASR, BASE = "encoder", "vocoder", "asr", "base"  # relative to the corpus
 RECOGNIZER = "pocketsphinx"
@@ -101,7 +102,7 @@ def add_vocoder(
     Seamless' vocoder is fitted already: what is written is its name.
     """
     if config.vocoder.kind == "seamless":
-        from raystt.speech.seamless import save_seamless
+        from raystt.vocoder.seamless import save_seamless
 
         assert config.vocoder.model is not None
         if not (corpus / VOCODER).exists():
@@ -160,7 +161,7 @@ def add_asr(tasks: Tasks, corpus: Path, sentences: Sequence[str]) -> None:
 
 
 def _build_asr(corpus: Path, sentences: Sequence[str]) -> None:
-    from raystt.speech.sphinx import PocketSphinx
+    from raystt.recognition.sphinx import PocketSphinx
 
     with building(corpus / ASR) as folder:
         PocketSphinx.build(sentences, folder)
@@ -173,7 +174,7 @@ def add_base(tasks: Tasks, corpus: Path, config: CorpusConfig, card: Card, threa
 
 
 def _train_base(corpus: Path, config: CorpusConfig, card: Card, threads: int) -> None:
-    from raystt.training.pretrain import pretrain_base
+    from raystt.preparation.fit_base import pretrain_base
 
     note = note_progress(corpus, "base")
     with building(corpus / BASE) as folder:

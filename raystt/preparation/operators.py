@@ -15,10 +15,11 @@ import numpy as np
 
 from raystt.config import CorpusConfig
 from raystt.corpus.card import UnitsCard
-from raystt.corpus.utterance import Quarantined, Utterance, audio_path
-from raystt.preparation.files import PrepareError, building
+from raystt.errors import PrepareError
+from raystt.preparation.files import building
 from raystt.preparation.merge import write_part
 from raystt.preparation.rows import SIDES, Heard, RowError, row
+from raystt.readers.utterance import Quarantined, Utterance, audio_path
 from raystt.speech import SAMPLE_RATE
 from raystt.speech.alignment import AlignmentError
 

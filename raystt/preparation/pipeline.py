@@ -17,8 +17,8 @@ from typing import Any
 
 from raystt.config import CorpusConfig, ResourcesConfig
 from raystt.corpus.card import UnitsCard
-from raystt.corpus.utterance import Utterance
 from raystt.preparation.operators import Decoder, Featurizer, Listener, Piece, Writer
+from raystt.readers.utterance import Utterance
 
 UTTERANCES = 64
 """Utterances of a part: some ten megabytes of audio."""

@@ -12,17 +12,17 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from raystt.cluster.startup import check_encoders, ray_session
+from raystt.cluster.start import check_encoders, ray_session
 from raystt.config import CorpusConfig, ResourcesConfig
 from raystt.corpus.card import Card, Part, TokenizerCard, UnitsCard
-from raystt.corpus.utterance import Quarantined
-from raystt.preparation import kmeans, merge, models, pipeline, rows
+from raystt.preparation import fit_units, merge, models, pipeline, rows
 from raystt.preparation.files import WORK, config_hash
 from raystt.preparation.operators import Piece
 from raystt.preparation.quality import QualityError, Quarantine
-from raystt.preparation.recordings import subset
 from raystt.preparation.sources import Embedded, Recordings, Source, Utterances, spoken_splits
 from raystt.preparation.tasks import Progress, Tasks
+from raystt.readers.recordings import subset
+from raystt.readers.utterance import Quarantined
 from raystt.speech import SAMPLE_RATE
 
 QUARANTINE = "quarantine.jsonl"
@@ -109,7 +109,7 @@ class Plan:
         )  # fmt: skip
         for path, book in missing.items():
             sides = [side for side in rows.SIDES if getattr(self.units, side) == book]
-            kmeans.fit_codebook(
+            fit_units.fit_codebook(
                 self.corpus / path,
                 [(Path(piece.path), side) for piece in pieces for side in sides],
                 self.config, book.clusters,

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from raystt.atomic import write_atomic
 from raystt.config.corpus import QualityConfig
-from raystt.corpus.utterance import Quarantined
 from raystt.errors import BadInput
+from raystt.files import write_atomic
+from raystt.readers.utterance import Quarantined
 from raystt.speech import SAMPLE_RATE
 
 SILENCE = 1e-4

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from raystt.config import CorpusConfig
 from raystt.corpus.card import CodebookCard, ShardEntry, SplitCard, UnitsCard
-from raystt.corpus.utterance import Marks, Utterance
+from raystt.readers.utterance import Marks, Utterance
 from raystt.speech.alignment import align
 from raystt.speech.units import deduplicate
 

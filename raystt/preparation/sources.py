@@ -10,12 +10,12 @@ from typing import Protocol
 from raystt.config import CorpusConfig
 from raystt.corpus.card import ShardEntry, TokenizerCard
 from raystt.corpus.shards import split_directory, write_shard
-from raystt.corpus.utterance import Quarantined, Utterance
 from raystt.preparation import speak
-from raystt.preparation.embedded import EmbeddedReader, TextPair
-from raystt.preparation.recordings import open_reader, subset
 from raystt.preparation.rows import text_row
 from raystt.preparation.tasks import Progress, Tasks
+from raystt.readers.embedded import EmbeddedReader, TextPair
+from raystt.readers.recordings import open_reader, subset
+from raystt.readers.utterance import Quarantined, Utterance
 
 SPOKEN = ("train", "dev", "test")
 """Splits with speech."""

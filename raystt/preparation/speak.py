@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from raystt.config import CorpusConfig
-from raystt.corpus.utterance import Marks, Utterance
-from raystt.preparation.embedded import EmbeddedReader, TextPair
 from raystt.preparation.files import WORK, building
+from raystt.readers.embedded import SOURCE_VOICES, TARGET_VOICES, WORDS_A_MINUTE, TextPair
+from raystt.readers.utterance import Marks, Utterance
 from raystt.speech import SAMPLE_RATE
 
 PAIRS = 32
@@ -36,7 +36,10 @@ def speak(
     """Write the audio of some pairs as FLAC, then their word marks."""
     import soundfile
 
-    voices = EmbeddedReader(config).voices(language)
+    from raystt.speech.tts import EspeakSynthesizer, Voice
+
+    named = SOURCE_VOICES[language], TARGET_VOICES[config.target]
+    voices = [EspeakSynthesizer(Voice(*v, rate=WORDS_A_MINUTE), config.seed) for v in named]
     marks: dict[str, list[Marks]] = {pair.id: [] for pair in pairs}
     for side, voice in zip(("source", "target"), voices, strict=True):
         for pair in pairs:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from raystt.atomic import write_atomic
+from raystt.files import write_atomic
 from raystt.preparation.files import WORK
 
 Progress = Callable[[str, int, int], None]

@@ -19,8 +19,9 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 
 from raystt.corpus.card import TokenizerCard
-from raystt.preparation.files import PrepareError, building
-from raystt.pretrained import pinned
+from raystt.errors import PrepareError
+from raystt.hub import pinned
+from raystt.preparation.files import building
 
 DIRECTORY = "tokenizer"
 PAD, BOS, SEPARATOR, EOS, UNKNOWN = "<pad>", "<s>", "<sep>", "</s>", "<unk>"

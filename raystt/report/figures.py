@@ -17,8 +17,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from raystt import schedule as schedules
-from raystt.report.results import Result, best, latest
 from raystt.report.tables import schedule_label
+from raystt.results import Result, best, latest
 
 # Dark is good: the light end of the map would vanish on white, so it is cut off.
 SCORE_COLOURS = ListedColormap(colormaps["YlGnBu"](np.linspace(0.3, 1.0, 256)), name="score")

@@ -13,8 +13,8 @@ import soundfile
 import torch
 import torchaudio
 
-from raystt.atomic import replacing
 from raystt.errors import BadInput
+from raystt.files import replacing
 from raystt.speech import SAMPLE_RATE
 from raystt.speech.mp3 import mp3_length
 

@@ -20,8 +20,8 @@ from torchaudio.pipelines import MMS_FA
 from transformers import AutoModelForCTC, AutoTokenizer
 
 from raystt.config.corpus import AlignmentConfig
-from raystt.corpus.utterance import Marks
-from raystt.pretrained import pinned
+from raystt.hub import pinned
+from raystt.readers.utterance import Marks
 from raystt.speech import SAMPLE_RATE
 from raystt.speech.alignment import AlignmentError
 from raystt.speech.network import MAX_BATCH_SECONDS, SpeechNetwork, in_batches, read_config

@@ -18,7 +18,7 @@ from transformers import AutoConfig, AutoFeatureExtractor
 from transformers.utils import logging
 
 from raystt.errors import BadInput
-from raystt.pretrained import pinned
+from raystt.hub import pinned
 from raystt.speech import SAMPLE_RATE
 
 FAMILIES = ("wav2vec2", "wav2vec2-bert", "hubert", "wavlm")

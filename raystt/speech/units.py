@@ -12,8 +12,8 @@ import numpy as np
 import safetensors
 from safetensors.numpy import load_file, save
 
-from raystt.atomic import replacing
 from raystt.errors import BadInput
+from raystt.files import replacing
 
 _CHUNK = 2**23
 """Distances held at a time: 32 MiB of float32."""

@@ -20,8 +20,8 @@ import torch
 from raystt.corpus.card import Card
 from raystt.corpus.shards import side
 from raystt.errors import BadInput
-from raystt.interleave import Layout, Sequences, interleave
-from raystt.thresholds import Interleaving, untranscribed_complaint, utterance_key
+from raystt.interleaving.rules import Interleaving, untranscribed_complaint, utterance_key
+from raystt.interleaving.sequences import Layout, Sequences, interleave
 
 IGNORED = -100
 

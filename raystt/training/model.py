@@ -21,7 +21,7 @@ from transformers import (
 from transformers.modeling_utils import PreTrainedModel
 
 from raystt.errors import BadInput
-from raystt.pretrained import pinned
+from raystt.hub import pinned
 
 PACKED = "raystt_packed"
 

@@ -24,8 +24,8 @@ import torch
 
 from raystt.corpus.card import Card
 from raystt.corpus.reading import local_batches, split_shards
+from raystt.interleaving.rules import Interleaving
 from raystt.schedule import from_dict
-from raystt.thresholds import Interleaving
 from raystt.training.batches import StepBatch, assemble
 from raystt.training.engine import Engine, join_process_group
 from raystt.training.jobs import SegmentJob, SegmentResult, Step

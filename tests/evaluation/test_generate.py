@@ -13,7 +13,7 @@ from raystt.corpus.card import Card
 from raystt.corpus.shards import read_rows
 from raystt.evaluation.generate import Generated, generate, parts
 from raystt.evaluation.jobs import EvaluationJob
-from raystt.thresholds import Interleaving
+from raystt.interleaving.rules import Interleaving
 from raystt.training.model import ModelError, load_model
 
 PAD, EOS, SEP, SPEECH, SWITCH = 0, 2, 3, 6, 7  # of the tiny corpus

@@ -16,17 +16,17 @@ from tiny import SOURCE_UNITS, TARGET_UNITS, TEXT, tiny_corpus
 from raystt.config import EvaluationConfig
 from raystt.corpus.card import Card
 from raystt.corpus.shards import read_rows
-from raystt.corpus.utterance import audio_path
 from raystt.evaluation import judge as judging
 from raystt.evaluation.ceiling import measure_ceiling
 from raystt.evaluation.generate import Generated
 from raystt.evaluation.jobs import CeilingJob, Evaluation, EvaluationJob, Sentence
 from raystt.evaluation.judge import Judge
+from raystt.interleaving.rules import Interleaving
+from raystt.preparation.unit_vocoder import Settings, train_vocoder
+from raystt.readers.utterance import audio_path
+from raystt.recognition.sphinx import PocketSphinx
 from raystt.speech.audio import write_flac
-from raystt.speech.sphinx import PocketSphinx
 from raystt.speech.tts import EspeakSynthesizer, Voice
-from raystt.thresholds import Interleaving
-from raystt.training.unit_vocoder import Settings, train_vocoder
 
 
 @pytest.fixture(scope="module")

@@ -13,12 +13,11 @@ import torch
 from safetensors.torch import load_file
 from transformers import SeamlessM4TFeatureExtractor, Wav2Vec2BertConfig, Wav2Vec2BertModel
 
-from raystt.cluster.startup import ray_session
+from raystt.cluster.start import ray_session
 from raystt.config import FinetuneConfig, QualityConfig, ResourcesConfig, UnitsConfig
-from raystt.corpus.grammar import pairs
-from raystt.errors import BadInput
-from raystt.preparation.files import PrepareError
+from raystt.errors import BadInput, PrepareError
 from raystt.preparation.fit_encoder import FinetuneJob, fit_encoder, train
+from raystt.readers.grammar import pairs
 from raystt.speech.audio import write_flac
 from raystt.speech.ctc import CtcAligner
 from raystt.speech.encoders import encoder

@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 import torch
 
-from raystt.atomic import write_atomic
-from raystt.cluster.startup import ray_session
+from raystt.cluster.start import ray_session
 from raystt.config import ResourcesConfig
 from raystt.config.corpus import VocoderConfig
+from raystt.files import write_atomic
 from raystt.preparation.files import WORK
 from raystt.preparation.fit_vocoder import fit_vocoder
+from raystt.preparation.unit_vocoder import Settings, train_vocoder
 from raystt.speech.audio import write_flac
-from raystt.speech.vocoder import ConvVocoder
-from raystt.training.unit_vocoder import Settings, train_vocoder
+from raystt.vocoder.conv import ConvVocoder
 
 pytestmark = pytest.mark.slow
 

@@ -2,9 +2,9 @@
 
 import pyarrow.parquet as pq
 
-from raystt.corpus.utterance import Quarantined
 from raystt.preparation import merge
 from raystt.preparation.rows import text_row
+from raystt.readers.utterance import Quarantined
 
 
 class Words:

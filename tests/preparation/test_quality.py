@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from raystt.config.corpus import QualityConfig
-from raystt.corpus.utterance import Quarantined
 from raystt.preparation.quality import QualityError, Quarantine, judge_audio
+from raystt.readers.utterance import Quarantined
 from raystt.speech import SAMPLE_RATE
 
 LIMITS = QualityConfig()

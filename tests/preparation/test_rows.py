@@ -6,8 +6,8 @@ import pytest
 
 from raystt.config import CorpusConfig
 from raystt.corpus.shards import SCHEMA, side, validate
-from raystt.corpus.utterance import Utterance
 from raystt.preparation.rows import Heard, RowError, row, text_row, units_card
+from raystt.readers.utterance import Utterance
 
 
 class Letters:

@@ -5,10 +5,10 @@ import json
 from pathlib import Path
 
 from raystt.config import CorpusConfig
-from raystt.corpus.utterance import audio_path
 from raystt.preparation import pipeline
-from raystt.preparation.recordings import subset
 from raystt.preparation.sources import Recordings
+from raystt.readers.recordings import subset
+from raystt.readers.utterance import audio_path
 
 
 def recordings(tmp_path, rows, **sizes):

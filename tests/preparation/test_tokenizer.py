@@ -19,8 +19,8 @@ from tokenizers import (
     trainers,
 )
 
+from raystt.errors import PrepareError
 from raystt.preparation import tokenizer as tokenizers
-from raystt.preparation.files import PrepareError
 from raystt.preparation.tokenizer import TextTokenizer, build_pretrained, build_words
 
 SENTENCES = [

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from raystt.report.figures import draw_schedules
-from raystt.report.results import Result
+from raystt.results import Result
 
 PAIRS = {"es": 300, "fr": 1000}
 

@@ -4,7 +4,7 @@ from codebooks import fit_codebook
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raystt.corpus.grammar import pairs
+from raystt.readers.grammar import pairs
 from raystt.speech.alignment import AlignmentError, align
 from raystt.speech.encoders import MfccEncoder
 from raystt.speech.units import deduplicate

@@ -15,8 +15,8 @@ from tiny import TEXT, tiny_corpus
 from raystt.corpus.card import Card
 from raystt.corpus.reading import local_batches, split_shards
 from raystt.errors import BadInput
-from raystt.interleave import Layout
-from raystt.thresholds import Interleaving
+from raystt.interleaving.rules import Interleaving
+from raystt.interleaving.sequences import Layout
 from raystt.training.batches import StepBatch, assemble, layout_of
 
 

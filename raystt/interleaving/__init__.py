@@ -1,0 +1,1 @@
+"""Which words become text, and the tokens that come of it."""

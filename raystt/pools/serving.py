@@ -1,0 +1,63 @@
+"""What a worker of a trainer pool runs: take a job from the broker, train it, answer, repeat."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from typing import Any
+
+import ray
+import torch
+import torch.distributed as dist
+
+from raystt.pools.stream import stream_batches
+from raystt.training.engine import join_process_group
+from raystt.training.jobs import SegmentJob, SegmentResult, Step
+from raystt.training.segment import train_segment
+
+# Steps are told to the broker at most this often: a remote call costs about a millisecond.
+_REPORT_SECONDS = 1.0
+
+
+def serve(config: dict[str, Any]) -> None:
+    """Ray Train's training function: take jobs until there are no more."""
+    slot, broker, resources = config["slot"], config["broker"], config["resources"]
+    torch.set_num_threads(resources.threads_per_worker)
+    rank, world_size = join_process_group()
+    data_cpus = resources.data_cpus / resources.trainers / world_size
+    while True:
+        job = _share(lambda: ray.get(broker.next_job.remote(slot)), rank, world_size)
+        if job is None:
+            return
+        outcome = _train(job, slot, broker, data_cpus)
+        if rank == 0:
+            ray.get(broker.finish.remote(slot, outcome))
+        if isinstance(outcome, str) and world_size > 1:
+            # The other ranks may hang in a collective: only a new group is sure to be whole.
+            raise RuntimeError(outcome)
+
+
+def _share(ask: Any, rank: int, world_size: int) -> SegmentJob | None:
+    """Let rank 0 ask and tell the others."""
+    box = [ask() if rank == 0 else None]
+    if world_size > 1:
+        dist.broadcast_object_list(box, src=0)
+    return box[0]
+
+
+def _train(job: SegmentJob, slot: int, broker: Any, cpus: float) -> SegmentResult | str:
+    """Train a segment; an error becomes its text, so that it fails one trial and not the pool."""
+    told = 0.0
+
+    def on_step(step: Step) -> None:
+        nonlocal told
+        if time.monotonic() - told >= _REPORT_SECONDS:
+            told = time.monotonic()
+            broker.report.remote(slot, step)
+
+    try:
+        return train_segment(
+            job, batches=lambda j, card: stream_batches(j, card, cpus=cpus), on_step=on_step
+        )
+    except Exception as error:
+        return f"{type(error).__name__}: {error}\n{traceback.format_exc(limit=-4)}"

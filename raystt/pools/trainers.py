@@ -1,0 +1,114 @@
+"""Trainer pool: persistent Ray Train worker groups that serve segments of any trial.
+
+Starting a worker group takes longer than training a short segment, so a group (a *slot*) starts
+once and its training function loops over jobs that a broker hands out (`serving`). Train restarts a
+group that lost a worker, and the broker hands it the unfinished segment again.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from raystt.config import ResourcesConfig
+from raystt.pools.broker import Broker
+
+_STOP_SECONDS = 20.0
+
+
+class TrainerPool:
+    """`resources.trainers` slots of `resources.workers_per_trainer` workers each.
+
+    Args:
+        resources: Sizes of the pool.
+        storage: Directory for Ray Train's own files.
+    """
+
+    def __init__(self, resources: ResourcesConfig, storage: Path) -> None:
+        self.broker = (
+            ray.remote(Broker).options(num_cpus=0, max_concurrency=1000).remote(resources.trainers)
+        )
+        self._size = resources.trainers
+        self._errors: dict[int, BaseException] = {}
+        self._stopping = False
+        # `fit()` blocks as long as its group lives: a thread each, which only waits.
+        self._threads = [
+            threading.Thread(target=self._fit, args=(number, resources, str(storage)), daemon=True)
+            for number in range(self._size)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def _fit(self, number: int, resources: ResourcesConfig, storage: str) -> None:
+        """Keep one worker group running until the broker says stop."""
+        from ray.train import FailureConfig, RunConfig, ScalingConfig
+        from ray.train.torch import TorchTrainer
+
+        per_worker = {"CPU": resources.cpus_per_worker}
+        if resources.gpus_per_worker:
+            per_worker["GPU"] = resources.gpus_per_worker
+        trainer = TorchTrainer(
+            _serve,
+            train_loop_config={"slot": number, "broker": self.broker, "resources": resources},
+            scaling_config=ScalingConfig(
+                num_workers=resources.workers_per_trainer,
+                use_gpu=resources.gpus_per_worker > 0,
+                resources_per_worker=per_worker,
+            ),
+            run_config=RunConfig(
+                name=f"trainer-{number}",
+                storage_path=storage,
+                failure_config=FailureConfig(max_failures=-1),
+            ),
+        )
+        try:
+            trainer.fit()
+        except BaseException as error:
+            # After the end, any call would start another Ray.
+            if not self._stopping:
+                self._errors[number] = error
+                ray.get(self.broker.lost.remote(number, str(error)))
+
+    def __enter__(self) -> TrainerPool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def wait_until_ready(self, timeout: float = 300.0) -> None:
+        """Wait until every slot has asked for work.
+
+        Raises:
+            RuntimeError: A slot could not start.
+            TimeoutError: A slot did not come up in time; the text says what to look at.
+        """
+        limit = time.monotonic() + timeout
+        while ray.get(self.broker.ready.remote()) < self._size:
+            for number, error in self._errors.items():
+                raise RuntimeError(f"trainer {number} could not start: {error}") from error
+            if time.monotonic() > limit:
+                raise TimeoutError(
+                    f"the trainers did not start within {timeout:.0f} s; see Ray's dashboard "
+                    "for the resources that they wait for"
+                )
+            time.sleep(0.1)
+
+    def stop(self) -> None:
+        """Let the groups end, and wait for those that are not in the middle of a segment."""
+        self._stopping = True
+        ray.get(self.broker.stop.remote())
+        # A thread that is still in `fit()` when Ray is shut down takes the process with it.
+        limit = time.monotonic() + _STOP_SECONDS
+        for thread in self._threads:
+            thread.join(max(0.0, limit - time.monotonic()))
+
+
+def _serve(config: dict[str, Any]) -> None:
+    """Ray Train's training function. Imports in the worker, so that the driver need not."""
+    from raystt.pools.serving import serve
+
+    serve(config)

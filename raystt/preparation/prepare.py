@@ -1,0 +1,105 @@
+"""Prepare a corpus: speech, units, alignment, shards, and the models fitted to them.
+
+    card = prepare(config.corpus, resources=config.resources, progress=print)
+
+Every file appears whole or not at all, and is made only if it is missing. So a killed preparation
+goes on where it stopped and loses at most a part of some dozen pairs a worker; `card.json` comes
+last, and a complete directory that has it is returned without further work. The same config gives
+the same shards, byte for byte. On a cluster, `corpus.path` must be on storage that all nodes share.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+from raystt.config import CorpusConfig, ResourcesConfig
+from raystt.corpus.card import FILE_NAME, Card
+from raystt.errors import PrepareError
+from raystt.preparation.files import WORK, claim, locked, same_config
+
+__all__ = ["PrepareError", "fit", "prepare"]
+
+Progress = Callable[[str, int, int], None]
+Stage = Literal["encoder", "units", "vocoder"]
+
+
+def prepare(config: CorpusConfig, *, resources: ResourcesConfig, progress: Progress) -> Card:
+    """Prepare the corpus of a config, or return it if that was done.
+
+    Args:
+        config: what to prepare, and where.
+        resources: the Ray to start or join.
+        progress: told (stage, done, total) of every step; the stages are, as far as the config has
+            them, text, speech (pairs), encoder (steps), units (utterances), k-means (iterations),
+            shards (utterances), merge, then side by side vocoder (steps), base (steps) and asr.
+
+    Raises:
+        BadInput: the directory holds another corpus, or is being prepared by another process; the
+            recordings are not what they should be; a model cannot be loaded; the card is damaged.
+    """
+    corpus = Path(config.path).absolute()
+    done = _finished(corpus, config)
+    if done is not None:
+        return done
+    with locked(corpus):
+        claim(corpus, config.content())
+        # Imported here: what brings torch and Ray takes seconds, and a prepared corpus needs none.
+        from raystt.preparation.plan import Plan
+
+        plan = Plan(corpus, config, resources, progress)
+        plan.run()
+        card = plan.card()
+        card.save(corpus)
+        shutil.rmtree(corpus / WORK, ignore_errors=True)
+    return card
+
+
+def fit(
+    stage: Stage, config: CorpusConfig, *, resources: ResourcesConfig, progress: Progress
+) -> None:
+    """Prepare a corpus as far as one of its models, and fit that; see `prepare`.
+
+    So each model can be fitted on the machines that suit it, and looked at before the next.
+
+    Raises:
+        BadInput: as `prepare`, and where the config does not ask for such a model.
+    """
+    corpus = Path(config.path).absolute()
+    if stage == "encoder" and config.finetune is None:
+        raise PrepareError(
+            "corpus.finetune: there is no encoder to fit; add `finetune: {}` and name a speech "
+            "encoder in corpus.units.encoder"
+        )
+    if stage == "units" and config.units.codebook is not None:
+        raise PrepareError(
+            f"corpus.units.codebook: {config.units.codebook} is used, there is nothing to fit; "
+            "remove the key to fit one"
+        )
+    if stage == "vocoder" and config.vocoder.kind != "conv":
+        raise PrepareError(
+            f"corpus.vocoder.kind: {config.vocoder.kind} is used as it is; set `kind: conv` to fit "
+            "one"
+        )
+    if _finished(corpus, config) is not None:
+        return
+    with locked(corpus):
+        claim(corpus, config.content())
+        from raystt.preparation.plan import Plan
+
+        Plan(corpus, config, resources, progress).run(stage)
+
+
+def _finished(corpus: Path, config: CorpusConfig) -> Card | None:
+    """Return the card of a complete corpus of this config.
+
+    Raises:
+        PrepareError: it is of another config.
+    """
+    if not (corpus / FILE_NAME).exists():
+        return None
+    card = Card.load(corpus)
+    same_config(corpus, card.config, config.content())
+    return None if card.missing(corpus) else card

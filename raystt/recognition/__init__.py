@@ -1,0 +1,1 @@
+"""Waveforms to text, and its normaliser; what scores it."""

@@ -1,1 +1,0 @@
-"""Search layer: one Optuna study a language, in one Ray Tune run over the pools."""

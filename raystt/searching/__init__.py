@@ -1,0 +1,1 @@
+"""One Optuna study a language, in one Ray Tune run over the pools."""

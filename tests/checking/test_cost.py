@@ -1,0 +1,181 @@
+"""Estimates against hand calculations, and the model's size against transformers' own count."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tiny import tiny_run
+
+from raystt.checking.architecture import PUBLISHED, Architecture, find_architecture
+from raystt.checking.cost import estimate
+from raystt.checking.flops import A100, generation_seconds, training_flops, training_seconds
+from raystt.checking.lengths import Lengths, achieved
+from raystt.checking.memory import trainer_memory
+from raystt.config import RunConfig
+from raystt.config.parts import InterleavingConfig
+
+LLAMA = PUBLISHED["meta-llama/Llama-3.2-1B"]
+PAIR = Lengths(
+    source_words=10.0, target_words=10.0, source_units=200.0, target_units=100.0, tokens_a_word=1.5
+)
+TEN = np.array([10], np.int64)
+
+
+def run(tmp_path: Path, **changes: Any) -> RunConfig:
+    data = tiny_run(tmp_path).model_dump(mode="json", by_alias=True)
+    for section, values in changes.items():
+        data[section] = {**data[section], **values} if section != "schedule" else values
+    return RunConfig.model_validate(data)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_parameters_are_what_transformers_counts(tmp_path: Path, tied: bool) -> None:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        vocab_size=100, hidden_size=48, intermediate_size=80, num_hidden_layers=3,
+        num_attention_heads=6, num_key_value_heads=2, tie_word_embeddings=tied,
+    )  # fmt: skip
+    model = LlamaForCausalLM(config)
+    model.save_pretrained(tmp_path / "lm")
+    found = find_architecture(run(tmp_path, model={"base": str(tmp_path / "lm")}), None)
+    assert found is not None and found.basis.startswith("config.json of ")
+    assert found.parameters() == sum(p.numel() for p in model.parameters())
+    assert found.extended(7).vocabulary == 107
+
+
+def test_published_sizes_and_what_is_not_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    assert LLAMA.parameters() == 1_235_814_400
+    named = run(tmp_path, model={"base": "meta-llama/Llama-3.2-1B"})
+    assert find_architecture(named, None) == LLAMA
+    unknown = run(tmp_path, model={"base": "someone/model@main"})
+    assert find_architecture(unknown, None) is None
+    assert estimate(unknown, None, {"es": PAIR}, TEN, {"es": 12}) is None
+
+    snapshot = tmp_path / "hub" / "models--someone--model" / "snapshots" / "abc"
+    snapshot.mkdir(parents=True)
+    (snapshot.parents[1] / "refs").mkdir()
+    (snapshot.parents[1] / "refs" / "main").write_text("abc")
+    sizes = {"hidden_size": 8, "num_attention_heads": 2, "num_hidden_layers": 1,
+             "intermediate_size": 16, "vocab_size": 10}  # fmt: skip
+    (snapshot / "config.json").write_text(json.dumps(sizes))
+    found = find_architecture(unknown, None)
+    assert found is not None and found.kv_heads == 2 and found.parameters() == 640 + 24 + 160
+
+
+@pytest.mark.parametrize(
+    ("model", "dense", "attention"),
+    [
+        ({}, 6, 3),
+        ({"gradient_checkpointing": True}, 8, 4),
+        ({"lora": {"rank": 4}}, 4, 3),
+    ],
+)
+def test_training_operations_by_hand(
+    tmp_path: Path, model: dict[str, Any], dense: int, attention: int
+) -> None:
+    speech = run(tmp_path, model=model, schedule={"shape": "constant", "initial": 0.0})
+    tokens = 200 + 100 + 3
+    matrices = LLAMA.parameters() - 33 * 2048  # all but the norms; the table is the head too
+    expected = dense * matrices * tokens + attention * 2 * 16 * 2048 * tokens**2
+    found = training_flops(LLAMA, speech, PAIR, TEN)
+    assert found == pytest.approx(6 * 4 * expected)  # 6 steps of 4
+    seconds = training_seconds(1e18, speech, A100, bf16=True)
+    assert seconds == pytest.approx(1e18 / (312e12 * 0.35))
+
+
+def test_text_makes_sequences_shorter_and_masks_do_not(tmp_path: Path) -> None:
+    interleaving = InterleavingConfig(rule="independent")
+    assert PAIR.tokens(interleaving, 0.5) == 100 + 50 + 0.5 * 2 * 15 + 3
+    source = InterleavingConfig(side="source", format="chain_of_thought")
+    assert PAIR.tokens(source, 1.0) == 15 + 100 + 30 + 5
+    assert PAIR.generated(source) == 100 + 30 + 3
+    mask = InterleavingConfig(replacement="mask")
+    assert PAIR.tokens(mask, 1.0) == PAIR.tokens(mask, 0.0) == 303
+    half = run(tmp_path, interleaving={"rule": "independent"},
+               schedule={"shape": "constant", "initial": 0.5})  # fmt: skip
+    speech = run(tmp_path, schedule={"shape": "constant", "initial": 0.0})
+    ratio = training_flops(LLAMA, half, PAIR, TEN) / training_flops(LLAMA, speech, PAIR, TEN)
+    assert ratio == pytest.approx(168 / 303, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("words", "mean", "expected"),
+    [  # nominal 0.9, 0.8, ... 0.1
+        (6, 3.0, {0.9: 1.0, 0.8: 0.89, 0.7: 0.89, 0.6: 0.78, 0.5: 0.78, 0.4: 0.66, 0.3: 0.55,
+                  0.2: 0.55, 0.1: 0.46}),
+        (10, 3.0, {0.9: 1.0, 0.8: 0.93, 0.7: 0.86, 0.6: 0.78, 0.5: 0.69, 0.4: 0.61, 0.3: 0.52,
+                   0.2: 0.44, 0.1: 0.37}),
+        (15, 1.0, {0.9: 0.94, 0.7: 0.75, 0.5: 0.56, 0.3: 0.37, 0.1: 0.18}),
+        (15, 10.0, {0.9: 0.96, 0.7: 0.84, 0.5: 0.71, 0.3: 0.59, 0.1: 0.50}),
+    ],
+)  # fmt: skip
+def test_the_achieved_ratio_overshoots(
+    words: int, mean: float, expected: dict[float, float]
+) -> None:
+    given = InterleavingConfig(rule="poisson", span_mean=mean)
+    found = achieved(given, np.array([words], np.int64), list(expected))
+    assert found == pytest.approx(list(expected.values()), abs=0.015)
+    assert achieved(given, np.array([words], np.int64), [0.0]) == (0.0,)
+
+
+@pytest.mark.parametrize(
+    ("stage", "workers", "weights", "gradients", "adam"),
+    [(0, 4, 2, 2, 12), (1, 4, 2, 2, 3), (2, 4, 2, 0.5, 3), (3, 4, 0.5, 0.5, 3), (2, 1, 2, 2, 12)],
+)
+def test_memory_of_mixed_precision_by_stage(
+    tmp_path: Path, stage: int, workers: int, weights: float, gradients: float, adam: float
+) -> None:
+    given = run(
+        tmp_path, training={"zero_stage": stage}, resources={"workers_per_trainer": workers}
+    )
+    found = trainer_memory(LLAMA, given, PAIR, units=0, bf16=True)
+    size = LLAMA.parameters()
+    assert found["weights"] == weights * size
+    assert found["gradients"] == gradients * size
+    assert found["Adam"] == adam * size
+    plain = trainer_memory(LLAMA, run(tmp_path), PAIR, units=0, bf16=False)
+    assert sum(plain[name] for name in ("weights", "gradients", "Adam")) == 16 * size
+
+
+def test_adapters_and_checkpointing_save_memory(tmp_path: Path) -> None:
+    small = Architecture("", 2, 8, 2, 1, 4, 16, 10, True)
+    shapes = [(8, 8), (8, 4), (8, 4), (8, 8), (8, 16), (8, 16), (16, 8)]
+    assert list(small.linear_shapes) == shapes
+    assert small.adapters(3, 5) == 2 * 3 * sum(a + b for a, b in shapes) + 5 * 8
+    full = trainer_memory(LLAMA, run(tmp_path), PAIR, units=100, bf16=True)
+    lora = trainer_memory(
+        LLAMA, run(tmp_path, model={"lora": {"rank": 4}}), PAIR, units=100, bf16=True
+    )
+    assert lora["weights"] == full["weights"] and lora["Adam"] < full["Adam"] / 100
+    spared = run(tmp_path, model={"gradient_checkpointing": True})
+    less = trainer_memory(LLAMA, spared, PAIR, units=100, bf16=True)
+    assert less["activations"] < full["activations"] / 5
+    # 303 tokens, of which the target units and </s> have a loss; bf16 and three times fp32
+    assert full["logits"] == pytest.approx(4096 * 101 / 303 * 128256 * 14)
+
+
+def test_a_step_of_generation_is_bound_by_launching(tmp_path: Path) -> None:
+    given = run(tmp_path, evaluation={"batch": 10, "max_new_tokens": 50})
+    seconds = generation_seconds(LLAMA, given, PAIR, 20, A100)
+    prompts = 20 * 2 * (LLAMA.parameters() - 33 * 2048) * 202 / (19.5e12 * 0.35)
+    assert seconds == pytest.approx(prompts + 2 * 50 * 0.025)
+
+
+def test_what_does_not_fit_is_told(tmp_path: Path) -> None:
+    given = run(
+        tmp_path, model={"base": "meta-llama/Llama-3.2-1B"},
+        training={"micro_batch_tokens": 65536}, resources={"gpus_per_worker": 1},
+    )  # fmt: skip
+    cost = estimate(given, None, {"es": PAIR}, TEN, {"es": 12})
+    assert cost is not None
+    (warning,) = cost.warnings()
+    assert "a process of the trainers is estimated to hold" in warning
+    assert "lower training.micro_batch_tokens" in warning

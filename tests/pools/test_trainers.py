@@ -1,0 +1,79 @@
+"""The trainer pool on a real Ray: Ray Train groups, Ray Data streams, two-worker groups."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import ray
+from safetensors.torch import load_file
+from tiny import tiny_corpus, tiny_run
+
+from raystt.cluster.start import ClusterTooSmall, check_capacity, ray_session
+from raystt.config import ResourcesConfig
+from raystt.corpus.card import Card
+from raystt.pools.stream import stream_batches
+from raystt.pools.trainers import TrainerPool
+from raystt.training.jobs import SegmentJob, SegmentResult
+from raystt.training.segment import read_locally, train_segment
+
+pytestmark = pytest.mark.slow
+
+RESOURCES = ResourcesConfig(
+    cpus=2, trainers=1, workers_per_trainer=2, cpus_per_worker=0.5, evaluators=1,
+    cpus_per_evaluator=0.25, data_cpus=0.5,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def session() -> Iterator[None]:
+    with ray_session(RESOURCES):
+        yield
+
+
+def segment(path: Path, states: str, stop: int = 6, **training) -> SegmentJob:
+    return SegmentJob(
+        tiny_run(path, **training), str(path), 0, stop, None, str(path.parent / states)
+    )
+
+
+def test_ray_data_gives_the_batches_of_a_plain_loop(session: None, tmp_path: Path) -> None:
+    card = tiny_corpus(tmp_path / "corpus", shards=(7, 5, 6))
+    job = segment(tmp_path / "corpus", "states", steps=30)
+    local = list(read_locally(job, card))
+    streamed = list(stream_batches(job, Card.load(tmp_path / "corpus"), cpus=0.25))
+    assert len(local) == len(streamed) == 6
+    assert all(a.equals(b) for a, b in zip(local, streamed, strict=True))
+
+
+def test_a_group_of_two_trains_what_one_process_does(session: None, tmp_path: Path) -> None:
+    path = tmp_path / "corpus"
+    tiny_corpus(path)
+    pool = TrainerPool(RESOURCES, tmp_path / "ray")
+    pool.wait_until_ready()
+    # No dropout: its random numbers are each rank's own.
+    options = {"dropout": 0.0, "zero_stage": 1}
+    served = ray.get(pool.broker.run.remote(segment(path, "pool", **options), "es#0"))
+    bad = pool.broker.run.remote(segment(tmp_path / "missing", "pool", **options), "es#1")
+    with pytest.raises(ray.exceptions.RayTaskError, match="missing"):
+        ray.get(bad)
+    # The group came back after the error, and finds the finished segment.
+    again = ray.get(pool.broker.run.remote(segment(path, "pool", **options), "es#0"))
+    pool.stop()
+    result: SegmentResult = served.result
+    assert again.result == replace(result, reused=True)
+    alone = train_segment(segment(path, "alone", **options))
+    assert result.tokens == alone.tokens and result.achieved_words == alone.achieved_words
+    assert result.loss == pytest.approx(alone.loss, rel=1e-4)
+    mine, theirs = (load_file(r.model / "model.safetensors") for r in (alone, result))
+    for name, tensor in mine.items():
+        assert theirs[name].allclose(tensor, atol=1e-4), name
+
+
+def test_a_cluster_that_is_too_small_is_refused(session: None) -> None:
+    with pytest.raises(ClusterTooSmall, match=r"need 41 CPU.*lower resources.trainers"):
+        check_capacity(ResourcesConfig(trainers=80, evaluators=1, cpus_per_evaluator=0.5))
+    with pytest.raises(ClusterTooSmall, match="GPU"):
+        check_capacity(ResourcesConfig(gpus_per_worker=1.0))

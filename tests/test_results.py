@@ -1,0 +1,219 @@
+"""Results on disk: nothing finished is lost, nothing torn is read; the summary and its table."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from raystt.report import tables
+from raystt.results import (
+    Result,
+    ResultsError,
+    append,
+    best,
+    latest,
+    read,
+    summarise,
+    write_summary,
+)
+
+LINEAR = {"shape": "linear", "initial": 0.9, "final": 0.0, "hold": 0.0, "end": 0.8}
+SIGNATURE = "nrefs:1|case:lc|eff:no|tok:13a|smooth:exp|asr:pocketsphinx|vocoder:conv|norm:plain"
+
+
+def result(trial: int, asr_bleu: float, **changes: Any) -> Result:
+    values: dict[str, Any] = {
+        "language": "es",
+        "trial": trial,
+        "reference": None,
+        "split": "dev",
+        "segment": (0, 350),
+        "steps": 350,
+        "status": "complete",
+        "schedule": LINEAR,
+        "overrides": {"schedule.end": 0.8},
+        "asr_bleu": asr_bleu,
+        "ci": (asr_bleu - 5, asr_bleu + 5),
+        "signature": SIGNATURE,
+        "sentences": 64,
+        "achieved_words": 0.4,
+        "train_seconds": 30.0,
+        "train_tokens": 100_000,
+        "evaluate_seconds": 8.0,
+        "overhead_seconds": 0.25,
+        "wait_seconds": 3.0,
+        "started": 1000.0 + 10 * trial,
+        "ended": 1040.0 + 10 * trial,
+    }
+    return Result(**{**values, **changes})
+
+
+def search() -> list[Result]:
+    constant = {"shape": "constant", "initial": 0.3, "final": 0.3, "hold": 0.0, "end": 1.0}
+    return [
+        result(0, 16.0, reference="none", schedule={**constant, "initial": 0.0, "final": 0.0}),
+        result(1, 38.0, reference="paper"),
+        result(2, 14.5, reference="constant", schedule=constant),
+        result(3, 44.6),
+        result(4, 0.0, status="diverged", segment=(0, 120), ci=(0.0, 0.0), signature=""),
+        result(3, 41.0, split="test", sentences=100),
+        result(1, 36.0, split="test", sentences=100),
+        result(0, 20.0, language="fr", reference="none"),
+    ]
+
+
+def test_lines_come_back_as_written(tmp_path: Path) -> None:
+    path = tmp_path / "results.jsonl"
+    written = [*search(), result(9, 30.0, extra={"host": "a"})]
+    for one in written:
+        append(path, one)
+    assert read(path) == written
+    assert len(path.read_text().splitlines()) == len(written)
+    line = json.loads(path.read_text().splitlines()[-1])
+    assert line["host"] == "a" and line["segment"] == [0, 350] and "extra" not in line
+
+
+def test_a_missing_file_holds_no_results(tmp_path: Path) -> None:
+    assert read(tmp_path / "results.jsonl") == []
+
+
+@given(cut=st.integers(min_value=0))
+def test_a_torn_last_line_is_dropped_by_reader_and_writer(
+    tmp_path_factory: pytest.TempPathFactory, cut: int
+) -> None:
+    path = tmp_path_factory.mktemp("torn") / "results.jsonl"
+    append(path, result(0, 10.0))
+    whole = path.stat().st_size
+    append(path, result(1, 20.0))
+    size = path.stat().st_size
+    # Every length between the first line and the second: a crash may leave any of them.
+    length = whole + cut % (size - whole + 1)
+    os.truncate(path, length)
+    # With only the newline missing the line is whole and counts.
+    kept = [result(0, 10.0), *([result(1, 20.0)] if length >= size - 1 else [])]
+    assert read(path) == kept
+    append(path, result(2, 30.0))
+    assert read(path) == [*kept, result(2, 30.0)]
+
+
+def test_a_bad_line_in_the_middle_is_an_error_with_its_place(tmp_path: Path) -> None:
+    path = tmp_path / "results.jsonl"
+    path.write_text('{"language": "es"}\n')
+    append(path, result(1, 20.0))
+    with pytest.raises(ResultsError, match=r"results\.jsonl:1: not a result: missing trial"):
+        read(path)
+
+
+@pytest.mark.parametrize("text", ["[]\n", "not json\n", "1\n"])
+def test_a_line_that_is_no_object_is_an_error(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "results.jsonl"
+    path.write_text(text)
+    with pytest.raises(ResultsError, match=":1: not a result"):
+        read(path)
+
+
+def test_scores_must_be_finite(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        append(tmp_path / "results.jsonl", result(0, float("nan")))
+    assert read(tmp_path / "results.jsonl") == []
+
+
+def test_an_unknown_status_is_refused() -> None:
+    with pytest.raises(ValueError, match="status: 'stopped'"):
+        result(0, 1.0, status="stopped")
+
+
+def test_the_best_is_the_highest_complete_score_the_earlier_of_equals() -> None:
+    diverged = result(0, 99.0, status="diverged")
+    partial = result(1, 98.0, segment=(0, 100))
+    assert best([diverged, partial, result(3, 30.0), result(2, 30.0)]) == result(2, 30.0)
+    assert best([diverged, partial]) is None
+
+
+def test_a_repeated_evaluation_counts_once() -> None:
+    repeated = replace(result(0, 12.0), overhead_seconds=9.0)
+    assert latest([result(0, 10.0), result(1, 20.0), repeated]) == [repeated, result(1, 20.0)]
+
+
+def test_summary_is_the_documented_shape() -> None:
+    summary = summarise(
+        search(), name="toy", split="dev", report_split="test", pairs={"es": 300, "fr": 1000}
+    )
+    assert summary["name"] == "toy"
+    assert summary["trials"] == 6
+    assert summary["wall_s"] == 80.0
+    assert summary["overhead_s_per_trial"] == 0.25
+    assert summary["signature"] == SIGNATURE
+    assert list(summary["languages"]) == ["es", "fr"]
+    spanish = summary["languages"]["es"]
+    assert spanish["pairs"] == 300 and spanish["trials"] == 5 and spanish["diverged"] == 1
+    assert list(spanish["references"]) == ["none", "paper", "constant"]
+    assert spanish["references"]["none"]["asr_bleu"] == 16.0
+    assert spanish["references"]["none"]["ci"] == [11.0, 21.0]
+    assert "test" not in spanish["references"]["none"]
+    assert spanish["references"]["paper"]["test"]["asr_bleu"] == 36.0
+    assert spanish["best"]["trial"] == 3 and spanish["best"]["schedule"] == LINEAR
+    assert spanish["best"]["test"] == {"asr_bleu": 41.0, "ci": [36.0, 46.0], "sentences": 100}
+    french = summary["languages"]["fr"]
+    assert french["best"]["reference"] == "none"
+    json.dumps(summary, allow_nan=False)
+
+
+def test_an_unfinished_search_has_a_summary_too() -> None:
+    summary = summarise([], name="toy", split="dev", pairs={"es": 300})
+    assert summary["trials"] == 0 and summary["wall_s"] == 0.0
+    assert summary["languages"]["es"]["best"] is None
+    assert "no finished trial" in tables.markdown(summary)
+
+
+def test_overhead_is_summed_over_the_segments_of_a_trial() -> None:
+    lines = [result(0, 10.0, segment=(0, 175)), result(0, 20.0, segment=(175, 350))]
+    summary = summarise(lines, name="toy", split="dev")
+    assert summary["overhead_s_per_trial"] == 0.5
+    assert summary["languages"]["es"]["best"]["asr_bleu"] == 20.0
+
+
+def test_scores_of_different_signatures_are_not_compared() -> None:
+    lines = [result(0, 10.0), result(1, 20.0, signature="other")]
+    with pytest.raises(ResultsError, match="'es' were scored in different ways"):
+        summarise(lines, name="toy", split="dev")
+
+
+def test_the_summary_is_written_whole(tmp_path: Path) -> None:
+    summary = summarise(search(), name="toy", split="dev")
+    write_summary(tmp_path / "run" / "summary.json", summary)
+    assert json.loads((tmp_path / "run" / "summary.json").read_text()) == summary
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["summary.json"]
+
+
+def test_the_tables_show_every_run_with_interval_and_signature() -> None:
+    ceiling = {"asr_bleu": 93.0, "ci": [90.0, 95.0], "signature": SIGNATURE}
+    summary = summarise(
+        search(),
+        name="toy",
+        split="dev",
+        report_split="test",
+        pairs={"es": 300, "fr": 1000},
+        ceilings={"es": {"dev": {"audio": ceiling, "resynthesis": ceiling}}},
+    )
+    text = tables.markdown(summary)
+    assert "| pairs | run | schedule | ASR-BLEU, dev | ASR-BLEU, test |" in text
+    assert "16.0 [11.0, 21.0]" in text
+    assert "**best, #3**" in text and "**41.0 [36.0, 46.0]**" in text
+    assert "best = none" in text
+    assert f"Signature: `{SIGNATURE}`" in text
+    assert "resynthesis 93.0 [90.0, 95.0]" in text
+    assert "overhead 0.25 s a trial" in text
+    console = Console(width=140, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
+    console.print(tables.terminal(summary))
+    shown = console.export_text()
+    for part in ("es, 300", "44.6 [39.6, 49.6]", SIGNATURE, "best, #3"):
+        assert part in shown
