@@ -1,4 +1,4 @@
-"""Results of a search on disk: one JSON line a finished evaluation, and their summary.
+"""Results of a search: one typed record from the trial that made it to disk, Tune and tables.
 
 `results.jsonl` is append-only and survives a kill at any instant: a line is written by a single
 `write` and synced, and a last line torn by a crash is dropped by the next reader and writer.
@@ -9,110 +9,201 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import TypeAdapter, ValidationError
 
 from raystt.errors import BadInput
 from raystt.files import write_atomic
 
-STATUSES = ("complete", "diverged")
+if TYPE_CHECKING:
+    import pandas
+
+METRICS = ("chrf", "text_bleu", "source_text_bleu", "utmos")
+"""What may be measured beside ASR-BLEU; None in a result where it was not."""
 
 
 class ResultsError(BadInput):
     """A results file cannot be used; the text names the file, the line and the fix."""
 
 
-@dataclass(frozen=True)
-class Result:
-    """One finished evaluation of one trial at a segment border.
+@dataclass(frozen=True, kw_only=True)
+class Proposal:
+    """A trial to be run: its number in the study of its language, and what is its own.
 
     Attributes:
         language: Source language, such as "es".
         trial: Number of the trial in its language's study, from 0.
         reference: Name of the fixed run (reference or ablation) it is, or None for a proposal.
-        split: Corpus split that was evaluated.
-        segment: First and last + 1 optimiser step of the segment before the evaluation.
-        steps: Horizon of the trial in optimiser steps; `segment[1] == steps` ends the trial.
-        status: "complete", or "diverged" (training was not finite; scored 0).
-        schedule: The schedule, as `Schedule.as_dict` gives it.
-        overrides: Flat dotted keys by which the trial differs from the search's base.
-        asr_bleu: Corpus ASR-BLEU in [0, 100].
-        ci: Bounds of its 95 % bootstrap interval.
-        signature: sacrebleu's signature with recogniser, vocoder and normaliser.
-        sentences: Number of sentences scored.
-        achieved_words: Share of the words that were text in training, in [0, 1].
-        train_seconds: Time the trainers worked on the segment.
-        train_tokens: Tokens trained on in the segment.
-        evaluate_seconds: Time the evaluators worked.
-        overhead_seconds: Time that was neither training, nor evaluation, nor waiting for a pool.
-        wait_seconds: Time in the queues of the pools.
-        started: Start of the segment, Unix seconds.
-        ended: End of the evaluation, Unix seconds.
-        extra: Further keys of the line, kept as they are.
+        seed: Seed of its training.
+        overrides: Flat dotted keys by which it differs from the search's base.
     """
 
     language: str
     trial: int
     reference: str | None
-    split: str
-    segment: tuple[int, int]
-    steps: int
-    status: Literal["complete", "diverged"]
-    schedule: Mapping[str, Any]
+    seed: int
     overrides: Mapping[str, Any]
-    asr_bleu: float
-    ci: tuple[float, float]
-    signature: str
-    sentences: int
-    achieved_words: float
-    train_seconds: float
-    train_tokens: int
-    evaluate_seconds: float
-    overhead_seconds: float
-    wait_seconds: float
-    started: float
-    ended: float
-    extra: Mapping[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if self.status not in STATUSES:
-            raise ValueError(f"status: {self.status!r} is none of {', '.join(STATUSES)}")
-        object.__setattr__(self, "segment", (int(self.segment[0]), int(self.segment[1])))
-        object.__setattr__(self, "ci", (float(self.ci[0]), float(self.ci[1])))
 
     @property
-    def final(self) -> bool:
-        """Whether the trial was trained to its horizon (or ended by divergence)."""
-        return self.segment[1] >= self.steps or self.status == "diverged"
+    def label(self) -> str:
+        """What a person calls it: `es#3`."""
+        return f"{self.language}#{self.trial}"
 
     @property
-    def score(self) -> float:
-        """ASR-BLEU by which trials are compared: 0 where training diverged."""
-        return self.asr_bleu if self.status == "complete" else 0.0
+    def folder(self) -> str:
+        """Name of its folder under `trials/` and `tune/`: `es-003`."""
+        return f"{self.language}-{self.trial:03d}"
+
+    def config(self) -> dict[str, Any]:
+        """Return it as the flat config of a Tune trial."""
+        return {**_identity(self), **self.overrides}
 
     @classmethod
-    def from_dict(cls, line: Mapping[str, Any]) -> Result:
-        """Build a result from a line of `results.jsonl`.
+    def from_config(cls, config: Mapping[str, Any]) -> Proposal:
+        """Read it from the config of a Tune trial: every dotted key is an override."""
+        named = {name: config[name] for name in _IDENTITY}
+        return cls(**named, overrides={k: v for k, v in config.items() if "." in k})
 
-        Raises:
-            ValueError: A key is missing or a value is none a result can have.
+
+_IDENTITY = tuple(f.name for f in fields(Proposal) if f.name != "overrides")
+
+
+def _identity(of: Proposal) -> dict[str, Any]:
+    return {name: getattr(of, name) for name in _IDENTITY}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure(Proposal):
+    """A trial that could not be run, and why.
+
+    Attributes:
+        error: The worker's own error.
+        time: When, Unix seconds.
+    """
+
+    error: str
+    time: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result(Proposal):
+    """One finished evaluation of one trial.
+
+    Attributes:
+        split: Corpus split that was evaluated.
+        status: "complete", or "diverged" (training was not finite; scored 0).
+        schedule: The schedule that was trained, with all its keys.
+        step: Optimiser steps trained.
+        steps: Horizon of the trial in optimiser steps.
+        asr_bleu: Corpus ASR-BLEU in [0, 100].
+        asr_bleu_low: Lower bound of its 95 % bootstrap interval.
+        asr_bleu_high: Upper bound.
+        signature: sacrebleu's signature with recogniser, vocoder and normaliser.
+        sentences: Number of sentences scored.
+        chrf: chrF of the recognised speech.
+        text_bleu: BLEU of the translation written in chain of thought.
+        source_text_bleu: BLEU of the transcript written in chain of thought.
+        utmos: Predicted naturalness, 1 to 5.
+        signatures: Signatures of those of `METRICS` that were measured.
+        loss: Loss of the last step, nats a predicted token; None where it was not finite.
+        ratio: Nominal text ratio of the last step.
+        achieved_words: Share of the words that were text in training, in [0, 1].
+        tokens: Tokens trained on.
+        train_seconds: Time the trainers worked on it.
+        setup_seconds: Time they took to load models and states.
+        evaluate_seconds: Time the evaluators worked.
+        wait_seconds: Time in the queues of the pools.
+        overhead_seconds: Time of the trial's slot that was none of these, from the end of the
+            trial before.
+        started: Start of the trial, Unix seconds.
+        ended: End of the evaluation, Unix seconds.
+        states: Names under `states/` of what it trained, the last one with the model.
+    """
+
+    split: str
+    status: Literal["complete", "diverged"]
+    schedule: Mapping[str, Any]
+    step: int
+    steps: int
+    asr_bleu: float
+    asr_bleu_low: float
+    asr_bleu_high: float
+    signature: str
+    sentences: int
+    chrf: float | None
+    text_bleu: float | None
+    source_text_bleu: float | None
+    utmos: float | None
+    signatures: Mapping[str, str]
+    loss: float | None
+    ratio: float
+    achieved_words: float
+    tokens: int
+    train_seconds: float
+    setup_seconds: float
+    evaluate_seconds: float
+    wait_seconds: float
+    overhead_seconds: float
+    started: float
+    ended: float
+    states: tuple[str, ...]
+
+    @property
+    def ci(self) -> tuple[float, float]:
+        """The 95 % bootstrap interval of `asr_bleu`."""
+        return self.asr_bleu_low, self.asr_bleu_high
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """What was measured beside ASR-BLEU, by name."""
+        found = {name: getattr(self, name) for name in METRICS}
+        return {name: value for name, value in found.items() if value is not None}
+
+    def report(self) -> dict[str, Any]:
+        """Return what a Tune trial reports of it: all that is not in the trial's config.
+
+        `timesteps_total` is Tune's name of the step; loggers take it for the abscissa.
         """
-        known = [f.name for f in fields(cls) if f.name != "extra"]
-        missing = [name for name in known if name not in line]
-        if missing:
-            raise ValueError(f"missing {', '.join(missing)}")
-        extra = {key: value for key, value in line.items() if key not in known}
-        return cls(**{name: line[name] for name in known}, extra=extra)
+        own = asdict(self)
+        return {
+            **{name: own[name] for name in REPORTED},
+            "states": " ".join(self.states),
+            "timesteps_total": self.step,
+        }
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return the line as a JSON-able dict, `extra` merged in."""
-        line = asdict(self)
-        extra = line.pop("extra")
-        return {**line, "segment": list(self.segment), "ci": list(self.ci), **extra}
+    @classmethod
+    def from_report(
+        cls, proposal: Proposal, schedule: Mapping[str, Any], report: Mapping[str, Any]
+    ) -> Result:
+        """Read it from the last report of a Tune trial (nested or flattened)."""
+        prefix = "signatures/"
+        signatures = report.get("signatures") or {
+            key.removeprefix(prefix): value for key, value in report.items()
+            if key.startswith(prefix)
+        }  # fmt: skip
+        values = {name: report[name] for name in REPORTED if name not in ("states", "signatures")}
+        return cls(
+            **_identity(proposal),
+            overrides=proposal.overrides,
+            schedule=schedule,
+            signatures=signatures,
+            states=tuple(report["states"].split()),
+            **values,
+        )
 
 
-def append(path: str | os.PathLike[str], result: Result) -> None:
+REPORTED = tuple(
+    f.name for f in fields(Result) if f.name not in (*_IDENTITY, "overrides", "schedule")
+)
+"""Fields of a result that a Tune trial reports; None in the reports before the last."""
+
+_RESULT, _FAILURE = TypeAdapter(Result), TypeAdapter(Failure)
+
+
+def append(path: str | os.PathLike[str], record: Result | Failure) -> None:
     """Append one line and sync it; drops a line torn by an earlier crash first.
 
     There is one writer at a time: the driver of the search.
@@ -121,7 +212,7 @@ def append(path: str | os.PathLike[str], result: Result) -> None:
         ValueError: A value is not finite (a diverged trial is scored 0, not NaN).
         OSError: The file system refused.
     """
-    line = json.dumps(result.as_dict(), allow_nan=False, separators=(",", ":")) + "\n"
+    line = json.dumps(asdict(record), allow_nan=False, separators=(",", ":")) + "\n"
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
     try:
         size = os.fstat(descriptor).st_size
@@ -144,19 +235,32 @@ def read(path: str | os.PathLike[str]) -> list[Result]:
     Raises:
         ResultsError: A line other than a torn last one is no result.
     """
-    path = Path(path)
-    if not path.exists():
-        return []
-    data = path.read_bytes()
-    results = []
+    return _read(Path(path), _RESULT)
+
+
+def read_failures(path: str | os.PathLike[str]) -> list[Failure]:
+    """Read `failures.jsonl` likewise.
+
+    Raises:
+        ResultsError: A line other than a torn last one is no failure.
+    """
+    return _read(Path(path), _FAILURE)
+
+
+def _read(path: Path, kind: TypeAdapter[Any]) -> list[Any]:
+    data = path.read_bytes() if path.exists() else b""
+    found = []
     for number, line in enumerate(_without_torn_line(data).splitlines(), start=1):
         try:
-            results.append(Result.from_dict(json.loads(line)))
-        except (ValueError, TypeError, KeyError, IndexError) as error:
+            found.append(kind.validate_json(line))
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            where = ".".join(str(part) for part in first["loc"]) or "the line"
             raise ResultsError(
-                f"{path}:{number}: not a result: {error}; delete the line to go on without it"
-            ) from error
-    return results
+                f"{path}:{number}: {where}: {first['msg']}; it was written by another version of "
+                "raystt or damaged: delete the line to go on without it"
+            ) from None
+    return found
 
 
 def _without_torn_line(data: bytes) -> bytes:
@@ -175,16 +279,40 @@ def latest(results: Iterable[Result]) -> list[Result]:
     A driver killed between its line and the study's record evaluates once more on resume; the
     repeated line replaces the first.
     """
-    kept: dict[tuple[Any, ...], Result] = {}
-    for result in results:
-        kept[(result.language, result.trial, result.split, result.segment)] = result
-    return list(kept.values())
+    return list({(r.language, r.trial, r.split): r for r in results}.values())
 
 
 def best(results: Iterable[Result]) -> Result | None:
     """Return the complete result of the highest ASR-BLEU, the earliest trial of equals."""
-    complete = [r for r in results if r.status == "complete" and r.final]
+    complete = [r for r in results if r.status == "complete"]
     return max(complete, key=lambda r: (r.asr_bleu, -r.trial), default=None)
+
+
+def dataframe(results: Iterable[Result], *, split: str) -> pandas.DataFrame:
+    """Return one row a trial: its own keys, its scores on `split`, and on any other split.
+
+    Columns are the fields of `Result`, the overrides by their dotted keys, and for another split
+    `<split>_asr_bleu`, `<split>_asr_bleu_low` and `<split>_asr_bleu_high`; `to_paper` is the score
+    minus that of the paper's schedule in the same language.
+    """
+    import pandas
+
+    lines = latest(results)
+    papers = {r.language: r.asr_bleu for r in lines if r.split == split and r.reference == "paper"}
+    rows = []
+    for one in (r for r in lines if r.split == split):
+        row = {**_identity(one), **one.overrides, "split": one.split, "status": one.status}
+        row |= {name: getattr(one, name) for name in REPORTED if name not in row}
+        row["signatures"] = json.dumps(row["signatures"])
+        row["states"] = " ".join(one.states)
+        paper = papers.get(one.language)
+        row["to_paper"] = None if paper is None else one.asr_bleu - paper
+        for other in lines:
+            if (other.language, other.trial) == (one.language, one.trial) and other.split != split:
+                for name in ("asr_bleu", "asr_bleu_low", "asr_bleu_high"):
+                    row[f"{other.split}_{name}"] = getattr(other, name)
+        rows.append(row)
+    return pandas.DataFrame(rows)
 
 
 def summarise(
@@ -196,19 +324,17 @@ def summarise(
     report_split: str | None = None,
     pairs: Mapping[str, int] | None = None,
     ceilings: Mapping[str, Any] | None = None,
-    wall_s: float | None = None,
 ) -> dict[str, Any]:
     """Summarise a search for `summary.json`.
 
     Args:
-        results: Lines of `results.jsonl`; only trials that reached their horizon are ranked.
+        results: Lines of `results.jsonl`.
         name: Name of the search.
         split: The split trials are compared on (`evaluation.split`).
         references: Names of the fixed runs in the order to show; others follow as they were run.
         report_split: A split that chose nothing; its scores become the entries' "test".
         pairs: Training pairs a language, from the corpus card; also fixes the languages' order.
         ceilings: What the evaluation gives to reference speech, a language and split.
-        wall_s: Seconds the search took; by default from the first start to the last end.
 
     Raises:
         ResultsError: Two results of a language have different signatures and do not compare.
@@ -218,20 +344,18 @@ def summarise(
     order, last = {name: n for n, name in enumerate(references)}, len(references)
     languages = list(dict.fromkeys([*pairs, *(r.language for r in lines)]))
     searched = [r for r in lines if r.split == split]
-    trials = {(r.language, r.trial) for r in searched if r.final}
+    trials = {(r.language, r.trial) for r in searched}
     overhead = sum(r.overhead_seconds for r in searched if (r.language, r.trial) in trials)
-    if wall_s is None:
-        wall_s = max((r.ended for r in lines), default=0.0) - min(
-            (r.started for r in lines), default=0.0
-        )
+    # From the first start to the last end, which a later look at the same lines finds again.
+    wall_s = max((r.ended for r in lines), default=0.0) - min(
+        (r.started for r in lines), default=0.0
+    )
     entries = {}
     signatures: dict[str, None] = {}
     for language in languages:
-        mine = [r for r in searched if r.language == language and r.final]
+        mine = [r for r in searched if r.language == language]
         report = {
-            r.trial: r
-            for r in lines
-            if r.language == language and r.split == report_split != split and r.final
+            r.trial: r for r in lines if r.language == language and r.split == report_split != split
         }
         signature = _one_signature(language, [*mine, *report.values()])
         if signature:
@@ -276,18 +400,18 @@ def _one_signature(language: str, results: Sequence[Result]) -> str:
 def _entry(result: Result, report: Mapping[int, Result]) -> dict[str, Any]:
     """Return one line of the summary; "test" is what the trial scores on the report split."""
     entry: dict[str, Any] = {
-        "asr_bleu": result.score,
-        "ci": list(result.ci) if result.status == "complete" else [0.0, 0.0],
+        "asr_bleu": result.asr_bleu,
+        "ci": list(result.ci),
         "schedule": dict(result.schedule),
         "trial": result.trial,
         "reference": result.reference,
         "status": result.status,
-        "metrics": dict(result.extra.get("metrics", {})),
+        "metrics": result.metrics,
     }
     if result.trial in report:
         test = report[result.trial]
         entry["test"] = {
-            "asr_bleu": test.score,
+            "asr_bleu": test.asr_bleu,
             "ci": list(test.ci),
             "sentences": test.sentences,
         }

@@ -36,7 +36,7 @@ LAYERS = {
     "checking": ["raystt.checking"],
     "searching": ["raystt.searching"],
     "report": ["raystt.report"],
-    "cli": ["raystt.cli", "raystt.__main__"],
+    "api": ["raystt.api", "raystt.cli", "raystt.__main__"],
 }
 ORDER = list(LAYERS)
 
@@ -44,7 +44,7 @@ ORDER = list(LAYERS)
 ALLOWED = {
     "core": {"numpy", "sacrebleu"},
     "config": {"pydantic", "yaml"},
-    "records": {"rich"},
+    "records": {"pandas", "pydantic", "rich"},
     "corpus": {"numpy", "pyarrow"},
     "speech": {
         "espeakng_loader",

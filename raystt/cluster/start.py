@@ -23,7 +23,6 @@ _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_AUTO_CALLBACK_SYNCER": "1",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
     "TOKENIZERS_PARALLELISM": "false",
@@ -41,7 +40,9 @@ class ClusterTooSmall(BadInput):
 
 
 @contextmanager
-def ray_session(resources: ResourcesConfig, *, pools: bool = True) -> Iterator[None]:
+def ray_session(
+    resources: ResourcesConfig, *, pools: bool = True, verbose: bool = False
+) -> Iterator[None]:
     """Start a local Ray, or join `resources.address`, for the time of the block.
 
     `pools` says whether trainers and evaluators are to fit: a corpus is prepared without them.
@@ -66,7 +67,7 @@ def ray_session(resources: ResourcesConfig, *, pools: bool = True) -> Iterator[N
         }
         common = {
             "namespace": NAMESPACE,
-            "log_to_driver": False,
+            "log_to_driver": verbose,
             "logging_level": logging.ERROR,
             "runtime_env": runtime_env,
         }

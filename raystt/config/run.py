@@ -139,6 +139,21 @@ def fingerprint(model: BaseModel, exclude: Any) -> str:
     return hashlib.sha256(text.encode("utf-8")).hexdigest()[:16]
 
 
+def changed_keys(before: BaseModel, after: BaseModel) -> list[str]:
+    """Name the keys in which two configs differ, dotted."""
+
+    def flat(value: Any, prefix: str) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            return {prefix: value}
+        items: dict[str, Any] = {}
+        for key, item in value.items():
+            items.update(flat(item, f"{prefix}.{key}" if prefix else str(key)))
+        return items
+
+    old, new = (flat(m.model_dump(mode="json", by_alias=True), "") for m in (before, after))
+    return sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
+
+
 def to_yaml(model: BaseModel) -> str:
     """Write a config with all its defaults, so that loading it gives the same config."""
     return dump(model.model_dump(mode="json", by_alias=True))

@@ -36,6 +36,9 @@ REFERENCES: dict[str, dict[str, Any]] = {
 """The schedules that every study starts with, unless `reference_schedules` says otherwise."""
 
 
+_IMMATERIAL = {"name": True, "trials": True, "keep": True, "tracking": True}
+
+
 class SamplerConfig(Part):
     """How values are proposed."""
 
@@ -100,6 +103,14 @@ class SearchConfig(Part):
     )
     ablations: dict[str, AblationConfig] = Field(
         default_factory=dict, description="further fixed runs by name, after the references"
+    )
+    keep: Literal["best", "fixed", "all"] = Field(
+        default="fixed",
+        description="models to keep at the end: the best of each language; fixed = and the fixed "
+        "runs'; all",
+    )
+    tracking: Annotated[tuple[Literal["mlflow", "wandb"], ...], Field(strict=False)] = Field(
+        default=(), description="trackers that are told of every trial, beside TensorBoard"
     )
     space: Space
     base: RunBase
@@ -196,7 +207,7 @@ class SearchConfig(Part):
         The number of trials is left out, so that a finished search can be given more of them;
         so are the name and what decides no score (`IMMATERIAL`).
         """
-        return fingerprint(self, exclude={"name": True, "trials": True, "base": IMMATERIAL})
+        return fingerprint(self, exclude={**_IMMATERIAL, "base": IMMATERIAL})
 
 
 def merge_schedule(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from raystt import bleu, chrf
-from raystt.config import EvaluationConfig
+from raystt.config import EvaluationConfig, RunConfig
 from raystt.interleaving.rules import Interleaving
 
 
@@ -158,3 +158,47 @@ class Evaluation:
             for s, row in rows
         )
         path.write_text(text, encoding="utf-8")
+
+
+def evaluate_run(
+    run: RunConfig,
+    corpus: Path,
+    model: Path,
+    split: str,
+    hypotheses: Path,
+    ask: Callable[[EvaluationJob | CeilingJob], Any],
+) -> dict[str, Any]:
+    """Score a model of a run on a split, write its hypotheses, and measure the ceiling.
+
+    Args:
+        run: The run.
+        corpus: Directory of the prepared corpus.
+        model: Directory of the model.
+        split: "dev" or "test".
+        hypotheses: File to write.
+        ask: Does a job.
+
+    Returns:
+        What `Evaluation.record` gives, and `model`, `language`, `split`, `ceiling` (what reference
+        speech of the split scores), `seconds`.
+    """
+    evaluation: Evaluation = ask(
+        EvaluationJob(
+            model=str(model),
+            corpus=str(corpus),
+            language=run.language,
+            split=split,
+            config=run.evaluation,
+            interleaving=Interleaving(**run.interleaving.model_dump()),
+        )
+    )
+    evaluation.write(hypotheses)
+    ceiling: Ceiling = ask(CeilingJob(run.language, split, run.evaluation))
+    return {
+        "model": str(model),
+        "language": run.language,
+        "split": split,
+        **evaluation.record(run.evaluation),
+        "ceiling": asdict(ceiling),
+        "seconds": evaluation.seconds,
+    }

@@ -66,7 +66,7 @@ def draw_schedules(
     Returns:
         The paths written, PNG first.
     """
-    finished = [r for r in latest(results) if r.split == split and r.final]
+    finished = [r for r in latest(results) if r.split == split]
     pairs = pairs or {}
     languages = [
         language
@@ -100,17 +100,17 @@ def _panel(figure: Figure, axis: Axes, results: list[Result], split: str) -> Non
     """Draw one language: proposals by score, references dashed above them, the best on top."""
     winner = best(results)
     proposals = [r for r in results if r.reference is None]
-    scored = [r.score for r in proposals or results if r.status == "complete"]
+    scored = [r.asr_bleu for r in proposals or results if r.status == "complete"]
     if winner is not None:
-        scored.append(winner.score)
+        scored.append(winner.asr_bleu)
     low, high = (min(scored), max(scored)) if scored else (0.0, 1.0)
     scale = Normalize(low, high if high > low else low + 1.0)
     # The better drawn later: good schedules must not hide under bad ones.
-    for result in sorted(proposals, key=lambda r: r.score):
+    for result in sorted(proposals, key=lambda r: r.asr_bleu):
         diverged = result.status == "diverged"
         axis.plot(
             *_curve(result.schedule),
-            color=DIVERGED_COLOUR if diverged else SCORE_COLOURS(scale(result.score)),
+            color=DIVERGED_COLOUR if diverged else SCORE_COLOURS(scale(result.asr_bleu)),
             linewidth=1.2 if diverged else 1.7,
             linestyle=":" if diverged else "-",
             zorder=1 if diverged else 2,
@@ -118,7 +118,7 @@ def _panel(figure: Figure, axis: Axes, results: list[Result], split: str) -> Non
     drawn: dict[tuple[Any, ...], Any] = {}  # dashes by schedule: equal curves are drawn once
     for result in (r for r in results if r.reference is not None and r is not winner):
         name = str(result.reference)
-        score = "diverged" if result.status == "diverged" else f"{result.score:.1f}"
+        score = "diverged" if result.status == "diverged" else f"{result.asr_bleu:.1f}"
         schedule = tuple(sorted(result.schedule.items()))
         again = schedule in drawn
         unnamed = sum(dashes in OTHER_DASHES for dashes in drawn.values())
@@ -161,7 +161,7 @@ def _emphasise(axis: Axes, winner: Result) -> None:
         *_curve(winner.schedule),
         color=BEST_COLOUR,
         linewidth=2.8,
-        label=f"best{name}: {winner.score:.1f}, {schedule_label(winner.schedule)}",
+        label=f"best{name}: {winner.asr_bleu:.1f}, {schedule_label(winner.schedule)}",
         path_effects=_halo("white", 4.6),
         zorder=4,
     )

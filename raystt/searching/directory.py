@@ -1,16 +1,23 @@
-"""The directory of a run: everything that a search writes, and the lock that keeps it single.
+"""The directory of a search: everything that it writes, and the lock that keeps it single.
 
 ```
 runs/<name>/
   config.yaml        the resolved config; a resumed search must have the same fingerprint
+  run.json           format of the directory and version of raystt
+  card.json          the card of the corpus
   journal.log        Optuna's journal, the truth of the search
   results.jsonl      one line a finished evaluation
+  results.csv        one row a trial, written at the end
   failures.jsonl     one line a trial that could not be run
-  trials/<lang>-<number>/   train.jsonl, TensorBoard events, hypotheses
   ceilings.json      what the evaluation gives to reference speech
+  trials/<lang>-<number>/   train.jsonl, TensorBoard events of each step, hypotheses
+  tune/              the Tune experiment: result.json, progress.csv and events of each trial
   states/<key>/      model (and optimiser) at the end of each segment
-  summary.json, report/, best/<lang>.yaml
+  best/<lang>/       config.yaml, model (a link into states/), README.md
+  summary.json, report/
 ```
+
+All paths in it are relative to it: it may be moved or copied as a whole.
 """
 
 from __future__ import annotations
@@ -19,142 +26,164 @@ import fcntl
 import json
 import os
 import shutil
-import time
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
-import yaml
-
-from raystt.config import RunConfig, SearchConfig, load_search, to_yaml
+from raystt import __version__
+from raystt.config import SearchConfig, load_search, to_yaml
+from raystt.config.run import changed_keys
+from raystt.corpus.card import Card
 from raystt.errors import BadInput
 from raystt.files import write_atomic
-from raystt.results import Result, append, read
-from raystt.searching.study import Proposal
+from raystt.results import Failure, Result, append, read, read_failures
 
-CEILINGS = "ceilings.json"
+FORMAT = 2
+_LOCK = ".lock"
 
 
 class RunExists(BadInput):
     """The directory holds another search, an unfinished one, or is in use; the text says which."""
 
 
+class NoRun(BadInput):
+    """There is no search in the directory that this version can read; the text says why."""
+
+
 class RunDirectory:
-    """A search's directory, locked while it is open.
+    """Names and contents of a search's directory.
 
     Args:
-        search: The search; the directory is `<storage>/<name>`.
-        resume: Continue what is there.
-        overwrite: Delete what is there first.
-
-    Raises:
-        RunExists: There is a run and neither is set, it was another search, or it is running.
+        path: The directory; see `claimed` to write to it.
     """
 
-    def __init__(self, search: SearchConfig, *, resume: bool, overwrite: bool) -> None:
-        self.search = search
-        self.path = Path(search.base.storage).resolve() / search.name
-        self.path.mkdir(parents=True, exist_ok=True)
-        # The lock is the process's own: a killed driver leaves none behind.
-        self._lock = open(self.path / ".lock", "w")  # noqa: SIM115
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise RunExists(
-                f"{self.path}: a search is running in this directory; wait for it, or give this "
-                "one another `name`"
-            ) from None
-        if overwrite:
-            self._clear()
-        elif self.config.exists():
-            # Asking again for what is finished is no mistake: it is shown again.
-            if not resume and self.finished_summary() is None:
-                raise RunExists(
-                    f"{self.path}: holds a search already; continue it with --resume, delete it "
-                    "with --overwrite, or give this one another `name`"
-                )
-            self._refuse_change()
-        for name in ("trials", "states"):
-            (self.path / name).mkdir(exist_ok=True)
-        write_atomic(self.config, to_yaml(search))
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path).resolve()
+        self.config = self.path / "config.yaml"
+        self.journal = self.path / "journal.log"
+        self.results = self.path / "results.jsonl"
+        self.table = self.path / "results.csv"
+        self.failures = self.path / "failures.jsonl"
+        self.ceilings = self.path / "ceilings.json"
+        self.summary = self.path / "summary.json"
+        self.trials = self.path / "trials"
+        self.states = self.path / "states"
+        self.report = self.path / "report"
 
-    def __enter__(self) -> RunDirectory:
-        return self
+    def load_config(self) -> SearchConfig:
+        """Read the search that lies here.
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._lock.close()
-
-    @property
-    def config(self) -> Path:
-        """The resolved config."""
-        return self.path / "config.yaml"
-
-    @property
-    def results(self) -> Path:
-        """One JSON line a finished evaluation."""
-        return self.path / "results.jsonl"
-
-    @property
-    def journal(self) -> Path:
-        """Optuna's journal."""
-        return self.path / "journal.log"
-
-    @property
-    def summary(self) -> Path:
-        """The summary, written at the end."""
-        return self.path / "summary.json"
+        Raises:
+            NoRun: There is none, or an older raystt wrote it.
+        """
+        if not self.config.exists():
+            raise NoRun(
+                f"{self.path}: no search there (config.yaml is missing); give a directory that "
+                "`raystt search` wrote, such as runs/quickstart"
+            )
+        found = self._format()
+        if found != FORMAT:
+            raise NoRun(
+                f"{self.path}: was written by another version of raystt (format {found}, this one "
+                f"reads {FORMAT}); read it with that version, or run the search again with "
+                "--overwrite or under another `name`"
+            )
+        return load_search(self.config)
 
     def read(self) -> list[Result]:
         """Read all results so far."""
         return read(self.results)
 
-    def append(self, record: dict[str, Any]) -> None:
-        """Write one finished evaluation."""
-        append(self.results, Result.from_dict(record))
+    def read_failures(self) -> list[Failure]:
+        """Read the trials that could not be run."""
+        return read_failures(self.failures)
 
-    def write_failure(self, proposal: Proposal, error: str) -> None:
-        """Write why a trial could not be run."""
-        line = json.dumps({**asdict(proposal), "error": error, "time": time.time()})
-        with open(self.path / "failures.jsonl", "a") as file:
-            file.write(line + "\n")
+    def append(self, record: Result | Failure) -> None:
+        """Write one finished evaluation, or one trial that could not be run."""
+        append(self.results if isinstance(record, Result) else self.failures, record)
 
-    def write_best(self, language: str, run: RunConfig, comment: str) -> None:
-        """Write the config to train the final model of a language with."""
-        write_atomic(self.path / "best" / f"{language}.yaml", f"# {comment}\n{to_yaml(run)}")
+    def keep_card(self, corpus: Path) -> Card:
+        """Copy the card of the corpus, which reports need, and return it."""
+        card = Card.load(corpus)
+        card.save(self.path)
+        return card
+
+    def card(self) -> Card:
+        """Return the card of the corpus that was searched on."""
+        return Card.load(self.path)
+
+    def model(self, result: Result) -> Path:
+        """Return the directory of a trial's model, which may have been pruned."""
+        return self.states / result.states[-1] / "model"
+
+    def best(self, language: str) -> Path:
+        """Return the directory of a language's best."""
+        return self.path / "best" / language
 
     def write_ceilings(self, ceilings: Mapping[tuple[str, str], Any]) -> None:
         """Write what the evaluation gives to reference speech, by (language, split)."""
         found: dict[str, dict[str, Any]] = {}
         for (language, split), ceiling in ceilings.items():
             found.setdefault(language, {})[split] = ceiling
-        write_atomic(self.path / CEILINGS, json.dumps(found, indent=1) + "\n")
+        write_atomic(self.ceilings, json.dumps(found, indent=1) + "\n")
 
-    def finished_summary(self) -> dict[str, Any] | None:
+    def read_ceilings(self) -> dict[str, Any]:
+        """Return the ceilings of each language, by split; none before they are measured."""
+        found: dict[str, Any] = {}
+        if self.ceilings.exists():
+            found = json.loads(self.ceilings.read_text(encoding="utf-8"))
+        return found
+
+    def finished_summary(self, search: SearchConfig) -> dict[str, Any] | None:
         """Return the summary of a search that has nothing left to do, else None."""
         if not self.summary.exists():
             return None
-        summary: dict[str, Any] = json.loads(self.summary.read_text())
-        return summary if summary["trials"] >= self.search.total_trials else None
+        summary: dict[str, Any] = json.loads(self.summary.read_text(encoding="utf-8"))
+        return summary if summary["trials"] >= search.total_trials else None
 
-    def _refuse_change(self) -> None:
-        before = load_search(self.config)
-        if before.fingerprint() != self.search.fingerprint():
-            changed = ", ".join(_changed(before, self.search)) or "the config"
-            raise RunExists(
-                f"{self.config}: this search was started with another config ({changed}); "
-                "resume it with the same one, or give this one another `name`"
-            )
+    def prune(self, kept: Iterable[Result], finished: Iterable[Result]) -> None:
+        """Delete the states of finished trials, but for the models of those that are kept.
+
+        States of unfinished trials stay: they are gone on from.
+        """
+        needed = {result.states[-1] for result in kept}
+        for name in {name for result in finished for name in result.states} - needed:
+            shutil.rmtree(self.states / name, ignore_errors=True)
+
+    def _format(self) -> int:
+        try:
+            return int(json.loads((self.path / "run.json").read_text())["format"])
+        except (OSError, ValueError, KeyError):
+            return 1
+
+    def claim(self, search: SearchConfig, *, resume: bool, overwrite: bool) -> None:
+        """Make the directory this search's own."""
+        if overwrite:
+            self._clear()
+        elif self.config.exists():
+            before = self.load_config()
+            # Asking again for what is finished is no mistake: it is shown again.
+            if not resume and self.finished_summary(search) is None:
+                raise RunExists(
+                    f"{self.path}: holds a search already; continue it with --resume, delete it "
+                    "with --overwrite, or give this one another `name`"
+                )
+            if before.fingerprint() != search.fingerprint():
+                changed = ", ".join(changed_keys(before, search))
+                raise RunExists(
+                    f"{self.config}: this search was started with another config ({changed}); "
+                    "resume it with the same one, or give this one another `name`"
+                )
+        for folder in (self.trials, self.states):
+            folder.mkdir(exist_ok=True)
+        version = {"format": FORMAT, "raystt": __version__}
+        write_atomic(self.path / "run.json", json.dumps(version) + "\n")
+        write_atomic(self.config, to_yaml(search))
 
     def _clear(self) -> None:
         for child in self.path.iterdir():
-            if child.name == ".lock":
+            if child.name == _LOCK:
                 continue
             if child.is_dir() and not child.is_symlink():
                 shutil.rmtree(child)
@@ -162,16 +191,29 @@ class RunDirectory:
                 os.unlink(child)
 
 
-def _changed(before: SearchConfig, after: SearchConfig) -> list[str]:
-    """Name the keys in which two searches differ."""
+@contextmanager
+def claimed(search: SearchConfig, *, resume: bool, overwrite: bool) -> Iterator[RunDirectory]:
+    """Lock the directory of a search, `<storage>/<name>`, for the time of the block.
 
-    def flat(value: Any, prefix: str) -> dict[str, Any]:
-        if not isinstance(value, dict):
-            return {prefix: value}
-        items: dict[str, Any] = {}
-        for key, item in value.items():
-            items.update(flat(item, f"{prefix}.{key}" if prefix else str(key)))
-        return items
+    Args:
+        search: The search.
+        resume: Continue what is there.
+        overwrite: Delete what is there first.
 
-    old, new = (flat(yaml.safe_load(to_yaml(search)), "") for search in (before, after))
-    return sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
+    Raises:
+        RunExists: There is a run and neither is set, it was another search, or it is running.
+        NoRun: An older raystt wrote what is there.
+    """
+    directory = RunDirectory(Path(search.base.storage) / search.name)
+    directory.path.mkdir(parents=True, exist_ok=True)
+    with open(directory.path / _LOCK, "w") as lock:
+        try:
+            # The lock is the process's own: a killed driver leaves none behind.
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise RunExists(
+                f"{directory.path}: a search is running in this directory; wait for it, or give "
+                "this one another `name`"
+            ) from None
+        directory.claim(search, resume=resume, overwrite=overwrite)
+        yield directory

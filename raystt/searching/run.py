@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,24 +15,90 @@ from ray import tune
 
 from raystt.cluster.start import ray_session
 from raystt.config import SearchConfig
-from raystt.evaluation.jobs import CeilingJob, Evaluation, EvaluationJob
+from raystt.evaluation.jobs import CeilingJob, EvaluationJob
+from raystt.files import write_atomic
 from raystt.interleaving.rules import Interleaving
 from raystt.pools.evaluators import EvaluatorPool
 from raystt.pools.trainers import TrainerPool
 from raystt.preparation.prepare import prepare
 from raystt.progress import Snapshot
-from raystt.results import Result, best, latest, write_summary
+from raystt.results import Failure, Proposal, Result, best, dataframe, latest, write_summary
+from raystt.searching import experiment
+from raystt.searching.best import write_best
 from raystt.searching.directory import RunDirectory
-from raystt.searching.fidelity import FullFidelity
-from raystt.searching.searcher import StudySearcher
-from raystt.searching.study import LanguageStudy, open_journal
+from raystt.searching.searcher import DIED, StudySearcher
 from raystt.searching.summary import summarise_search
-from raystt.searching.trial import Pools, Trial
+from raystt.searching.trial import Pools, Trial, scored
 from raystt.searching.watch import Watch
 
 
 class SearchFailed(RuntimeError):
     """The search ended without a score that it needs; the text says which and where to look."""
+
+
+class Ledger:
+    """Results on their way from the trials to disk, and those that lie there.
+
+    Args:
+        search: The search.
+        directory: Its directory.
+        on_message: Told of each trial that could not be run.
+    """
+
+    def __init__(
+        self, search: SearchConfig, directory: RunDirectory, on_message: Callable[[str], None]
+    ) -> None:
+        self._search, self._directory, self._on_message = search, directory, on_message
+        self._results = latest(directory.read())
+
+    def finished(self, split: str | None = None) -> list[Result]:
+        """Return the results on a split, by default the one that trials are compared on."""
+        split = split or self._search.base.evaluation.split
+        return [result for result in list(self._results) if result.split == split]
+
+    def add(self, result: Result) -> None:
+        """Write a result."""
+        self._directory.append(result)
+        self._results.append(result)
+
+    def take(
+        self,
+        proposal: Proposal,
+        report: Mapping[str, Any] | None,
+        running: Iterable[Proposal],
+    ) -> bool:
+        """Write what a trial reported last; return whether that is a score."""
+        identity = {name: getattr(proposal, name) for name in Proposal.__dataclass_fields__}
+        if report is None or report["status"] == "failed":
+            error = DIED if report is None else str(report["error"])
+            self._directory.append(Failure(**identity, error=error, time=time.time()))
+            self._on_message(f"{proposal.label} could not be run: {error.splitlines()[0]}")
+            return False
+        run = self._search.run_for(proposal.language, proposal.overrides)
+        self.add(Result.from_report(proposal, run.schedule, report))
+        if self._search.fidelity.segments == 1:  # else a running trial may go on from its state
+            self._prune(running)
+        return True
+
+    def _prune(self, running: Iterable[Proposal]) -> None:
+        """Delete the models that will not be needed, unless a running trial is to find them."""
+
+        def key(of: Proposal) -> str:
+            return self._search.run_for(of.language, of.overrides).fingerprint()
+
+        shared = {key(proposal) for proposal in running}
+        over = [result for result in self.finished() if key(result) not in shared]
+        self._directory.prune(self.kept(fixed=True), over)
+
+    def kept(self, *, fixed: bool) -> list[Result]:
+        """Return the results whose models are kept; `fixed` adds the fixed runs' in any case."""
+        finished = self.finished()
+        if self._search.keep == "all":
+            return finished
+        kept = [best(r for r in finished if r.language == name) for name in self._search.languages]
+        if fixed or self._search.keep == "fixed":
+            kept += [result for result in finished if result.reference is not None]
+        return [result for result in kept if result is not None]
 
 
 def run_search(
@@ -42,6 +108,7 @@ def run_search(
     on_prepare: Callable[[str, int, int], None],
     on_progress: Callable[[Snapshot], None],
     on_message: Callable[[str], None],
+    verbose: bool = False,
 ) -> dict[str, Any]:
     """Run a search to its end and return its summary, which is also written.
 
@@ -51,93 +118,102 @@ def run_search(
         on_prepare: Told (stage, done, total) while the corpus is prepared.
         on_progress: Told of the search every second.
         on_message: Told single events, such as a lost worker.
+        verbose: Let what workers print reach the terminal.
 
     Raises:
         ClusterTooSmall: The pools can never fit.
         SearchFailed: Every trial of a language failed.
+        TrackingError: A tracker that is asked for is not installed.
     """
-    began, resumed = time.time(), bool(directory.read())
-    resources = search.base.resources
-    # Ray's own files of an earlier driver: nothing in them is needed, and Train would restore them.
+    resources, corpus = search.base.resources, Path(search.base.corpus.path).resolve()
+    callbacks = experiment.loggers(search, directory.path)
+    ledger = Ledger(search, directory, on_message)
+    # Ray Train's own files of an earlier driver: nothing in them is needed, and it would restore
+    # them.
     shutil.rmtree(directory.path / "ray", ignore_errors=True)
-    with ray_session(resources):
+    with ray_session(resources, verbose=verbose):
         prepare(search.base.corpus, resources=resources, progress=on_prepare)
-        corpus = str(Path(search.base.corpus.path).resolve())
+        directory.keep_card(corpus)
         on_message("starting trainers and evaluators")
         with (
             TrainerPool(resources, directory.path / "ray") as trainers,
-            EvaluatorPool(corpus, search.base.evaluation, resources) as evaluators,
+            EvaluatorPool(str(corpus), search.base.evaluation, resources) as evaluators,
         ):
             trainers.wait_until_ready()
             evaluators.wait_until_ready()
-            storage = open_journal(directory.journal)
-            studies = {name: LanguageStudy(search, name, storage) for name in search.languages}
-            for result in latest(directory.read()):
-                # A kill between the line of a result and the journal must not cost the trial.
-                if result.final and result.split == search.base.evaluation.split:
-                    studies[result.language].settle(result.trial, result.score, result.status)
             pools = Pools(
                 broker=trainers.broker,
                 dispatcher=evaluators.dispatcher,
-                corpus=corpus,
-                states=str(directory.path / "states"),
-                trials=str(directory.path / "trials"),
+                corpus=str(corpus),
+                states=str(directory.states),
+                trials=str(directory.trials),
             )
-            searcher = StudySearcher(studies, directory)
+            searcher = StudySearcher(
+                search, directory.journal,
+                lambda proposal, report: ledger.take(proposal, report, searcher.running().values()),
+            )  # fmt: skip
+            for result in ledger.finished():
+                # A kill between the line of a result and the journal must not cost the trial.
+                searcher.settle(result)
             ceilings = _ask_ceilings(search, evaluators)
-            with Watch(search, directory, pools, searcher, on_progress, on_message):
-                _tune(search, studies, searcher, pools, directory)
-                _report_scores(search, directory, evaluators, on_message)
+            with Watch(search, ledger.finished, pools, searcher, on_progress, on_message):
+                _tune(search, ledger, searcher, pools, directory, callbacks)
+                _report_scores(search, ledger, directory, evaluators, searcher, on_message)
                 directory.write_ceilings(_measured(ceilings, on_message))
-    _write_best(search, directory)
-    # A resumed search took as long as its trials say; this process saw only the end of it.
-    wall_s = None if resumed else time.time() - began
-    summary = summarise_search(search, directory.path, wall_s=wall_s)
+    shutil.rmtree(directory.path / "ray", ignore_errors=True)
+    _write_best(search, ledger, directory)
+    directory.prune(ledger.kept(fixed=False), ledger.finished())
+    summary, split = summarise_search(search, directory), search.base.evaluation.split
     failed = search.total_trials - summary["trials"]
     if failed:
         on_message(
-            f"{failed} trials could not be run, see {directory.path}/failures.jsonl; "
-            "--resume tries again"
+            f"{failed} trials could not be run, see {directory.failures}; --resume tries again"
         )
+    write_atomic(directory.table, dataframe(directory.read(), split=split).to_csv(index=False))
     write_summary(directory.summary, summary)
     return summary
 
 
 def _tune(
     search: SearchConfig,
-    studies: dict[str, LanguageStudy],
+    ledger: Ledger,
     searcher: StudySearcher,
     pools: Pools,
     directory: RunDirectory,
+    callbacks: list[Any],
 ) -> None:
     """Run the trials that are still missing through one Tune run."""
-    missing = sum(
-        search.trials_of(language) - len(study.finished()) for language, study in studies.items()
-    )
-    if missing <= 0:
+    finished, missing = ledger.finished(), searcher.missing
+    experiment.mend(finished, directory.path)
+    if missing <= 0 and not finished:
         return
     resources = search.base.resources
     trainable = tune.with_resources(
-        tune.with_parameters(
-            Trial, pools=pools, search=search, promotion=FullFidelity(search.fidelity.segments)
-        ),
+        tune.with_parameters(Trial, pools=pools, search=search),
         # An empty bundle is rejected; the pools hold the resources, a trial only asks them.
         {"CPU": 0.001},
     )
     tuner = tune.Tuner(
         trainable,
         tune_config=tune.TuneConfig(
-            search_alg=searcher,
+            search_alg=experiment.ResumedSearch(
+                searcher,
+                finished,
+                directory.path,
+                # Trainers work on one trial while another is being evaluated.
+                concurrent=resources.trainers + resources.evaluators,
+            ),
             num_samples=missing,
-            # Trainers work on one trial while another is being evaluated.
-            max_concurrent_trials=resources.trainers + resources.evaluators,
             reuse_actors=True,
+            trial_name_creator=lambda trial: Proposal.from_config(trial.config).label,
+            trial_dirname_creator=lambda trial: Proposal.from_config(trial.config).folder,
         ),
         run_config=tune.RunConfig(
-            name="tune",
-            storage_path=str(directory.path / "ray"),
+            name=experiment.FOLDER,
+            storage_path=str(directory.path),
             verbose=0,
             failure_config=tune.FailureConfig(max_failures=2),
+            callbacks=callbacks,
         ),
     )
     tuner.fit()
@@ -182,77 +258,72 @@ def _measured(
 
 def _report_scores(
     search: SearchConfig,
+    ledger: Ledger,
     directory: RunDirectory,
     evaluators: EvaluatorPool,
+    searcher: StudySearcher,
     on_message: Callable[[str], None],
 ) -> None:
     """Score the fixed runs and the best of each language on the split that chose nothing."""
     config = search.base.evaluation
     if config.report_split == config.split:
         return
-    results = latest(directory.read())
-    known = {(r.language, r.trial) for r in results if r.split == config.report_split}
-    wanted: list[Result] = []
+    known = {(r.language, r.trial) for r in ledger.finished(config.report_split)}
+    wanted: dict[tuple[str, int], Result] = {}
     for language in search.languages:
-        mine = [
-            r for r in results
-            if r.language == language and r.split == config.split and r.status == "complete"
-        ]  # fmt: skip
+        mine = [r for r in ledger.finished() if r.language == language and r.status == "complete"]
         winner = best(mine)
-        chosen = {r.trial: r for r in mine if r.reference is not None}
-        if winner is not None:
-            chosen[winner.trial] = winner
-        wanted += [r for key, r in chosen.items() if (language, key) not in known]
-
+        wanted |= {
+            (language, r.trial): r for r in mine
+            if (r.reference is not None or r is winner) and (language, r.trial) not in known
+        }  # fmt: skip
     if wanted:
         on_message(f"scoring {len(wanted)} models on {config.report_split}: fixed runs and best")
 
-    def evaluate(result: Result) -> tuple[Result, Evaluation, float]:
+    def evaluate(result: Result) -> Result:
         run = search.run_for(result.language, result.overrides)
         job = EvaluationJob(
-            model=str(Path(result.extra["state"]) / "model"),
+            model=str(directory.model(result)),
             corpus=str(Path(search.base.corpus.path).resolve()),
             language=result.language,
             split=config.report_split,
             config=run.evaluation,
             interleaving=Interleaving(**run.interleaving.model_dump()),
         )
-        label = f"{result.language}#{result.trial}"
         began = time.time()
-        served = ray.get(evaluators.dispatcher.run.remote(job, label))
-        return result, served.result, began
+        served = ray.get(evaluators.dispatcher.run.remote(job, result.label))
+        evaluation = served.result
+        evaluation.write(
+            directory.trials / result.folder / f"hypotheses-{config.report_split}.jsonl"
+        )
+        return replace(
+            result,
+            **scored(evaluation, run.evaluation),
+            split=config.report_split,
+            evaluate_seconds=evaluation.seconds,
+            wait_seconds=served.wait_seconds,
+            overhead_seconds=0.0,
+            started=began,
+            ended=time.time(),
+        )
 
     # Threads only wait here: the evaluators do the work.
     with ThreadPoolExecutor(max_workers=16) as waiting:
-        for result, evaluation, started in waiting.map(evaluate, wanted):
-            trial = directory.path / "trials" / f"{result.language}-{result.trial:03d}"
-            evaluation.write(trial / f"hypotheses-{config.report_split}.jsonl")
-            directory.append({
-                **result.as_dict(),
-                **evaluation.record(config),
-                "split": config.report_split,
-                "evaluate_seconds": evaluation.seconds,
-                "overhead_seconds": 0.0,
-                "wait_seconds": 0.0,
-                "started": started,
-                "ended": time.time(),
-            })  # fmt: skip
+        for result in waiting.map(evaluate, wanted.values()):
+            ledger.add(result)
+            searcher.studies[result.language].note(result)
 
 
-def _write_best(search: SearchConfig, directory: RunDirectory) -> None:
-    """Write the config to train each language's final model with."""
-    results = directory.read()
+def _write_best(search: SearchConfig, ledger: Ledger, directory: RunDirectory) -> None:
+    """Write for each language what its final model is trained with, and its model so far."""
+    tested = {
+        (r.language, r.trial): r for r in ledger.finished(search.base.evaluation.report_split)
+    }
     for language in search.languages:
-        split = search.base.evaluation.split
-        winner = best([r for r in results if r.language == language and r.split == split])
+        winner = best(r for r in ledger.finished() if r.language == language)
         if winner is None:
             raise SearchFailed(
-                f"no trial of {language!r} has a score; see {directory.path}/failures.jsonl, then "
-                "go on with --resume"
+                f"no trial of {language!r} has a score; see {directory.failures}, then go on with "
+                "--resume"
             )
-        run = search.run_for(language, winner.overrides, name=f"{search.name}-{language}-final")
-        directory.write_best(
-            language, run,
-            f"Best of {search.trials_of(language)} trials: ASR-BLEU {winner.asr_bleu:.1f} "
-            f"[{winner.ci[0]:.1f}, {winner.ci[1]:.1f}] on {winner.split}, {winner.signature}",
-        )  # fmt: skip
+        write_best(search, directory, winner, tested.get((language, winner.trial)))

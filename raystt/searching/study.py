@@ -10,37 +10,30 @@ from __future__ import annotations
 import os
 import warnings
 import zlib
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
-from optuna.storages import JournalStorage
+from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState
 
 from raystt.config import SearchConfig
+from raystt.results import METRICS, Proposal, Result
 
-_REFERENCE, _OVERRIDES, _STATUS, _ERROR = "reference", "overrides", "status", "error"
-
-
-@dataclass(frozen=True)
-class Proposal:
-    """A trial to be run: its number in the study, and how it differs from the base run.
-
-    `reference` is the name of the fixed run that it is (a reference or an ablation), None for a
-    proposal.
-    """
-
-    language: str
-    number: int
-    overrides: dict[str, Any]
-    reference: str | None
+_REFERENCE, _OVERRIDES, _ERROR = "reference", "overrides", "error"
+_ATTRIBUTES = ("status", "asr_bleu_low", "asr_bleu_high", *METRICS, "achieved_words", "tokens")
 
 
 def open_journal(path: Path) -> JournalStorage:
-    """Open a search's journal; a last line torn by a kill is dropped first.
+    """Open a search's journal to read it, also while the search runs."""
+    return JournalStorage(JournalFileBackend(str(path), JournalFileOpenLock(str(path))))
+
+
+def own_journal(path: Path) -> JournalStorage:
+    """Open a search's journal to write it; a last line torn by a kill is dropped first.
 
     There is one writer, the driver, which holds the run's lock; so no lock left behind by a
     killed driver may be waited for.
@@ -54,7 +47,12 @@ def open_journal(path: Path) -> JournalStorage:
     lock = Path(f"{path}.lock")
     if lock.is_symlink() or lock.exists():
         lock.unlink()
-    return JournalStorage(JournalFileBackend(str(path), JournalFileOpenLock(str(path))))
+    return open_journal(path)
+
+
+def study_name(search: SearchConfig, language: str) -> str:
+    """Return the name of a language's study in the journal."""
+    return f"{search.name} {language}"
 
 
 class LanguageStudy:
@@ -63,34 +61,33 @@ class LanguageStudy:
     Args:
         search: The search.
         language: Its source language.
-        storage: The search's journal.
+        storage: The search's journal, or another storage of Optuna's.
     """
 
-    def __init__(self, search: SearchConfig, language: str, storage: JournalStorage) -> None:
+    def __init__(
+        self, search: SearchConfig, language: str, storage: optuna.storages.BaseStorage
+    ) -> None:
         self.search, self.language = search, language
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        # A study's distributions never change, so another space is another study.
-        name = f"{search.name}/{language}/{search.fingerprint()}"
+        # The directory of a run refuses another space, which one study could not hold.
         self._study = optuna.create_study(
-            study_name=name, storage=storage, direction="maximize", load_if_exists=True
-        )
+            study_name=study_name(search, language), storage=storage, direction="maximize",
+            load_if_exists=True,
+        )  # fmt: skip
         before = self._study.get_trials(deepcopy=False)
         # The sampler's state is not stored: the same seed again would repeat its proposals.
         self._study.sampler = _sampler(search, zlib.crc32(language.encode()) + len(before))
-        self._interrupted: list[FrozenTrial] = []
-        for trial in before:
-            if trial.state == TrialState.RUNNING and _OVERRIDES in trial.user_attrs:
-                self._interrupted.append(trial)
-            elif trial.state == TrialState.RUNNING:
-                # Killed before its values were all drawn: nobody has seen it.
-                self._study.tell(trial.number, state=TrialState.FAIL)
+        running = [trial for trial in before if trial.state == TrialState.RUNNING]
+        self._interrupted = [trial for trial in running if _OVERRIDES in trial.user_attrs]
+        # Killed before all their values were drawn: nobody has seen them, they are drawn again.
+        self._unseen = [trial for trial in running if _OVERRIDES not in trial.user_attrs]
         self._asked = len(self.finished())
 
-    def settle(self, number: int, score: float, status: str) -> None:
+    def settle(self, result: Result) -> None:
         """Tell the score of an interrupted trial that was written down before the kill."""
-        if any(trial.number == number for trial in self._interrupted):
-            self.tell(number, score, status)
-            self._interrupted = [t for t in self._interrupted if t.number != number]
+        if any(trial.number == result.trial for trial in self._interrupted):
+            self.tell(result.trial, result.asr_bleu, result.report())
+            self._interrupted = [t for t in self._interrupted if t.number != result.trial]
             self._asked = len(self.finished())
 
     def ask(self) -> Proposal | None:
@@ -107,11 +104,9 @@ class LanguageStudy:
 
     def _ask_reference(self, name: str) -> Proposal:
         overrides = self.search.reference(name)
+        # A reference within the space also informs the sampler.
         point = self._point(overrides)
-        if point is not None:
-            # A reference within the space also informs the sampler.
-            self._study.enqueue_trial(point)
-        trial = self._study.ask()
+        trial = self._begin(point)
         if point is not None:
             self.search.space.suggest(trial, self.language)
         return self._register(trial, overrides, name)
@@ -119,9 +114,18 @@ class LanguageStudy:
     def _ask_sampler(self) -> Proposal:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            trial = self._study.ask()
+            trial = self._begin(None)
             overrides = self.search.space.suggest(trial, self.language)
         return self._register(trial, overrides, None)
+
+    def _begin(self, point: dict[str, Any] | None) -> optuna.Trial:
+        """Begin a trial, at a point of the space if one is given."""
+        if self._unseen:
+            return optuna.Trial(self._study, self._unseen.pop(0)._trial_id)
+        waiting = self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+        if point is not None and not waiting:  # one that waits is this one, enqueued before a kill
+            self._study.enqueue_trial(point)
+        return self._study.ask()
 
     def _register(
         self, trial: optuna.Trial, overrides: dict[str, Any], reference: str | None
@@ -131,8 +135,14 @@ class LanguageStudy:
         trial.set_user_attr(_OVERRIDES, overrides)
         return self._proposal(trial.number, {_REFERENCE: reference, _OVERRIDES: overrides})
 
-    def _proposal(self, number: int, attributes: dict[str, Any]) -> Proposal:
-        return Proposal(self.language, number, dict(attributes[_OVERRIDES]), attributes[_REFERENCE])
+    def _proposal(self, number: int, attributes: Mapping[str, Any]) -> Proposal:
+        return Proposal(
+            language=self.language,
+            trial=number,
+            reference=attributes[_REFERENCE],
+            seed=self.search.seed,
+            overrides=dict(attributes[_OVERRIDES]),
+        )
 
     def _point(self, overrides: dict[str, Any]) -> dict[str, Any] | None:
         """Return a fixed run as a point of the space, None if it lies outside of it."""
@@ -151,14 +161,25 @@ class LanguageStudy:
         # of a control must not be taken for that of its schedule.
         return point if self.search.run_for(self.language, point) == whole else None
 
-    def tell(self, number: int, score: float, status: str) -> None:
+    def report(self, number: int, step: int, loss: float) -> None:
+        """Record the loss at a step of a running trial, for the curves of Optuna's dashboard."""
+        self._storage.set_trial_intermediate_value(self._trial(number)._trial_id, step, loss)
+
+    def tell(self, number: int, score: float, report: Mapping[str, Any]) -> None:
         """Record a trial's score; telling a finished trial again changes nothing.
 
         A diverged trial is a result, score 0: left out, it would be proposed again.
+
+        Args:
+            number: Its number.
+            score: What is maximised.
+            report: What else the trial reported; what a person looks for becomes user attributes.
         """
         if self._trial(number).state.is_finished():
             return
-        self._annotate(number, _STATUS, status)
+        for key in _ATTRIBUTES:
+            if report.get(key) is not None:
+                self._annotate(number, key, report[key])
         self._study.tell(number, score)
 
     def fail(self, number: int, error: str) -> None:
@@ -167,9 +188,19 @@ class LanguageStudy:
             self._annotate(number, _ERROR, error[-2000:])
             self._study.tell(number, state=TrialState.FAIL)
 
-    def _annotate(self, number: int, key: str, value: str) -> None:
-        storage = self._study._storage
-        storage.set_trial_user_attr(self._trial(number)._trial_id, key, value)
+    def note(self, result: Result) -> None:
+        """Record a score on another split as an attribute of the study: trials are closed."""
+        low, high = result.ci
+        text = f"{result.asr_bleu:.1f} [{low:.1f}, {high:.1f}]"
+        name = f"#{result.trial} {result.reference or 'best'}, {result.split}"
+        self._study.set_user_attr(name, text)
+
+    @property
+    def _storage(self) -> BaseStorage:
+        return self._study._storage
+
+    def _annotate(self, number: int, key: str, value: Any) -> None:
+        self._storage.set_trial_user_attr(self._trial(number)._trial_id, key, value)
 
     def _trial(self, number: int) -> FrozenTrial:
         return self._study.get_trials(deepcopy=False)[number]
@@ -182,7 +213,8 @@ class LanguageStudy:
         """Names of the fixed runs that are running or have a score."""
         states = (TrialState.COMPLETE, TrialState.RUNNING)
         trials = self._study.get_trials(deepcopy=False, states=states)
-        return {t.user_attrs[_REFERENCE] for t in trials if t.user_attrs.get(_REFERENCE)}
+        seen = [t.user_attrs for t in trials if _OVERRIDES in t.user_attrs]
+        return {attributes[_REFERENCE] for attributes in seen if attributes[_REFERENCE]}
 
 
 def _contains(entry: Any, value: Any) -> bool:

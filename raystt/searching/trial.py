@@ -5,7 +5,7 @@ It holds no data and no weights; its actor needs next to no CPU and serves one t
 
 from __future__ import annotations
 
-import json
+import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +14,15 @@ from typing import Any
 import ray
 from ray import tune
 
-from raystt.config import SearchConfig
-from raystt.evaluation.jobs import EvaluationJob
+from raystt.config import EvaluationConfig, SearchConfig
+from raystt.evaluation.jobs import Evaluation, EvaluationJob
 from raystt.interleaving.rules import Interleaving
 from raystt.pools.broker import JobFailed, Served
-from raystt.searching.fidelity import Border, Promotion
-from raystt.searching.study import Proposal
-from raystt.training.jobs import SegmentJob, SegmentResult
+from raystt.results import METRICS, REPORTED, Proposal, Result
+from raystt.training.jobs import SegmentJob, SegmentResult, Step, plan
+
+REPORT_SECONDS = 5.0
+"""How often a trial in training tells Tune where it is."""
 
 
 @dataclass(frozen=True)
@@ -37,12 +39,11 @@ class Pools:
 class Trial(tune.Trainable):
     """One schedule of one language, segment by segment."""
 
-    def setup(self, config: dict[str, Any], pools: Pools, search: SearchConfig,
-              promotion: Promotion) -> None:  # fmt: skip
+    def setup(self, config: dict[str, Any], pools: Pools, search: SearchConfig) -> None:
         """Take a proposal; called once an actor."""
-        self._pools, self._search, self._promotion = pools, search, promotion
+        self._pools, self._search = pools, search
         # The first trial of an actor waited for the actor, which is not a cost of the trial.
-        self._ready = time.time()
+        self._free_since = time.time()
         self._begin(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -51,128 +52,165 @@ class Trial(tune.Trainable):
         return True
 
     def _begin(self, config: dict[str, Any]) -> None:
-        self._proposal = Proposal(**config["proposal"])
+        self._proposal = Proposal.from_config(config)
         proposal = self._proposal
-        self._label = f"{proposal.language}#{proposal.number}"
-        self._run = self._search.run_for(
-            proposal.language,
-            proposal.overrides,
-            name=f"{self._search.name}-{proposal.language}-{proposal.number}",
-        )
-        self._segments = self._promotion.segments(self._run.training.steps)
-        self._index = 0
-        self._state: str | None = None
+        name = f"{self._search.name}-{proposal.language}-{proposal.trial}"
+        self._run = self._search.run_for(proposal.language, proposal.overrides, name=name)
+        segments = min(self._search.fidelity.segments, self._run.training.steps)
+        self._segments = plan(self._run.training.steps, segments)
         self._trained: list[SegmentResult] = []
-        self._waited = 0.0
+        self._pending: Any = None
+        self._seen: Step | None = None
+        self._waited = self._busy = 0.0
         self._started = time.time()
 
     def step(self) -> dict[str, Any]:
-        """Train one segment and, where the policy says so, score it.
+        """Train, or score what is trained, until there is something to report.
 
         Returns:
-            `record`, JSON of what is known of the trial now; Tune gets nothing else.
+            The fields of a `Result` under their names; None where they are not known yet.
         """
         try:
-            return self._step()
+            while len(self._trained) < len(self._segments):
+                segment = self._train()
+                if isinstance(segment, Step):
+                    return self._progress(segment)
+                self._trained.append(segment)
+                if segment.status == "diverged":
+                    return self._end(None)
+            return self._end(self._evaluate())
         except JobFailed as error:
-            return self._report("failed", error=str(error))
+            blank = dict.fromkeys(REPORTED)
+            return {**blank, "status": "failed", "error": str(error), "done": True}
 
-    def _step(self) -> dict[str, Any]:
-        start, stop = self._segments[self._index]
-        job = SegmentJob(
-            run=self._run,
-            corpus=self._pools.corpus,
-            start=start,
-            stop=stop,
-            parent=self._state,
-            states=self._pools.states,
-            log=str(self._directory()),
-        )
-        segment = self._ask(self._pools.broker, job)
-        self._trained.append(segment)
-        self._index += 1
-        self._state = segment.state
-        if segment.status == "diverged":
-            return self._report("diverged", evaluation={
-                "asr_bleu": 0.0, "ci": [0.0, 0.0], "signature": "", "sentences": 0, "seconds": 0.0,
-            })  # fmt: skip
-        horizon = self._run.training.steps
-        scored = None
-        if self._promotion.evaluated(stop, horizon):
-            scored = self._evaluate(segment)
-        border = Border(
-            self._proposal.language, self._proposal.number, stop, horizon,
-            scored["asr_bleu"] if scored else None,
-        )  # fmt: skip
-        if self._promotion.decide(border, ()) == "continue":
-            return {"done": False}
-        return self._report("complete", evaluation=scored)
+    def _train(self) -> SegmentResult | Step:
+        """Have the next segment trained; return it, or a step on its way there."""
+        if self._pending is None:
+            start, stop = self._segments[len(self._trained)]
+            job = SegmentJob(
+                run=self._run,
+                corpus=self._pools.corpus,
+                start=start,
+                stop=stop,
+                parent=self._trained[-1].state if self._trained else None,
+                states=self._pools.states,
+                log=str(self._directory()),
+            )
+            self._pending = self._pools.broker.run.remote(job, self._proposal.label)
+        while not ray.wait([self._pending], timeout=REPORT_SECONDS)[0]:
+            for activity in ray.get(self._pools.broker.activity.remote()):
+                new = activity.label == self._proposal.label and activity.step != self._seen
+                if new and activity.step is not None:
+                    self._seen = activity.step
+                    return activity.step
+        pending, self._pending = self._pending, None
+        segment: SegmentResult = self._answer(pending)
+        if not segment.reused:  # a state that was found took nothing
+            self._busy += segment.seconds
+        return segment
 
-    def _evaluate(self, segment: SegmentResult) -> dict[str, Any]:
+    def _evaluate(self) -> Evaluation:
         config = self._run.evaluation
         job = EvaluationJob(
-            model=str(segment.model),
+            model=str(self._trained[-1].model),
             corpus=self._pools.corpus,
             language=self._proposal.language,
             split=config.split,
             config=config,
             interleaving=Interleaving(**self._run.interleaving.model_dump()),
         )
-        evaluation = self._ask(self._pools.dispatcher, job)
+        evaluation: Evaluation = self._answer(
+            self._pools.dispatcher.run.remote(job, self._proposal.label)
+        )
+        self._busy += evaluation.seconds
         evaluation.write(self._directory() / f"hypotheses-{config.split}.jsonl")
-        return {**evaluation.record(config), "seconds": evaluation.seconds}
+        return evaluation
 
-    def _ask(self, pool: Any, job: Any) -> Any:
-        """Have a pool do a job, and add up the time spent waiting for a free worker."""
+    def _answer(self, pending: Any) -> Any:
+        """Get a pool's answer, and add up the time spent waiting for a free worker."""
         try:
-            served: Served = ray.get(pool.run.remote(job, self._label))
+            served: Served = ray.get(pending)
         except ray.exceptions.RayTaskError as error:
             raise JobFailed(str(error.cause)) from None
         self._waited += served.wait_seconds
         return served.result
 
     def _directory(self) -> Path:
-        proposal = self._proposal
-        path = Path(self._pools.trials) / f"{proposal.language}-{proposal.number:03d}"
+        path = Path(self._pools.trials) / self._proposal.folder
         path.mkdir(parents=True, exist_ok=True)
         return path
 
-    def _report(
-        self, status: str, evaluation: dict[str, Any] | None = None, error: str = ""
-    ) -> dict[str, Any]:
-        trained = self._trained
-        tokens = sum(segment.tokens for segment in trained)
-        record: dict[str, Any] = {
-            "language": self._proposal.language,
-            "trial": self._proposal.number,
-            "reference": self._proposal.reference,
-            "split": self._run.evaluation.split,
-            "segment": [trained[-1].start, trained[-1].stop] if trained else [0, 0],
-            "steps": self._run.training.steps,
-            "status": status,
-            "schedule": self._run.schedule,
-            "overrides": self._proposal.overrides,
-            "achieved_words": sum(s.achieved_words * (s.stop - s.start) for s in trained)
-            / max(sum(s.stop - s.start for s in trained), 1),
-            "train_seconds": sum(s.seconds for s in trained),
-            "setup_seconds": sum(s.setup_seconds for s in trained),
-            "train_tokens": tokens,
-            "wait_seconds": self._waited,
-            # What this trial's own work took now; a state that was found took nothing.
-            "busy_seconds": sum(s.seconds for s in trained if not s.reused),
-            "started": self._started,
-            "ready": self._ready,
-            "state": trained[-1].state if trained else None,
-            "error": error,
+    def _progress(self, step: Step) -> dict[str, Any]:
+        """Report a step within a segment; a score follows at the horizon."""
+        trained = sum(segment.tokens for segment in self._trained)
+        return {
+            **dict.fromkeys(REPORTED),
+            "status": "training",
+            "loss": step.loss,
+            "ratio": step.ratio,
+            "achieved_words": step.achieved,
+            "step": step.step,
+            "steps": step.horizon,
+            "tokens": trained + step.tokens,
+            "train_seconds": sum(s.seconds for s in self._trained) + step.seconds,
+            "timesteps_total": step.step,
+            "error": None,
+            "done": False,
         }
+
+    def _end(self, evaluation: Evaluation | None) -> dict[str, Any]:
+        """Report the finished trial; without an evaluation it diverged, which scores 0."""
+        trained, ended = self._trained, time.time()
+        last, steps = trained[-1], self._run.training.steps
+        reached = last.stop if last.diverged_at is None else last.diverged_at
+        weights = [s.stop - s.start for s in trained]
+        values: dict[str, Any] = {
+            "asr_bleu": 0.0, "asr_bleu_low": 0.0, "asr_bleu_high": 0.0, "signature": "",
+            "sentences": 0, "signatures": {}, **dict.fromkeys(METRICS),
+        }  # fmt: skip
         if evaluation is not None:
-            record["evaluate_seconds"] = evaluation["seconds"]
-            record["busy_seconds"] += evaluation["seconds"]
-            record.update({k: v for k, v in evaluation.items() if k != "seconds"})
-        return {"record": json.dumps(record), "done": True}
+            values |= scored(evaluation, self._run.evaluation)
+        result = Result(
+            **{name: getattr(self._proposal, name) for name in Proposal.__dataclass_fields__},
+            split=self._run.evaluation.split,
+            status="diverged" if evaluation is None else "complete",
+            schedule=self._run.schedule,
+            step=reached,
+            steps=steps,
+            loss=last.loss if math.isfinite(last.loss) else None,
+            ratio=float(self._run.text_schedule().ratio(max(reached - 1, 0) / steps)),
+            achieved_words=sum(s.achieved_words * w for s, w in zip(trained, weights, strict=True))
+            / max(sum(weights), 1),
+            tokens=sum(s.tokens for s in trained),
+            train_seconds=sum(s.seconds for s in trained),
+            setup_seconds=sum(s.setup_seconds for s in trained),
+            evaluate_seconds=evaluation.seconds if evaluation else 0.0,
+            wait_seconds=self._waited,
+            overhead_seconds=max(0.0, ended - self._free_since - self._busy - self._waited),
+            started=self._started,
+            ended=ended,
+            states=tuple(Path(s.state).name for s in trained),
+            **values,
+        )
+        self._free_since = ended
+        return {**result.report(), "error": None, "done": True}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Nothing to save: segments and their states lie in storage under their keys."""
 
     def load_checkpoint(self, checkpoint: Any) -> None:
         """Start over: segments that are in storage are found there and not trained again."""
+
+
+def scored(evaluation: Evaluation, config: EvaluationConfig) -> dict[str, Any]:
+    """Return the fields of a `Result` that an evaluation fills."""
+    score, metrics = evaluation.score(config), evaluation.metrics()
+    return {
+        "asr_bleu": score.asr_bleu,
+        "asr_bleu_low": score.ci[0],
+        "asr_bleu_high": score.ci[1],
+        "signature": score.signature,
+        "sentences": score.sentences,
+        "signatures": {name: evaluation.signatures[name] for name in metrics},
+        **{name: metrics.get(name) for name in METRICS},
+    }

@@ -11,9 +11,8 @@ import ray
 from raystt.config import SearchConfig
 from raystt.pools.broker import Activity
 from raystt.progress import LanguageProgress, Running, Snapshot
-from raystt.results import Result, best, latest
+from raystt.results import Result, best
 from raystt.schedule import from_dict
-from raystt.searching.directory import RunDirectory
 from raystt.searching.searcher import StudySearcher
 from raystt.searching.trial import Pools
 
@@ -26,13 +25,13 @@ class Watch:
     def __init__(
         self,
         search: SearchConfig,
-        directory: RunDirectory,
+        finished: Callable[[], list[Result]],
         pools: Pools,
         searcher: StudySearcher,
         on_progress: Callable[[Snapshot], None],
         on_message: Callable[[str], None],
     ) -> None:
-        self._search, self._directory, self._pools = search, directory, pools
+        self._search, self._finished, self._pools = search, finished, pools
         self._searcher = searcher
         self._on_progress, self._on_message = on_progress, on_message
         self._began = time.time()
@@ -54,10 +53,6 @@ class Watch:
     def _loop(self) -> None:
         while not self._ended.wait(_SNAPSHOT_SECONDS):
             self._tell()
-
-    def _finished(self) -> list[Result]:
-        split = self._search.base.evaluation.split
-        return [r for r in latest(self._directory.read()) if r.split == split and r.final]
 
     def _tell(self) -> None:
         finished = self._finished()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,3 +77,37 @@ def plan(steps: int, segments: int) -> list[tuple[int, int]]:
     """Cut `steps` into (start, stop) of `segments` nearly equal segments."""
     borders = [round(i * steps / segments) for i in range(segments + 1)]
     return list(zip(borders[:-1], borders[1:], strict=True))
+
+
+def train_in_segments(
+    run: RunConfig, corpus: Path, directory: Path, train: Callable[[SegmentJob], SegmentResult]
+) -> SegmentResult:
+    """Train a run of its own to its horizon, with a state every `training.checkpoint_every` steps.
+
+    Args:
+        run: The run.
+        corpus: Directory of the prepared corpus.
+        directory: Directory of the run; gets `states/`, `train.jsonl` and TensorBoard events.
+        train: Trains a segment; one found in `states/` is not trained again.
+
+    Returns:
+        The last segment, which may have diverged.
+    """
+    every = run.training.checkpoint_every or run.training.steps
+    result: SegmentResult | None = None
+    for start, stop in plan(run.training.steps, -(-run.training.steps // every)):
+        result = train(
+            SegmentJob(
+                run=run,
+                corpus=str(corpus),
+                start=start,
+                stop=stop,
+                parent=result.state if result else None,
+                states=str(directory / "states"),
+                log=str(directory),
+            )
+        )
+        if result.status == "diverged":
+            break
+    assert result is not None  # a horizon has at least one step
+    return result

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import made
 import numpy as np
 import pytest
 
@@ -18,30 +19,7 @@ PAIRS = {"es": 300, "fr": 1000}
 def result(
     language: str, trial: int, schedule: dict[str, Any], score: float, **more: Any
 ) -> Result:
-    values: dict[str, Any] = {
-        "language": language,
-        "trial": trial,
-        "reference": None,
-        "split": "dev",
-        "segment": (0, 350),
-        "steps": 350,
-        "status": "complete",
-        "schedule": schedule,
-        "overrides": {},
-        "asr_bleu": score,
-        "ci": (score - 4, score + 4),
-        "signature": "made up",
-        "sentences": 64,
-        "achieved_words": 0.4,
-        "train_seconds": 30.0,
-        "train_tokens": 1000,
-        "evaluate_seconds": 8.0,
-        "overhead_seconds": 0.3,
-        "wait_seconds": 0.0,
-        "started": 0.0,
-        "ended": 40.0,
-    }
-    return Result(**{**values, **more})
+    return made.result(trial, score, language=language, schedule=schedule, **more)
 
 
 def made_up_search() -> list[Result]:
@@ -64,7 +42,7 @@ def made_up_search() -> list[Result]:
             schedule = {"shape": shapes[trial % 6], "initial": initial, "final": 0.0, "end": end}
             score = low + 26 * initial * (1 - (end - 0.8) ** 2) + float(random.normal(0, 1.5))
             lines.append(result(language, trial, schedule, score))
-    lines[5] = result("es", 5, dict(lines[5].schedule), 0.0, status="diverged", segment=(0, 90))
+    lines[5] = made.diverged(5, schedule=lines[5].schedule)
     return lines
 
 
@@ -90,7 +68,7 @@ def test_a_search_that_has_just_begun_is_drawn(tmp_path: Path, kept: int) -> Non
 
 
 def test_a_reference_may_be_the_best(tmp_path: Path) -> None:
-    lines = [r for r in made_up_search() if r.reference or r.score < 30]
+    lines = [r for r in made_up_search() if r.reference or r.asr_bleu < 30]
     assert all(path.exists() for path in draw_schedules(lines, tmp_path, split="dev"))
 
 
@@ -98,7 +76,6 @@ def test_only_finished_trials_of_the_split_count(tmp_path: Path) -> None:
     lines = made_up_search()
     other = [
         result("de", 0, dict(lines[1].schedule), 99.0, split="test"),
-        result("it", 0, dict(lines[1].schedule), 99.0, segment=(0, 100)),
     ]
     first = draw_schedules(lines, tmp_path / "a", split="dev")
     second = draw_schedules([*lines, *other], tmp_path / "b", split="dev")

@@ -6,26 +6,28 @@ import os
 from pathlib import Path
 
 import pytest
+from made import result
 from tiny import tiny_search
 
-from raystt.searching.directory import RunDirectory, RunExists
+from raystt.searching.directory import NoRun, RunDirectory, RunExists, claimed
 
 
 def open_directory(tmp_path: Path, resume: bool = False, overwrite: bool = False, **changes):
-    return RunDirectory(tiny_search(tmp_path, **changes), resume=resume, overwrite=overwrite)
+    return claimed(tiny_search(tmp_path, **changes), resume=resume, overwrite=overwrite)
 
 
 def test_a_second_driver_is_refused(tmp_path: Path) -> None:
     with open_directory(tmp_path), pytest.raises(RunExists, match="running in this directory"):
-        open_directory(tmp_path, resume=True)
-    open_directory(tmp_path, resume=True).__exit__(None, None, None)
+        open_directory(tmp_path, resume=True).__enter__()
+    with open_directory(tmp_path, resume=True):
+        pass
 
 
 def test_an_unfinished_search_is_not_started_over(tmp_path: Path) -> None:
     with open_directory(tmp_path) as directory:
         (directory.path / "states" / "kept").mkdir()
-    with pytest.raises(RunExists, match="--resume"):
-        open_directory(tmp_path)
+    with pytest.raises(RunExists, match="--resume"), open_directory(tmp_path):
+        pass
     with open_directory(tmp_path, resume=True) as directory:
         assert (directory.path / "states" / "kept").exists()
     with open_directory(tmp_path, overwrite=True) as directory:
@@ -33,8 +35,42 @@ def test_an_unfinished_search_is_not_started_over(tmp_path: Path) -> None:
 
 
 def test_a_changed_search_is_not_resumed(tmp_path: Path) -> None:
-    open_directory(tmp_path).__exit__(None, None, None)
-    with pytest.raises(RunExists, match=r"config\.yaml.*\(seed\)"):
-        open_directory(tmp_path, resume=True, seed=2)
+    with open_directory(tmp_path):
+        pass
+    changed = open_directory(tmp_path, resume=True, seed=2)
+    with pytest.raises(RunExists, match=r"config\.yaml.*\(seed\)"), changed:
+        pass
     with open_directory(tmp_path, resume=True, trials=8) as directory:
         assert "trials: 8" in directory.config.read_text()
+
+
+def test_what_decides_no_score_may_change(tmp_path: Path) -> None:
+    with open_directory(tmp_path):
+        pass
+    base = tiny_search(tmp_path).base.model_dump(mode="json", by_alias=True)
+    base["training"]["log_every"] = 7
+    base["resources"]["trainers"] = 5
+    changes = {"base": base, "keep": "all", "tracking": ["mlflow"]}
+    with open_directory(tmp_path, resume=True, **changes) as directory:
+        assert directory.load_config().base.training.log_every == 7
+
+
+def test_a_run_of_another_version_is_refused_by_name(tmp_path: Path) -> None:
+    with open_directory(tmp_path) as directory:
+        (directory.path / "run.json").unlink()
+    with pytest.raises(NoRun, match="another version of raystt .*--overwrite"):
+        RunDirectory(directory.path).load_config()
+    with pytest.raises(NoRun), open_directory(tmp_path, resume=True):
+        pass
+    with open_directory(tmp_path, overwrite=True):
+        pass
+
+
+def test_states_that_nobody_keeps_are_pruned(tmp_path: Path) -> None:
+    with open_directory(tmp_path) as directory:
+        for name in ("a1", "a2", "b1", "shared", "running"):
+            (directory.states / name).mkdir()
+        kept = result(0, 9.0, states=("a1", "a2"))
+        over = [kept, result(1, 5.0, states=("b1",)), result(2, 5.0, states=("a2",))]
+        directory.prune([kept], over)
+        assert sorted(os.listdir(directory.states)) == ["a2", "running", "shared"]

@@ -2,103 +2,121 @@
 
 from __future__ import annotations
 
-import json
-import time
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import pytest
+from made import result
 from tiny import tiny_search
 
-from raystt.results import read
+from raystt.config import SearchConfig
+from raystt.results import Proposal
 from raystt.searching.directory import RunDirectory
+from raystt.searching.run import Ledger
 from raystt.searching.searcher import StudySearcher
-from raystt.searching.study import LanguageStudy, open_journal
 
 LANGUAGES = ("es", "fr")
 
 
+def two_languages(path: Path, **changes: Any) -> SearchConfig:
+    base = tiny_search(path).base.model_dump(mode="json", by_alias=True)
+    base["corpus"]["languages"] = {name: {"train": 12} for name in LANGUAGES}
+    return tiny_search(path, languages=list(LANGUAGES), base=base, **changes)
+
+
 @pytest.fixture
-def searcher(tmp_path: Path) -> StudySearcher:
-    sizes = {name: {"train": 12} for name in LANGUAGES}
-    base = tiny_search(tmp_path).base.model_dump(mode="json", by_alias=True)
-    base["corpus"]["languages"] = sizes
-    search = tiny_search(tmp_path, languages=list(LANGUAGES), base=base)
-    directory = RunDirectory(search, resume=False, overwrite=False)
-    storage = open_journal(directory.journal)
-    studies = {name: LanguageStudy(search, name, storage) for name in LANGUAGES}
-    return StudySearcher(studies, directory)
+def directory(tmp_path: Path) -> RunDirectory:
+    return RunDirectory(tmp_path)
 
 
-def record(config: dict[str, Any], **changes: Any) -> dict[str, Any]:
-    """What a Tune trial reports."""
-    proposal = config["proposal"]
-    values = {
-        "language": proposal["language"], "trial": proposal["number"],
-        "reference": proposal["reference"], "split": "dev", "segment": [0, 6], "steps": 6,
-        "status": "complete", "schedule": {"shape": "constant", "initial": 0.0},
-        "overrides": proposal["overrides"], "asr_bleu": 12.0, "ci": [8.0, 16.0],
-        "signature": "s", "sentences": 4, "achieved_words": 0.0, "train_seconds": 1.0,
-        "train_tokens": 10, "evaluate_seconds": 0.5, "busy_seconds": 1.5, "wait_seconds": 0.0,
-        "started": time.time(), "ready": time.time() - 2.0, "state": None, "error": "",
-        **changes,
-    }  # fmt: skip
-    return {"record": json.dumps(values), "done": True}
+@pytest.fixture
+def messages() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def searcher(directory: RunDirectory, messages: list[str]) -> StudySearcher:
+    search = two_languages(directory.path)
+    ledger = Ledger(search, directory, messages.append)
+    return StudySearcher(
+        search, directory.journal, lambda proposal, report: ledger.take(proposal, report, [])
+    )
+
+
+def report(config: dict[str, Any], asr_bleu: float) -> dict[str, Any]:
+    """What a Tune trial reports last."""
+    proposal = Proposal.from_config(config)
+    run = two_languages(Path(".")).run_for(proposal.language, proposal.overrides)
+    identity = {name: getattr(proposal, name) for name in Proposal.__dataclass_fields__}
+    return dataclasses.replace(
+        result(proposal.trial, asr_bleu, schedule=run.schedule), **identity
+    ).report()
 
 
 def test_languages_take_turns_until_all_have_their_trials(searcher: StudySearcher) -> None:
+    assert searcher.missing == 8
     asked = [searcher.suggest(f"t{n}") for n in range(9)]
-    languages = [config["proposal"]["language"] for config in asked[:8]]
+    languages = [config["language"] for config in asked[:8]]
     assert sorted(languages[:2]) == sorted(languages[2:4]) == ["es", "fr"]
     assert languages.count("es") == languages.count("fr") == 4
     assert asked[8] == StudySearcher.FINISHED
     assert set(searcher.running()) == {f"{name}#{n}" for name in LANGUAGES for n in range(4)}
 
 
-def test_results_reach_the_file_and_the_study(searcher: StudySearcher) -> None:
+def test_a_config_is_flat_and_says_what_the_trial_is(searcher: StudySearcher) -> None:
+    for n in range(8):
+        config = searcher.suggest(f"t{n}")
+        assert {"language", "trial", "reference", "seed", "schedule.initial"} <= set(config)
+        assert not any(isinstance(value, dict | list) for value in config.values())
+
+
+def test_results_reach_the_file_and_the_study(
+    searcher: StudySearcher, directory: RunDirectory
+) -> None:
     config = searcher.suggest("t0")
-    searcher.on_trial_complete("t0", record(config))
-    (result,) = read(searcher._directory.results)
-    assert result.asr_bleu == 12.0 and result.overhead_seconds >= 0.0
-    assert "ready" not in result.extra and "busy_seconds" not in result.extra
-    study = searcher._studies[config["proposal"]["language"]]
-    assert [trial.value for trial in study.finished()] == [12.0]
+    searcher.on_trial_result("t0", {"loss": 3.5, "step": 2})
+    searcher.on_trial_result("t0", {"loss": None, "step": 3})
+    searcher.on_trial_complete("t0", report(config, 12.0))
+    (written,) = directory.read()
+    assert written.asr_bleu == 12.0 and written.config() == config
+    (trial,) = searcher.studies[config["language"]].finished()
+    assert trial.value == 12.0 and trial.intermediate_values == {2: 3.5}
+    assert trial.user_attrs["asr_bleu_low"] == 7.0 and trial.user_attrs["achieved_words"] == 0.4
     assert searcher.completed == 1 and not searcher.running()
 
 
-def test_overhead_is_what_was_not_work(searcher: StudySearcher) -> None:
-    config = searcher.suggest("t0")
-    time.sleep(0.3)
-    searcher.on_trial_complete("t0", record(config, busy_seconds=0.1, wait_seconds=0.05))
-    (result,) = read(searcher._directory.results)
-    assert result.overhead_seconds > 0.1
-
-
 @pytest.mark.parametrize("died", [True, False])
-def test_a_failed_trial_has_no_score_and_says_why(searcher: StudySearcher, died: bool) -> None:
+def test_a_failed_trial_has_no_score_and_says_why(
+    searcher: StudySearcher, directory: RunDirectory, messages: list[str], died: bool
+) -> None:
     config = searcher.suggest("t0")
-    failed = record(config, status="failed", error="ValueError: part-00000.parquet is damaged")
+    failed = {"status": "failed", "error": "ValueError: part-00000.parquet is damaged\ntrace"}
     searcher.on_trial_complete("t0", None if died else failed, error=died)
-    assert read(searcher._directory.results) == []
-    line = json.loads((searcher._directory.path / "failures.jsonl").read_text())
-    assert line["language"] == config["proposal"]["language"]
-    assert ("Tune actor died" if died else "part-00000.parquet is damaged") in line["error"]
-    assert not searcher._studies[line["language"]].finished()
+    assert directory.read() == []
+    (failure,) = directory.read_failures()
+    assert failure.config() == config
+    assert ("Tune actor died" if died else "part-00000.parquet is damaged") in failure.error
+    assert not searcher.studies[failure.language].finished()
+    assert failure.label in messages[0] and "trace" not in messages[0]
+
+
+def test_alone_it_serves_anybodys_trainable(tmp_path: Path) -> None:
+    searcher = StudySearcher(two_languages(tmp_path))
+    first, second = searcher.suggest("a"), searcher.suggest("b")
+    searcher.on_trial_complete("a", {"asr_bleu": 3.0})
+    searcher.on_trial_complete("b", {"asr_bleu": float("nan")})
+    assert [t.value for t in searcher.studies[first["language"]].finished()] == [3.0]
+    assert not searcher.studies[second["language"]].finished()
+    assert not searcher.set_search_properties(None, "min", {})
+    assert searcher.set_search_properties("asr_bleu", "max", {})
 
 
 def test_a_language_with_fewer_fixed_runs_is_done_earlier(tmp_path: Path) -> None:
-    base = tiny_search(tmp_path).base.model_dump(mode="json", by_alias=True)
-    base["corpus"]["languages"] = {name: {"train": 12} for name in LANGUAGES}
-    search = tiny_search(
-        tmp_path, languages=list(LANGUAGES), base=base, trials=None, space={},
-        ablations={"mask": {"set": {"interleaving.replacement": "mask"}, "languages": ["fr"]}},
-    )  # fmt: skip
-    directory = RunDirectory(search, resume=False, overwrite=False)
-    storage = open_journal(directory.journal)
-    studies = {name: LanguageStudy(search, name, storage) for name in LANGUAGES}
-    searcher = StudySearcher(studies, directory)
+    ablations = {"mask": {"set": {"interleaving.replacement": "mask"}, "languages": ["fr"]}}
+    searcher = StudySearcher(two_languages(tmp_path, trials=None, space={}, ablations=ablations))
     asked = [searcher.suggest(f"t{n}") for n in range(8)]
     assert asked[7] == StudySearcher.FINISHED
-    languages = [config["proposal"]["language"] for config in asked[:7]]
+    languages = [config["language"] for config in asked[:7]]
     assert languages.count("es") == 3 and languages.count("fr") == 4
-    assert asked[6]["proposal"]["reference"] == "mask"
+    assert asked[6]["reference"] == "mask"

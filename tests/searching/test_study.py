@@ -11,20 +11,21 @@ from pathlib import Path
 
 import optuna
 import pytest
+from made import result
 from tiny import tiny_search
 
-from raystt.searching.study import LanguageStudy, open_journal
+from raystt.searching.study import LanguageStudy, own_journal
 
 
 def open_study(path: Path, **changes) -> LanguageStudy:
-    return LanguageStudy(tiny_search(path, **changes), "es", open_journal(path / "journal.log"))
+    return LanguageStudy(tiny_search(path, **changes), "es", own_journal(path / "journal.log"))
 
 
 def test_references_come_first_then_proposals(tmp_path: Path) -> None:
     study = open_study(tmp_path, trials=6)
     asked = [study.ask() for _ in range(6)]
     assert [p.reference for p in asked] == ["none", "paper", "constant", None, None, None]
-    assert [p.number for p in asked] == list(range(6))
+    assert [p.trial for p in asked] == list(range(6))
     assert asked[0].overrides == {
         "schedule.shape": "constant", "schedule.initial": 0.0, "schedule.final": 0.0,
         "schedule.hold": 0.0, "schedule.end": 1.0,
@@ -36,13 +37,13 @@ def test_references_come_first_then_proposals(tmp_path: Path) -> None:
 def test_a_score_that_was_written_before_the_kill_is_not_earned_again(tmp_path: Path) -> None:
     study = open_study(tmp_path)
     told, written, lost = (study.ask() for _ in range(3))
-    study.tell(told.number, 10.0, "complete")
+    study.tell(told.trial, 10.0, {"status": "complete"})
     again = open_study(tmp_path)
-    again.settle(told.number, 99.0, "complete")  # known: nothing changes
-    again.settle(written.number, 12.0, "complete")
+    again.settle(result(told.trial, 99.0))  # known: nothing changes
+    again.settle(result(written.trial, 12.0))
     assert [trial.value for trial in again.finished()] == [10.0, 12.0]
     asked = [again.ask() for _ in range(2)]
-    assert [proposal.number for proposal in asked] == [lost.number, 3]
+    assert [proposal.trial for proposal in asked] == [lost.trial, 3]
     assert again.ask() is None
 
 
@@ -50,7 +51,7 @@ def test_a_reference_inside_the_space_informs_the_sampler(tmp_path: Path) -> Non
     study = open_study(tmp_path)
     for _ in range(3):
         proposal = study.ask()
-        study.tell(proposal.number, 10.0 + proposal.number, "complete")
+        study.tell(proposal.trial, 10.0 + proposal.trial, {"status": "complete"})
     none, paper, constant = study.finished()
     assert paper.params == {
         "schedule.shape": "staircase", "schedule.initial": 0.9, "schedule.end": 0.8
@@ -83,7 +84,7 @@ def test_ablations_follow_the_references(tmp_path: Path) -> None:
 def test_a_control_does_not_inform_the_sampler_of_its_schedule(tmp_path: Path) -> None:
     study = open_ablated(tmp_path, trials=6)
     for _ in range(5):
-        study.tell(study.ask().number, 1.0, "complete")
+        study.tell(study.ask().trial, 1.0, {"status": "complete"})
     params = [trial.params for trial in study.finished()]
     assert params[1]["schedule.end"] == 0.8 and params[4]["schedule.end"] == 0.9
     assert params[3] == {}
@@ -93,7 +94,7 @@ def test_fixed_runs_alone_end_the_study_and_resume(tmp_path: Path) -> None:
     alone = {"trials": None, "space": {}}
     study = open_ablated(tmp_path, **alone)
     first = study.ask()
-    study.tell(first.number, 1.0, "complete")
+    study.tell(first.trial, 1.0, {"status": "complete"})
     interrupted = study.ask()
     resumed = open_ablated(tmp_path, **alone)
     asked = [resumed.ask() for _ in range(5)]
@@ -105,14 +106,14 @@ def test_fixed_runs_alone_end_the_study_and_resume(tmp_path: Path) -> None:
 def test_interrupted_trials_are_handed_out_again_with_their_own_values(tmp_path: Path) -> None:
     study = open_study(tmp_path, trials=6)
     first = [study.ask() for _ in range(5)]
-    study.tell(first[0].number, 12.0, "complete")
-    study.tell(first[3].number, 20.0, "complete")
+    study.tell(first[0].trial, 12.0, {"status": "complete"})
+    study.tell(first[3].trial, 20.0, {"status": "complete"})
 
     resumed = open_study(tmp_path, trials=6)
     assert [t.number for t in resumed.finished()] == [0, 3]
     again = [resumed.ask() for _ in range(4)]
     assert again[:3] == [first[1], first[2], first[4]]
-    assert again[3].number == 5 and again[3].reference is None
+    assert again[3].trial == 5 and again[3].reference is None
     assert resumed.ask() is None
 
 
@@ -120,7 +121,7 @@ def test_a_resumed_sampler_does_not_repeat_itself(tmp_path: Path) -> None:
     study = open_study(tmp_path, trials=8)
     asked = [study.ask() for _ in range(5)]
     for proposal in asked:
-        study.tell(proposal.number, 1.0, "complete")
+        study.tell(proposal.trial, 1.0, {"status": "complete"})
     resumed = open_study(tmp_path, trials=8)
     assert resumed.ask().overrides not in [p.overrides for p in asked]
 
@@ -128,42 +129,75 @@ def test_a_resumed_sampler_does_not_repeat_itself(tmp_path: Path) -> None:
 def test_telling_twice_changes_nothing(tmp_path: Path) -> None:
     study = open_study(tmp_path)
     proposal = study.ask()
-    study.tell(proposal.number, 12.0, "complete")
-    study.tell(proposal.number, 99.0, "complete")
-    study.fail(proposal.number, "late")
+    study.tell(proposal.trial, 12.0, {"status": "complete"})
+    study.tell(proposal.trial, 99.0, {"status": "complete"})
+    study.fail(proposal.trial, "late")
     assert [t.value for t in study.finished()] == [12.0]
 
 
 def test_a_failed_reference_is_asked_again_on_resume(tmp_path: Path) -> None:
     study = open_study(tmp_path)
     proposal = study.ask()
-    study.fail(proposal.number, "disk full")
+    study.fail(proposal.trial, "disk full")
     assert not study.finished()
     again = open_study(tmp_path).ask()
-    assert again.reference == "none" and again.number == 1
+    assert again.reference == "none" and again.trial == 1
 
 
-def test_a_changed_space_is_another_study(tmp_path: Path) -> None:
+def test_more_trials_are_the_same_study(tmp_path: Path) -> None:
     study = open_study(tmp_path)
-    study.tell(study.ask().number, 5.0, "complete")
-    assert not open_study(tmp_path, seed=2).finished()
+    study.tell(study.ask().trial, 5.0, {"status": "complete"})
     assert open_study(tmp_path, trials=9).finished()
+
+
+@pytest.mark.parametrize("drawn", [0, 1, 2])
+def test_a_proposal_that_nobody_has_seen_keeps_its_number(tmp_path: Path, drawn: int) -> None:
+    """A kill while a proposal is drawn: begun, some of its values drawn, or all."""
+    study = open_study(tmp_path, trials=6)
+    for _ in range(3):
+        proposal = study.ask()
+        study.tell(proposal.trial, 5.0, {"status": "complete"})
+    begun = study._study.ask()
+    values = {}
+    for key in study.search.space.ordered()[:drawn]:
+        values[key] = study.search.space.root[key].suggest(begun, key)
+    resumed = open_study(tmp_path, trials=6)
+    again = resumed.ask()
+    assert again.trial == begun.number == 3
+    assert {key: again.overrides[key] for key in values} == values
+    assert [resumed.ask().trial for _ in range(2)] == [4, 5]
+    assert resumed.ask() is None
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_a_reference_that_nobody_has_seen_keeps_its_number(tmp_path: Path, asked: bool) -> None:
+    study = open_study(tmp_path)
+    none = study.ask()
+    study._study.enqueue_trial(study._point(study.search.reference("paper")))
+    if asked:
+        study._study.ask()
+    resumed = open_study(tmp_path)
+    assert resumed.ask() == none
+    paper, constant, proposal = (resumed.ask() for _ in range(3))
+    assert (paper.trial, paper.reference) == (1, "paper")
+    assert (constant.trial, constant.reference) == (2, "constant")
+    assert (proposal.trial, proposal.reference) == (3, None)
 
 
 def test_torn_journal_line_is_dropped(tmp_path: Path) -> None:
     study = open_study(tmp_path)
-    study.tell(study.ask().number, 5.0, "complete")
+    study.tell(study.ask().trial, 5.0, {"status": "complete"})
     with open(tmp_path / "journal.log", "a") as file:
         file.write('{"op_code": 4, "worker')
     resumed = open_study(tmp_path)
     assert [t.value for t in resumed.finished()] == [5.0]
-    resumed.tell(resumed.ask().number, 6.0, "complete")
+    resumed.tell(resumed.ask().trial, 6.0, {"status": "complete"})
     assert [t.value for t in open_study(tmp_path).finished()] == [5.0, 6.0]
 
 
 def test_diverged_is_a_score_of_zero(tmp_path: Path) -> None:
     study = open_study(tmp_path)
-    study.tell(study.ask().number, 0.0, "diverged")
+    study.tell(study.ask().trial, 0.0, {"status": "diverged"})
     (trial,) = study.finished()
     assert trial.state == optuna.trial.TrialState.COMPLETE and trial.value == 0.0
     assert trial.user_attrs["status"] == "diverged"
@@ -177,14 +211,14 @@ def test_killed_while_asking_and_telling(tmp_path: Path) -> None:
         import sys
         from pathlib import Path
         from tiny import tiny_search
-        from raystt.searching.study import LanguageStudy, open_journal
+        from raystt.searching.study import LanguageStudy, own_journal
         path = Path(sys.argv[1])
         study = LanguageStudy(
-            tiny_search(path, trials=400), "es", open_journal(path / "journal.log"))
+            tiny_search(path, trials=400), "es", own_journal(path / "journal.log"))
         print("ready", flush=True)
         while (proposal := study.ask()) is not None:
-            study.tell(proposal.number, float(proposal.number), "complete")
-            print(proposal.number, flush=True)
+            study.tell(proposal.trial, float(proposal.trial), {"status": "complete"})
+            print(proposal.trial, flush=True)
         """
     )
     told: list[int] = []

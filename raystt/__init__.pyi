@@ -1,0 +1,31 @@
+from raystt.api import check as check
+from raystt.api import evaluate as evaluate
+from raystt.api import open_run as open_run
+from raystt.api import prepare as prepare
+from raystt.api import search as search
+from raystt.api import train as train
+from raystt.config import RunConfig as RunConfig
+from raystt.config import SearchConfig as SearchConfig
+from raystt.config import load_run as load_run
+from raystt.config import load_search as load_search
+from raystt.errors import BadInput as BadInput
+from raystt.interleaving.rules import Interleaving as Interleaving
+from raystt.interleaving.rules import utterance_key as utterance_key
+from raystt.interleaving.sequences import Sequences as Sequences
+from raystt.interleaving.sequences import interleave as interleave
+from raystt.interleaving.sequences import prompt as prompt
+from raystt.interleaving.streams import Layout as Layout
+from raystt.interleaving.streams import Side as Side
+from raystt.results import Proposal as Proposal
+from raystt.results import Result as Result
+from raystt.schedule import Constant as Constant
+from raystt.schedule import Cosine as Cosine
+from raystt.schedule import Exponential as Exponential
+from raystt.schedule import Linear as Linear
+from raystt.schedule import Polynomial as Polynomial
+from raystt.schedule import Sigmoid as Sigmoid
+from raystt.schedule import Staircase as Staircase
+from raystt.searching.opened import Run as Run
+from raystt.searching.searcher import StudySearcher as StudySearcher
+
+__version__: str

@@ -1,0 +1,290 @@
+"""What the verbs do, as functions with progress by default; they print no results.
+
+Each takes a config or the path of its YAML file, and raises `raystt.errors.BadInput` for what the
+caller can mend. Ray is started, or joined, for the time of the call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from raystt.checking.installation import check_installation
+from raystt.config import RunConfig, SearchConfig, load_any, load_run, load_search, to_yaml
+from raystt.config.run import changed_keys
+from raystt.errors import BadInput
+from raystt.files import write_atomic
+
+if TYPE_CHECKING:
+    from raystt.checking.report import CheckReport as Report
+    from raystt.corpus.card import Card
+    from raystt.preparation.prepare import Stage
+    from raystt.searching.opened import Run
+
+C = TypeVar("C", RunConfig, SearchConfig)
+Given = Path | str | RunConfig | SearchConfig
+
+
+class RunInTheWay(BadInput):
+    """The directory of a run holds another one, or none; the text says what to do."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A run that was trained.
+
+    Attributes:
+        model: Directory of its model.
+        diverged_at: Step at which the loss was not finite; None = it was trained to the end.
+        scores: One entry a split, as `evaluate` returns it; none if it diverged.
+    """
+
+    model: Path
+    diverged_at: int | None
+    scores: tuple[dict[str, Any], ...]
+
+
+def check(config: Path | str) -> Report:
+    """Check a run or a search without starting Ray, and say what it would do.
+
+    Raises:
+        BadInput: What would fail later.
+    """
+    from raystt.checking import check as look
+
+    return look(Path(config))
+
+
+def prepare(
+    config: Given, *, stage: Stage | None = None, progress: bool = True, verbose: bool = False
+) -> Card | None:
+    """Prepare the corpus of a run or a search; goes on where it stopped.
+
+    Args:
+        config: The run or search.
+        stage: Fit this model only ("encoder", "units", "vocoder"), and what it needs.
+        progress: Show the stages on standard error.
+        verbose: Let what workers print reach the terminal.
+
+    Returns:
+        The card of the corpus; None after a single stage.
+    """
+    check_installation()
+    loaded = load_any(config) if isinstance(config, Path | str) else config
+    base = loaded.base if isinstance(loaded, SearchConfig) else loaded
+    from raystt.cluster.start import ray_session
+    from raystt.preparation.prepare import fit
+    from raystt.preparation.prepare import prepare as prepare_corpus
+
+    with ExitStack() as stack:
+        told = _stages(stack, progress)
+        stack.enter_context(ray_session(base.resources, pools=False, verbose=verbose))
+        if stage is not None:
+            fit(stage, base.corpus, resources=base.resources, progress=told)
+            return None
+        return prepare_corpus(base.corpus, resources=base.resources, progress=told)
+
+
+def train(
+    config: Path | str | RunConfig,
+    *,
+    resume: bool = False,
+    local: bool = False,
+    progress: bool = True,
+    verbose: bool = False,
+) -> Trained:
+    """Train one run, evaluate it, and leave `<storage>/<name>/` with its model.
+
+    Args:
+        config: The run.
+        resume: Go on with a run that was stopped.
+        local: Train and evaluate in this process, without Ray, for a debugger; the corpus must be
+            prepared.
+        progress: Show the steps on standard error.
+        verbose: Let what workers print reach the terminal.
+
+    Raises:
+        RunInTheWay: The directory holds a run and `resume` is not set, or it was another run.
+    """
+    check_installation()
+    run = load_run(config) if isinstance(config, Path | str) else config
+    directory = Path(run.storage).resolve() / run.name
+    _claim(run, directory, resume)
+    corpus = Path(run.corpus.path).resolve()
+    splits = dict.fromkeys([run.evaluation.split, run.evaluation.report_split])
+    with ExitStack() as stack:
+        told = _stages(stack, progress)
+
+        def on_step(step: Any) -> None:
+            told("train", step.step, step.horizon)
+
+        if local:
+            from raystt.evaluation import alone
+
+            trained = alone.train_run(run, corpus, directory, on_step)
+            evaluate_model = alone.evaluate_model
+        else:
+            from raystt.cluster.start import ray_session
+            from raystt.pools import single
+            from raystt.preparation.prepare import prepare as prepare_corpus
+
+            stack.enter_context(ray_session(run.resources, verbose=verbose))
+            prepare_corpus(run.corpus, resources=run.resources, progress=told)
+            trained = single.train_run(run, corpus, directory, on_step)
+            evaluate_model = single.evaluate_model
+        link = directory / "model"
+        link.unlink(missing_ok=True)
+        link.symlink_to(trained.model.relative_to(directory))
+        scores: tuple[dict[str, Any], ...] = ()
+        if trained.diverged_at is None:
+            scores = tuple(
+                evaluate_model(run, corpus, link, split, directory / f"hypotheses-{split}.jsonl")
+                for split in splits
+            )
+    return Trained(link, trained.diverged_at, scores)
+
+
+def evaluate(
+    config: Path | str | RunConfig,
+    *,
+    model: Path | str | None = None,
+    split: str | None = None,
+    verbose: bool = False,
+) -> dict[str, Any]:
+    """Score a trained model.
+
+    Args:
+        config: The run, or a directory that holds `config.yaml` and `model/`, such as `best/es` of
+            a search.
+        model: Directory of the model; by default the one beside the config or that `train` left.
+        split: "dev" or "test"; by default that of the run.
+        verbose: Let what workers print reach the terminal.
+
+    Returns:
+        ASR-BLEU with its interval and signature, the other metrics, and the ceiling.
+
+    Raises:
+        RunInTheWay: There is no model.
+    """
+    check_installation()
+    directory: Path | None = None
+    if isinstance(config, Path | str):
+        if Path(config).is_dir():
+            directory = Path(config).resolve()
+            config = directory / "config.yaml"
+        config = load_run(config)
+    directory = directory or Path(config.storage).resolve() / config.name
+    found = Path(model or directory / "model").resolve()
+    if not (found / "config.json").exists():
+        raise RunInTheWay(f"{found}: no model there; train the run first, or name --model")
+    from raystt.cluster.start import ray_session
+    from raystt.corpus.card import Card
+    from raystt.pools.single import evaluate_model
+
+    corpus = Path(config.corpus.path).resolve()
+    Card.load(corpus)
+    split = split or config.evaluation.split
+    with ray_session(config.resources, verbose=verbose):
+        hypotheses = directory / f"hypotheses-{split}.jsonl"
+        return evaluate_model(config, corpus, found, split, hypotheses)
+
+
+def search(
+    config: Path | str | SearchConfig,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: bool = True,
+    verbose: bool = False,
+) -> Run:
+    """Search schedules: prepare the corpus, run one study a language, and write the report.
+
+    Args:
+        config: The search.
+        resume: Go on with a search that was stopped; finished trials are not repeated.
+        overwrite: Delete what is in the directory of the search.
+        progress: Show the search on standard error.
+        verbose: Let what workers print reach the terminal.
+
+    Returns:
+        The search as `open_run` gives it. One that was finished is opened, and not run again.
+    """
+    check_installation()
+    loaded = load_search(config) if isinstance(config, Path | str) else config
+    from raystt.searching.directory import claimed
+    from raystt.searching.run import run_search
+
+    with (
+        claimed(loaded, resume=resume, overwrite=overwrite) as directory,
+        ExitStack() as stack,
+    ):
+        if directory.finished_summary(loaded) is None:
+            told = _stages(stack, progress)
+            shown, message = _search_progress(stack, loaded.name, progress)
+            report_ = check(config) if isinstance(config, Path | str) else None
+            for warning in getattr(report_, "warnings", ()):
+                message(f"warning: {warning}")
+            run_search(
+                loaded, directory, on_prepare=told, on_progress=shown, on_message=message,
+                verbose=verbose,
+            )  # fmt: skip
+        run = open_run(directory.path)
+        report(run)
+    return run
+
+
+def open_run(path: Path | str) -> Run:
+    """Open the directory of a search, finished or still running.
+
+    Raises:
+        NoRun: There is no search there, or another version of raystt wrote it.
+    """
+    from raystt.searching.opened import Run
+
+    return Run(path)
+
+
+def report(run: Run) -> list[Path]:
+    """Write `report/` of a search, and return its files."""
+    from raystt.report.page import write_report
+
+    return write_report(run.results, run.summary, run.path / "report")
+
+
+def _claim(run: RunConfig, directory: Path, resume: bool) -> None:
+    """Make a directory this run's own."""
+    config = directory / "config.yaml"
+    if config.exists():
+        if not resume:
+            raise RunInTheWay(
+                f"{directory}: holds a run already; continue it with --resume, delete the "
+                "directory, or give this run another `name`"
+            )
+        before = load_run(config)
+        if before.fingerprint() != run.fingerprint():
+            raise RunInTheWay(
+                f"{config}: this run was started with another config "
+                f"({', '.join(changed_keys(before, run))}); resume it with the same one, or give "
+                "this one another `name`"
+            )
+    write_atomic(config, to_yaml(run))
+
+
+def _stages(stack: ExitStack, show: bool) -> Callable[[str, int, int], None]:
+    from raystt.progress import StageProgress
+
+    return stack.enter_context(StageProgress()) if show else lambda stage, done, total: None
+
+
+def _search_progress(
+    stack: ExitStack, name: str, show: bool
+) -> tuple[Callable[[Any], None], Callable[[str], None]]:
+    from raystt.progress import SearchProgress
+
+    if not show:
+        return lambda snapshot: None, lambda text: None
+    progress = stack.enter_context(SearchProgress(name))
+    return progress.update, progress.message

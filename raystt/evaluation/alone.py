@@ -1,0 +1,35 @@
+"""One run in this process, without Ray: for a debugger, a profiler or a plain script."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from raystt.config import RunConfig
+from raystt.evaluation.ceiling import measure_ceiling
+from raystt.evaluation.jobs import CeilingJob, EvaluationJob, evaluate_run
+from raystt.evaluation.judge import Judge
+from raystt.training.jobs import SegmentResult, Step, train_in_segments
+from raystt.training.segment import train_segment
+
+
+def train_run(
+    run: RunConfig, corpus: Path, directory: Path, on_step: Callable[[Step], None]
+) -> SegmentResult:
+    """Train a run to its horizon; see `train_in_segments`."""
+    return train_in_segments(
+        run, corpus, directory, lambda job: train_segment(job, on_step=on_step)
+    )
+
+
+def evaluate_model(
+    run: RunConfig, corpus: Path, model: Path, split: str, hypotheses: Path
+) -> dict[str, Any]:
+    """Score a model on a split and write its hypotheses; see `evaluate_run`."""
+    judge = Judge(corpus, run.evaluation)
+
+    def ask(job: EvaluationJob | CeilingJob) -> Any:
+        return measure_ceiling(judge, job) if isinstance(job, CeilingJob) else judge.evaluate(job)
+
+    return evaluate_run(run, corpus, model, split, hypotheses, ask)

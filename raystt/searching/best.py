@@ -1,0 +1,70 @@
+"""What is kept of the best of a language: its config, its model and a card that says what it is."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from raystt.config import RunConfig, SearchConfig, to_yaml
+from raystt.files import write_atomic
+from raystt.results import Result
+from raystt.searching.directory import RunDirectory
+
+
+@dataclass(frozen=True)
+class Best:
+    """The trial of the highest score of a language.
+
+    Attributes:
+        result: Its result on the split that trials are compared on.
+        config: The config to train the final model with.
+        model: Directory of its model, as transformers loads it.
+    """
+
+    result: Result
+    config: RunConfig
+    model: Path
+
+
+def config_of(search: SearchConfig, result: Result) -> RunConfig:
+    """Return the config that trains a trial's schedule once more, as a run of its own."""
+    name = f"{search.name}-{result.language}-final"
+    return search.run_for(result.language, result.overrides, name=name)
+
+
+def write_best(
+    search: SearchConfig, directory: RunDirectory, winner: Result, tested: Result | None
+) -> None:
+    """Write `best/<lang>/`: config.yaml, a link to the model, and a card (README.md)."""
+    run = config_of(search, winner)
+    folder = directory.best(winner.language)
+    score = f"ASR-BLEU {_interval(winner)} on {winner.split}"
+    head = f"# Best of {search.trials_of(winner.language)} trials: {score}, {winner.signature}\n"
+    write_atomic(folder / "config.yaml", head + to_yaml(run))
+    pairs = directory.card().split(winner.language, "train").pairs
+    test = f", {_interval(tested)} on {tested.split}, which chose nothing" if tested else ""
+    write_atomic(
+        folder / "README.md",
+        f"# {search.name}: {winner.language} to {search.base.corpus.target}\n\n"
+        f"Speech-to-speech translation, trial #{winner.trial}"
+        f"{f' ({winner.reference})' if winner.reference else ''} of {search.name}.\n\n"
+        f"- Schedule of the text ratio: {run.text_schedule().label()}; "
+        f"{winner.achieved_words:.0%} of the words were text over the whole training.\n"
+        f"- Data: {pairs} pairs, {search.base.corpus.reader} corpus; seed {winner.seed}, "
+        f"{winner.steps} steps.\n"
+        f"- {score}{test}. The score on {winner.split} chose this trial and flatters it.\n"
+        f"- Signature: `{winner.signature}`\n\n"
+        "`model/` loads with `AutoModelForCausalLM.from_pretrained`. `raystt train config.yaml` "
+        "trains it again; `raystt evaluate .` scores it.\n",
+    )
+    link = folder / "model"
+    if link.is_symlink():
+        link.unlink()
+    # Relative, so that the run may be moved.
+    link.symlink_to(os.path.relpath(directory.model(winner), folder))
+
+
+def _interval(result: Result) -> str:
+    low, high = result.ci
+    return f"{result.asr_bleu:.1f} [{low:.1f}, {high:.1f}]"

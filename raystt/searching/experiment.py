@@ -1,0 +1,153 @@
+"""The Tune experiment of a run, `<run>/tune/`: what Tune's own tools read.
+
+Tune copies its files to the run every few seconds and knows the trials of one session. What was
+finished in earlier ones is therefore handed to it again, from `results.jsonl`, and files that a
+kill cost are written again by Tune's own loggers: `ExperimentAnalysis`, TensorBoard and the
+results hold the same trials, each once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections import deque
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ray.train._internal.storage import StorageContext
+from ray.tune.experiment import Trial as TuneTrial
+from ray.tune.logger import CSVLoggerCallback, JsonLoggerCallback, LoggerCallback, TBXLoggerCallback
+from ray.tune.search import ConcurrencyLimiter, SearchGenerator
+
+from raystt.config import SearchConfig
+from raystt.errors import BadInput
+from raystt.results import Result
+from raystt.searching.searcher import StudySearcher
+
+FOLDER = "tune"
+TRAINABLE = "raystt"
+
+
+class TrackingError(BadInput):
+    """A tracker that is asked for cannot be used; the text names the key and the extra."""
+
+
+class ResumedSearch(SearchGenerator):  # type: ignore[misc]
+    """Gives Tune the trials of earlier sessions, finished as they are, and then new ones.
+
+    Args:
+        searcher: Where new trials come from.
+        finished: The results of earlier sessions.
+        run: Directory of the run.
+        concurrent: Most trials at a time.
+    """
+
+    def __init__(
+        self, searcher: StudySearcher, finished: Iterable[Result], run: Path, concurrent: int
+    ) -> None:
+        super().__init__(ConcurrencyLimiter(searcher, max_concurrent=concurrent))
+        self._finished = deque(_finished_trial(result, run) for result in finished)
+
+    def next_trial(self) -> TuneTrial | None:
+        """Return a trial that was finished before, then what the searcher proposes."""
+        return self._finished.popleft() if self._finished else super().next_trial()
+
+    def is_finished(self) -> bool:
+        """Say whether there is nothing more to hand out."""
+        return not self._finished and bool(super().is_finished())
+
+
+def loggers(search: SearchConfig, run: Path) -> list[LoggerCallback]:
+    """Return the loggers of a search: JSON, CSV and TensorBoard, and the trackers it names.
+
+    Raises:
+        TrackingError: The package of a tracker is not installed.
+    """
+    return [
+        JsonLoggerCallback(),
+        CSVLoggerCallback(),
+        TBXLoggerCallback(),
+        *(_tracker(name, search, run) for name in search.tracking),
+    ]
+
+
+def _tracker(name: str, search: SearchConfig, run: Path) -> LoggerCallback:
+    """Return Tune's own callback; both trackers read their usual environment variables."""
+    from ray.air.integrations import mlflow, wandb
+
+    try:
+        __import__(name)
+    except ImportError:
+        raise TrackingError(
+            f"tracking: {name} is not installed; install raystt[{name}], or remove it from the list"
+        ) from None
+    if name == "mlflow":
+        store = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{run / 'mlflow.db'}"
+        return mlflow.MLflowLoggerCallback(tracking_uri=store, experiment_name=search.name)
+    project = os.environ.get("WANDB_PROJECT", "raystt")
+    return wandb.WandbLoggerCallback(project=project, group=search.name, dir=str(run))
+
+
+def forget(run: Path, folder: str) -> None:
+    """Drop what an interrupted attempt at a trial has logged: it is run again from its start."""
+    shutil.rmtree(run / FOLDER / folder, ignore_errors=True)
+
+
+def mend(finished: Sequence[Result], run: Path) -> None:
+    """Write what Tune did not come to write of finished trials before a kill."""
+    for result in finished:
+        if _last_line(run, result).get("done") is not True:
+            _log_again(result, run)
+
+
+def _last_line(run: Path, result: Result) -> dict[str, Any]:
+    """Return the last report that Tune has logged of a trial; empty if there is none."""
+    try:
+        lines = (run / FOLDER / result.folder / "result.json").read_text().splitlines()
+        return dict(json.loads(lines[-1]))
+    except (OSError, IndexError, ValueError):
+        return {}
+
+
+def _storage(run: Path, result: Result) -> StorageContext:
+    return StorageContext(
+        storage_path=str(run), experiment_dir_name=FOLDER, trial_dir_name=result.folder
+    )
+
+
+def _finished_trial(result: Result, run: Path) -> TuneTrial:
+    """Return a finished trial as Tune would know it."""
+    trial = TuneTrial(
+        TRAINABLE,
+        config=result.config(),
+        evaluated_params=result.config(),
+        experiment_tag=result.label,
+        storage=_storage(run, result),
+        trial_name_creator=lambda _: result.label,
+        trial_dirname_creator=lambda _: result.folder,
+        stub=True,
+        _setup_default_resource=False,
+    )
+    trial.storage.trial_dir_name = result.folder
+    last = _last_line(run, result) or {
+        **result.report(), "training_iteration": 1, "done": True, "trial_id": trial.trial_id,
+        "config": result.config(),
+    }  # fmt: skip
+    trial.update_last_result(last)
+    trial.set_status(TuneTrial.TERMINATED)
+    return trial
+
+
+def _log_again(result: Result, run: Path) -> None:
+    """Have Tune's loggers write the last report of a trial into a folder of its own."""
+    forget(run, result.folder)
+    trial = _finished_trial(result, run)
+    trial.init_local_path()
+    for logger in (JsonLoggerCallback(), CSVLoggerCallback(), TBXLoggerCallback()):
+        logger.on_trial_start(0, [], trial)
+        logger.on_trial_result(0, [], trial, dict(trial.last_result))
+        logger.on_trial_complete(0, [], trial)
+    shutil.copytree(trial.local_path, run / FOLDER / result.folder)
+    shutil.rmtree(trial.local_path)

@@ -1,0 +1,101 @@
+"""A search's directory for a notebook: its trials, its best, its studies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from raystt.results import Failure, Result, best, dataframe, latest
+from raystt.searching.best import Best, config_of
+from raystt.searching.directory import NoRun, RunDirectory
+from raystt.searching.study import open_journal, study_name
+from raystt.searching.summary import summarise_search
+
+if TYPE_CHECKING:
+    import optuna
+    import pandas
+    from ray.tune import ExperimentAnalysis
+
+
+class Run:
+    """A search, finished or still running.
+
+    Args:
+        path: Its directory, wherever it lies now.
+
+    Attributes:
+        search: The config that it runs by.
+
+    Raises:
+        NoRun: There is no search there, or another version of raystt wrote it.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self._directory = RunDirectory(path)
+        self.search = self._directory.load_config()
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r}, {len(self.results)} of {self.search.total_trials} trials)"
+
+    @property
+    def path(self) -> Path:
+        """The directory."""
+        return self._directory.path
+
+    @property
+    def results(self) -> list[Result]:
+        """The finished trials, scored on the split that they are compared on."""
+        split = self.search.base.evaluation.split
+        return [r for r in latest(self._directory.read()) if r.split == split]
+
+    @property
+    def failures(self) -> list[Failure]:
+        """The trials that could not be run."""
+        return self._directory.read_failures()
+
+    @property
+    def trials(self) -> pandas.DataFrame:
+        """One row a finished trial, the same as results.csv; see `raystt.results.dataframe`."""
+        return dataframe(self._directory.read(), split=self.search.base.evaluation.split)
+
+    @property
+    def best(self) -> dict[str, Best]:
+        """The trial of the highest score, by language; scores of languages do not compare."""
+        found = {}
+        for language in self.search.languages:
+            winner = best(r for r in self.results if r.language == language)
+            if winner is not None:
+                config = config_of(self.search, winner)
+                found[language] = Best(winner, config, self._directory.model(winner))
+        return found
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """What `summary.json` holds, of what is finished now."""
+        return summarise_search(self.search, self._directory)
+
+    @property
+    def experiment(self) -> ExperimentAnalysis:
+        """Ray Tune's own view of the trials."""
+        from ray.tune import ExperimentAnalysis
+
+        from raystt.searching.experiment import FOLDER
+
+        return ExperimentAnalysis(str(self.path / FOLDER))
+
+    def study(self, language: str) -> optuna.Study:
+        """Return the Optuna study of a language.
+
+        Raises:
+            NoRun: The search has no such language, or has not begun it.
+        """
+        import optuna
+
+        name = study_name(self.search, language)
+        try:
+            return optuna.load_study(study_name=name, storage=open_journal(self._directory.journal))
+        except KeyError:
+            known = ", ".join(self.search.languages)
+            raise NoRun(
+                f"{self._directory.journal}: no study of {language!r}; the search has {known}"
+            ) from None

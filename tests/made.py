@@ -1,0 +1,32 @@
+"""Made-up results, for tests of what is done with them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from raystt.results import Result
+
+LINEAR = {"shape": "linear", "initial": 0.9, "final": 0.0, "hold": 0.0, "end": 0.8}
+SIGNATURE = "nrefs:1|case:lc|eff:no|tok:13a|smooth:exp|asr:pocketsphinx|vocoder:conv|norm:plain"
+
+
+def result(trial: int, asr_bleu: float, **changes: Any) -> Result:
+    """Return a finished trial of "es" with an interval of 5 to both sides."""
+    values: dict[str, Any] = {
+        "language": "es", "trial": trial, "reference": None, "seed": 1,
+        "overrides": {"schedule.end": 0.8}, "split": "dev", "status": "complete",
+        "schedule": LINEAR, "step": 350, "steps": 350, "asr_bleu": asr_bleu,
+        "asr_bleu_low": asr_bleu - 5, "asr_bleu_high": asr_bleu + 5, "signature": SIGNATURE,
+        "sentences": 64, "chrf": None, "text_bleu": None, "source_text_bleu": None, "utmos": None,
+        "signatures": {}, "loss": 2.5, "ratio": 0.0, "achieved_words": 0.4, "tokens": 100_000,
+        "train_seconds": 30.0, "setup_seconds": 0.5, "evaluate_seconds": 8.0, "wait_seconds": 3.0,
+        "overhead_seconds": 0.25, "started": 1000.0 + 10 * trial, "ended": 1040.0 + 10 * trial,
+        "states": (f"{trial:020x}",),
+    }  # fmt: skip
+    return Result(**{**values, **changes})
+
+
+def diverged(trial: int, **changes: Any) -> Result:
+    """Return a trial that diverged at step 120."""
+    zero = {"asr_bleu_low": 0.0, "asr_bleu_high": 0.0, "signature": "", "step": 120, "loss": None}
+    return result(trial, 0.0, **{"status": "diverged", **zero, **changes})
