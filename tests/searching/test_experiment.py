@@ -1,0 +1,124 @@
+"""Tune's own tools over a search that was killed and resumed: every finished trial, once."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from made import result
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tune_session import search
+
+import raystt
+from raystt.searching import experiment
+
+NUMBERS = (
+    "asr_bleu", "asr_bleu_low", "asr_bleu_high", "chrf", "loss", "ratio", "achieved_words",
+    "step", "tokens", "train_seconds", "evaluate_seconds", "overhead_seconds",
+)  # fmt: skip
+
+
+def session(path: Path, kill_after: int = 0, *trackers: str, **environment: str) -> int:
+    script = Path(__file__).with_name("tune_session.py")
+    done = subprocess.run(
+        [sys.executable, str(script), str(path), str(kill_after), *trackers],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), **environment},
+        capture_output=True, text=True, timeout=200,
+    )  # fmt: skip
+    assert done.returncode in (0, -signal.SIGKILL), done.stderr
+    return done.returncode
+
+
+@pytest.fixture(scope="module")
+def killed_twice(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A search of 7 trials, killed after its third and its fifth result."""
+    path = tmp_path_factory.mktemp("tune")
+    assert session(path, 3) == -signal.SIGKILL
+    assert session(path, 5) == -signal.SIGKILL
+    assert session(path) == 0
+    return path / "runs" / "played"
+
+
+def scalars(folder: Path) -> dict[str, float]:
+    events = EventAccumulator(str(folder))
+    events.Reload()
+    assert any("hparams" in tag for tag in events.summary_metadata), folder
+    names = {f"ray/tune/{name}": name for name in NUMBERS}
+    return {
+        names[tag]: events.Scalars(tag)[-1].value
+        for tag in events.Tags()["scalars"] if tag in names
+    }  # fmt: skip
+
+
+@pytest.mark.slow
+def test_tune_tensorboard_and_results_agree(killed_twice: Path) -> None:
+    run = raystt.open_run(killed_twice)
+    trials = run.trials.set_index("trial")
+    assert sorted(trials.index) == list(range(7))
+    analysis = run.experiment
+    table = analysis.dataframe().set_index("config/trial")
+    assert sorted(table.index) == sorted(trials.index)
+    assert (table["config/language"] == "es").all()
+    assert (table.done).all() and (table.status == "complete").all()
+    for name in NUMBERS:
+        assert table[name].sort_index().tolist() == trials[name].sort_index().tolist(), name
+    best = analysis.get_best_trial("asr_bleu", "max")
+    assert best.last_result["asr_bleu"] == run.best["es"].result.asr_bleu
+    for number, row in trials.iterrows():
+        folder = killed_twice / "tune" / f"es-{number:03d}"
+        assert scalars(folder) == pytest.approx({n: row[n] for n in NUMBERS}, rel=1e-6)
+        assert (folder / "progress.csv").exists()
+        assert json.loads((folder / "params.json").read_text())["trial"] == number
+    study = run.study("es")
+    assert [t.number for t in study.trials] == list(range(7))
+    assert {t.number: t.value for t in study.trials} == trials.asr_bleu.to_dict()
+
+
+@pytest.mark.slow
+def test_a_moved_search_is_read_where_it_lies(killed_twice: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "elsewhere"
+    shutil.copytree(killed_twice, moved, symlinks=True)
+    run = raystt.open_run(moved)
+    assert len(run.experiment.dataframe()) == len(run.trials) == 7
+    assert run.best["es"].model.is_relative_to(moved)
+
+
+@pytest.mark.slow
+def test_trackers_are_told_of_every_trial(tmp_path: Path) -> None:
+    import mlflow
+
+    store = f"sqlite:///{tmp_path}/store.db"
+    environment = {"MLFLOW_TRACKING_URI": store, "WANDB_MODE": "offline"}
+    assert session(tmp_path, 0, "mlflow", "wandb", **environment) == 0
+    run = raystt.open_run(tmp_path / "runs" / "played")
+    client = mlflow.MlflowClient(tracking_uri=store)
+    logged = client.search_runs([client.get_experiment_by_name("played").experiment_id])
+    found = {int(one.data.params["trial"]): one.data.metrics["asr_bleu"] for one in logged}
+    assert found == run.trials.set_index("trial").asr_bleu.to_dict()
+    assert len(list((run.path / "wandb").glob("offline-run-*/*.wandb"))) == 7
+
+
+def test_a_tracker_that_is_not_installed_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(experiment.TrackingError, match=r"tracking: wandb .*raystt\[wandb\]"):
+        experiment.loggers(search(tmp_path, tracking=["wandb"]), tmp_path)
+
+
+def test_what_a_kill_cost_is_written_again(tmp_path: Path) -> None:
+    kept: list[Any] = [result(0, 10.0), result(1, 20.0)]
+    experiment.mend(kept[:1], tmp_path)
+    first = (tmp_path / "tune" / "es-000" / "result.json").read_text()
+    (tmp_path / "tune" / "es-001").mkdir()
+    (tmp_path / "tune" / "es-001" / "result.json").write_text('{"step": 3, "done": false}\n{"to')
+    experiment.mend(kept, tmp_path)
+    assert (tmp_path / "tune" / "es-000" / "result.json").read_text() == first
+    assert scalars(tmp_path / "tune" / "es-001")["asr_bleu"] == 20.0

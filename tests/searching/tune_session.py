@@ -1,0 +1,100 @@
+"""One session of a search over the real Tune and Optuna; trainers and evaluators are played.
+
+`python tune_session.py DIRECTORY KILL_AFTER` runs the trials that are missing, and kills itself
+with SIGKILL once it has written KILL_AFTER results (0: goes on to the end).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+
+import numpy as np
+import ray
+from tiny import tiny_search
+
+from raystt.cluster.start import ray_session
+from raystt.config import SearchConfig
+from raystt.evaluation.jobs import Evaluation, EvaluationJob
+from raystt.pools.broker import Activity, Served
+from raystt.results import Result
+from raystt.searching import experiment
+from raystt.searching.directory import claimed
+from raystt.searching.run import Ledger, _tune
+from raystt.searching.searcher import StudySearcher
+from raystt.searching.trial import Pools
+from raystt.training.jobs import SegmentJob, SegmentResult
+
+
+def search(path: Path, **changes: object) -> SearchConfig:
+    return tiny_search(path, trials=7, name="played", **changes)
+
+
+class Broker:
+    """Trains nothing; the name of a state says how well its schedule would do."""
+
+    async def run(self, job: SegmentJob, label: str) -> Served:
+        await asyncio.sleep(0.2)
+        state = f"{job.states}/{round(1e6 * job.run.schedule['end'] / 3)}"
+        return Served(SegmentResult(
+            state=state, status="complete", start=job.start, stop=job.stop, seconds=0.1,
+            setup_seconds=0.01, tokens=123, loss=1 / 3, achieved_words=0.4, achieved_tokens=0.1,
+        ), 0.0)  # fmt: skip
+
+    async def activity(self) -> list[Activity]:
+        return []
+
+
+class Dispatcher:
+    """Hears more or less of a sentence."""
+
+    async def run(self, job: EvaluationJob, label: str) -> Served:
+        good = int(Path(job.model).parent.name)
+        statistics = np.array([[9, 9, 6 + good % 3, 5, 4, 3, 9, 8, 7, 6]] * 4, np.int64)
+        return Served(Evaluation(
+            language=job.language, split=job.split, sentences=(), statistics=statistics,
+            chrf=np.full((4, 18), 5 + good % 3, np.int64), texts={}, signature="played",
+            signatures={"chrf": "played"}, seconds=0.05,
+        ), 0.0)  # fmt: skip
+
+    async def activity(self) -> list[Activity]:
+        return []
+
+
+class Dying(Ledger):
+    """Kills the driver between a result's line and the journal."""
+
+    kill_after = 0
+
+    def add(self, result: Result) -> None:
+        super().add(result)
+        if len(self.finished()) == self.kill_after:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def main(path: Path, kill_after: int, **changes: object) -> None:
+    config = search(path, **changes)
+    with (
+        claimed(config, resume=True, overwrite=False) as directory,
+        ray_session(config.base.resources.model_copy(update={"cpus": 2}), pools=False),
+    ):
+        ledger = Dying(config, directory, print)
+        ledger.kill_after = kill_after
+        searcher = StudySearcher(
+            config, directory.journal, lambda proposal, report: ledger.take(proposal, report, [])
+        )
+        for result in ledger.finished():
+            searcher.settle(result)
+        actors = [ray.remote(kind).options(num_cpus=0).remote() for kind in (Broker, Dispatcher)]
+        pools = Pools(*actors, corpus="", states=str(directory.states),
+                      trials=str(directory.trials))  # fmt: skip
+        callbacks = experiment.loggers(config, directory.path)
+        _tune(config, ledger, searcher, pools, directory, callbacks)
+
+
+if __name__ == "__main__":
+    trackers = {"tracking": sys.argv[3:]} if sys.argv[3:] else {}
+    main(Path(sys.argv[1]), int(sys.argv[2]), **trackers)
