@@ -124,20 +124,20 @@ def losses(path: Path, storage: Path) -> tuple[list[float], str]:
 
 def scores() -> dict[str, Any]:
     """Score four sentences, bootstrap and pair included."""
-    from raystt import bleu, chrf
+    from raystt.scores import asr_bleu, bleu, chrf
 
-    one, two = bleu.statistics(HEARD, MEANT), bleu.statistics(MEANT, MEANT)
-    found = bleu.score(one, signature="s", resamples=200)
-    difference, interval, p = bleu.paired_bootstrap(two, one, resamples=200)
+    one, two = bleu().statistics(HEARD, MEANT), bleu().statistics(MEANT, MEANT)
+    found = asr_bleu(one, signature="s", resamples=200)
+    difference, interval, p = bleu().compare(two, one, resamples=200)
     return {
         "statistics": digest(one),
         "bleu": [found.asr_bleu, *found.ci],
         "paired": [difference, *interval, p],
-        "chrf": chrf.point(chrf.statistics(HEARD, MEANT)),
+        "chrf": chrf().point(chrf().statistics(HEARD, MEANT)),
         "signatures": [
-            bleu.signature(asr="a", vocoder="v", normaliser="n"),
-            bleu.text_signature(lowercase=False),
-            chrf.signature(lowercase=True),
+            bleu().sign(asr="a", vocoder="v", normaliser="n"),
+            bleu(lowercase=False).signature,
+            chrf().signature,
         ],
     }
 

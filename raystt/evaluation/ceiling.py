@@ -15,12 +15,12 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from raystt import bleu
 from raystt.corpus.shards import read_rows
 from raystt.evaluation.jobs import Ceiling, CeilingJob
 from raystt.evaluation.judge import Judge
 from raystt.files import write_atomic
 from raystt.readers.utterance import audio_path
+from raystt.scores import Score, asr_bleu
 
 
 def measure_ceiling(judge: Judge, job: CeilingJob) -> Ceiling:
@@ -43,12 +43,10 @@ def measure_ceiling(judge: Judge, job: CeilingJob) -> Ceiling:
         ("audio", recorded),
         ("resynthesis", judge.vocoder.synthesize(units)),
     ):
-        heard = [judge.recogniser.normalise(t) for t in judge.recogniser.transcribe(waveforms)]
-        lowercase = judge.recogniser.protocol.lowercase
-        statistics = bleu.statistics(heard, references, lowercase=lowercase)
+        statistics = judge.bleu.statistics(judge.hear(waveforms), references)
         # Reference audio passed no vocoder.
         signature = judge.sign("none") if kind == "audio" else judge.signature
-        scores[kind] = bleu.score(statistics, signature=signature, resamples=job.config.resamples)
+        scores[kind] = asr_bleu(statistics, signature=signature, resamples=job.config.resamples)
     ceiling = Ceiling(job.split, scores["audio"], scores["resynthesis"])
     write_atomic(path, json.dumps(asdict(ceiling), indent=1) + "\n")
     return ceiling
@@ -63,7 +61,7 @@ def _path(judge: Judge, job: CeilingJob) -> Path:
 def _read(path: Path) -> Ceiling:
     kept = json.loads(path.read_text(encoding="utf-8"))
     scores = {
-        kind: bleu.Score(**{**kept[kind], "ci": tuple(kept[kind]["ci"])})
+        kind: Score(**{**kept[kind], "ci": tuple(kept[kind]["ci"])})
         for kind in ("audio", "resynthesis")
     }
     return Ceiling(kept["split"], scores["audio"], scores["resynthesis"])

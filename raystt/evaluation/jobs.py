@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from raystt import bleu, chrf
 from raystt.config import EvaluationConfig
 from raystt.interleaving.rules import Interleaving
+from raystt.scores import Score, asr_bleu, bleu, chrf
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,8 @@ class Ceiling:
     """
 
     split: str
-    audio: bleu.Score
-    resynthesis: bleu.Score
+    audio: Score
+    resynthesis: Score
 
 
 @dataclass(frozen=True)
@@ -100,8 +100,8 @@ class Evaluation:
         language: Source language.
         split: "dev" or "test".
         sentences: Hypotheses and references.
-        statistics: int64 `[sentences, 10]` of `raystt.bleu`, of the recognised speech.
-        chrf: int64 `[sentences, 18]` of `raystt.chrf`, of the same texts.
+        statistics: int64 `[sentences, 10]` of `raystt.scores.bleu`, of the recognised speech.
+        chrf: int64 `[sentences, 18]` of `raystt.scores.chrf`, of the same texts.
         texts: int64 `[sentences, 10]` of the texts in the chain of thought, as written: `text_bleu`
             (translation) and `source_text_bleu` (transcript); empty in the direct format.
         signature: How ASR-BLEU came about.
@@ -119,9 +119,9 @@ class Evaluation:
     signatures: Mapping[str, str]
     seconds: float
 
-    def score(self, config: EvaluationConfig) -> bleu.Score:
+    def score(self, config: EvaluationConfig) -> Score:
         """Return corpus ASR-BLEU with its interval and signature."""
-        return bleu.score(self.statistics, signature=self.signature, resamples=config.resamples)
+        return asr_bleu(self.statistics, signature=self.signature, resamples=config.resamples)
 
     def metrics(self) -> dict[str, float]:
         """Return the scores beside ASR-BLEU.
@@ -130,8 +130,8 @@ class Evaluation:
             `chrf` of the recognised speech, `text_bleu` and `source_text_bleu` in chain of thought,
             and `utmos`, the mean over the sentences in which something was said.
         """
-        found = {"chrf": chrf.point(self.chrf)}
-        found |= {name: bleu.point(stats) for name, stats in self.texts.items()}
+        found = {"chrf": chrf().point(self.chrf)}
+        found |= {name: bleu().point(stats) for name, stats in self.texts.items()}
         natural = [s.utmos for s in self.sentences if s.utmos is not None]
         if natural:
             found["utmos"] = float(np.mean(natural))

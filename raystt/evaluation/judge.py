@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from raystt import bleu, chrf
 from raystt.config import EvaluationConfig
 from raystt.corpus.card import Card
 from raystt.corpus.shards import read_rows
@@ -17,6 +16,7 @@ from raystt.evaluation.generate import Generated, generate
 from raystt.evaluation.jobs import Evaluation, EvaluationJob, Sentence
 from raystt.recognition.asr import load_recognizer
 from raystt.recognition.utmos import Utmos
+from raystt.scores import Metric, bleu, chrf
 from raystt.vocoder.conv import load_vocoder
 
 
@@ -32,6 +32,7 @@ class Judge:
         card: Its card.
         vocoder: What speaks its units.
         recogniser: What listens.
+        bleu: What counts, as the recogniser's protocol has it.
         signature: How ASR-BLEU comes about.
 
     Raises:
@@ -45,26 +46,32 @@ class Judge:
         self.vocoder = load_vocoder(self.card.vocoder, self.corpus, device=device)
         self.recogniser = load_recognizer(config.asr, config, self.card, self.corpus, device)
         self._utmos = None if config.utmos is None else Utmos.load(config.utmos, device=device)
-        self._lowercase = self.recogniser.protocol.lowercase
+        lowercase = self.recogniser.protocol.lowercase
+        self.bleu, self._chrf = bleu(lowercase=lowercase), chrf(lowercase=lowercase)
+        self._text = bleu(lowercase=False)  # of the texts in a chain of thought, as written
         self.signature = self.sign(self.vocoder.signature)
-        # The statistics of chrF are of the same texts: the same words say how they came about.
-        beyond = self.signature.removeprefix(bleu.text_signature(lowercase=self._lowercase))
         self._signatures = {
-            "chrf": chrf.signature(lowercase=self._lowercase) + beyond,
-            "text_bleu": bleu.text_signature(lowercase=False),
-            "source_text_bleu": bleu.text_signature(lowercase=False),
+            "chrf": self.sign(self.vocoder.signature, self._chrf),
+            "text_bleu": self._text.signature,
+            "source_text_bleu": self._text.signature,
         }
         if self._utmos is not None:
             self._signatures["utmos"] = f"{self._utmos.signature}|vocoder:{self.vocoder.signature}"
 
-    def sign(self, vocoder: str) -> str:
-        """Return the signature of a score of speech that `vocoder` made ("none": recorded)."""
-        return bleu.signature(
-            asr=self.recogniser.signature,
-            vocoder=vocoder,
-            normaliser=self.recogniser.normaliser,
-            lowercase=self._lowercase,
+    def sign(self, vocoder: str, metric: Metric | None = None) -> str:
+        """Return the signature of a score of speech that `vocoder` made ("none": recorded).
+
+        Args:
+            vocoder: Its signature.
+            metric: What scored the texts; BLEU by default.
+        """
+        return (metric or self.bleu).sign(
+            asr=self.recogniser.signature, vocoder=vocoder, normaliser=self.recogniser.normaliser
         )
+
+    def hear(self, waveforms: Sequence[np.ndarray]) -> list[str]:
+        """Transcribe float32 `[samples]` each, normalised."""
+        return [self.recogniser.normalise(t) for t in self.recogniser.transcribe(waveforms)]
 
     def evaluate(self, job: EvaluationJob) -> Evaluation:
         """Run an evaluation of a model on a split."""
@@ -76,9 +83,7 @@ class Judge:
         spoken = [one.spoken for one in generated]
         kept = [tokens[(tokens >= low) & (tokens < high)] - low for tokens in spoken]
         waveforms = self.vocoder.synthesize(kept)
-        hypotheses = [
-            self.recogniser.normalise(text) for text in self.recogniser.transcribe(waveforms)
-        ]
+        hypotheses = self.hear(waveforms)
         natural = [None] * len(kept) if self._utmos is None else self._utmos.score(waveforms)
         ids, sources, targets = (
             rows[name].to_pylist() for name in ("id", "source_text", "target_text")
@@ -87,8 +92,8 @@ class Judge:
         wrote = self._written(generated)
         texts = {}
         if job.interleaving.format == "chain_of_thought":
-            texts["text_bleu"] = bleu.statistics(wrote["target"], targets, lowercase=False)
-            texts["source_text_bleu"] = bleu.statistics(wrote["source"], sources, lowercase=False)
+            texts["text_bleu"] = self._text.statistics(wrote["target"], targets)
+            texts["source_text_bleu"] = self._text.statistics(wrote["source"], sources)
         sentences = tuple(
             Sentence(
                 id=ids[i],
@@ -107,8 +112,8 @@ class Judge:
             language=job.language,
             split=job.split,
             sentences=sentences,
-            statistics=bleu.statistics(hypotheses, references, lowercase=self._lowercase),
-            chrf=chrf.statistics(hypotheses, references, lowercase=self._lowercase),
+            statistics=self.bleu.statistics(hypotheses, references),
+            chrf=self._chrf.statistics(hypotheses, references),
             texts=texts,
             signature=self.signature,
             signatures=self._signatures,
