@@ -29,11 +29,11 @@ def measure_ceiling(judge: Judge, job: CeilingJob) -> Ceiling:
     Raises:
         FileNotFoundError: the corpus has lost a recording.
     """
-    path = _path(judge, job)
-    if path.exists():
-        return _read(path)
     rows = read_rows(judge.corpus, judge.card, job.language, job.split, job.config.sentences)
     names = rows["id"].to_pylist()
+    path = _path(judge, job, names)
+    if path.exists():
+        return _read(path)
     offset = judge.card.units.target.offset
     units = [np.array(unit) - offset for unit in rows["target_units"].to_pylist()]
     recorded = [_recording(judge.corpus, job, name) for name in names]
@@ -52,8 +52,8 @@ def measure_ceiling(judge: Judge, job: CeilingJob) -> Ceiling:
     return ceiling
 
 
-def _path(judge: Judge, job: CeilingJob) -> Path:
-    decides = [judge.card.fingerprint, judge.signature, job.config.sentences, job.config.resamples]
+def _path(judge: Judge, job: CeilingJob, names: list[str]) -> Path:
+    decides = [judge.card.fingerprint, judge.signature, names, job.config.resamples]
     key = hashlib.sha256(json.dumps(decides).encode()).hexdigest()[:12]
     return judge.corpus / "ceilings" / f"{job.language}-{job.split}-{key}.json"
 
