@@ -113,12 +113,14 @@ def losses(path: Path, storage: Path) -> tuple[list[float], str]:
         result = train_segment(job, on_step=lambda step: seen.append(step.loss))
         parent = result.state
     evaluation = EvaluationJob(
-        str(result.model), str(path), "es", "dev",
+        str(result.model), "es", "dev",
         run.evaluation.model_copy(update={"max_new_tokens": 12}), Interleaving(),
     )  # fmt: skip
     card = Card.load(path)
     rows = read_rows(path, card, "es", "dev", None)
-    written = [one.spoken.astype(np.int64) for one in generate(rows, evaluation, card)]
+    written = [
+        one.spoken.astype(np.int64) for one in generate(rows, evaluation, card, device="cpu")
+    ]
     return seen, digest(*written)
 
 

@@ -6,11 +6,12 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 
 from raystt.config import EvaluationConfig
+from raystt.files import write_atomic
 from raystt.interleaving.rules import Interleaving
 from raystt.scores import Score, asr_bleu, bleu, chrf
 
@@ -21,7 +22,6 @@ class EvaluationJob:
 
     Attributes:
         model: Directory of the exported model.
-        corpus: Directory of the prepared corpus.
         language: Source language.
         split: "dev" or "test".
         config: How to generate and score.
@@ -29,7 +29,6 @@ class EvaluationJob:
     """
 
     model: str
-    corpus: str
     language: str
     split: str
     config: EvaluationConfig
@@ -92,6 +91,17 @@ class Sentence:
     utmos: float | None
 
 
+class Record(TypedDict):
+    """All scores of an evaluation as they stand in a line of JSON: those of `Score`, and others."""
+
+    asr_bleu: float
+    ci: list[float]
+    signature: str
+    sentences: int
+    metrics: dict[str, float]
+    metric_signatures: dict[str, str]
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """Hypotheses and their additive statistics.
@@ -137,24 +147,22 @@ class Evaluation:
             found["utmos"] = float(np.mean(natural))
         return found
 
-    def record(self, config: EvaluationConfig) -> dict[str, Any]:
-        """Return all scores for a line of results: the fields of `Score`, and the metrics."""
-        metrics = self.metrics()
-        signatures = {name: self.signatures[name] for name in metrics}
-        score = asdict(self.score(config))
-        return {
-            **score,
-            "ci": list(score["ci"]),
-            "metrics": metrics,
-            "metric_signatures": signatures,
-        }
+    def record(self, config: EvaluationConfig) -> Record:
+        """Return all scores for a line of results."""
+        metrics, score = self.metrics(), self.score(config)
+        return Record(
+            asr_bleu=score.asr_bleu,
+            ci=list(score.ci),
+            signature=score.signature,
+            sentences=score.sentences,
+            metrics=metrics,
+            metric_signatures={name: self.signatures[name] for name in metrics},
+        )
 
     def write(self, path: Path) -> None:
         """Write one JSON line a sentence, with its statistics of ASR-BLEU."""
-        path.parent.mkdir(parents=True, exist_ok=True)
         rows = zip(self.sentences, self.statistics.tolist(), strict=True)
-        text = "".join(
-            json.dumps({**asdict(s), "statistics": row}, ensure_ascii=False) + "\n"
-            for s, row in rows
+        lines = (
+            json.dumps({**asdict(s), "statistics": row}, ensure_ascii=False) for s, row in rows
         )
-        path.write_text(text, encoding="utf-8")
+        write_atomic(path, "".join(line + "\n" for line in lines))

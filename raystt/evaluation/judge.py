@@ -12,6 +12,7 @@ import torch
 from raystt.config import EvaluationConfig
 from raystt.corpus.card import Card
 from raystt.corpus.shards import read_rows
+from raystt.errors import BadInput
 from raystt.evaluation.generate import Generated, generate
 from raystt.evaluation.jobs import Evaluation, EvaluationJob, Sentence
 from raystt.recognition.asr import load_recognizer
@@ -20,12 +21,17 @@ from raystt.scores import Metric, bleu, chrf
 from raystt.vocoder.conv import load_vocoder
 
 
+class DeviceError(BadInput):
+    """A GPU was asked for where there is none."""
+
+
 class Judge:
     """Vocoder, recogniser and scorer of a corpus, loaded once.
 
     Args:
         corpus: Directory of the prepared corpus.
         config: The protocol of scoring, and the weights of UTMOS.
+        device: Where everything runs, "cpu" or "cuda".
 
     Attributes:
         corpus: Directory of the corpus.
@@ -36,13 +42,20 @@ class Judge:
         signature: How ASR-BLEU comes about.
 
     Raises:
-        BadInput: One of them cannot be loaded, or does not fit the corpus.
+        BadInput: There is no such device, or one of them cannot be loaded, or does not fit the
+            corpus.
     """
 
-    def __init__(self, corpus: str | Path, config: EvaluationConfig) -> None:
+    def __init__(self, corpus: str | Path, config: EvaluationConfig, *, device: str) -> None:
         self.corpus = Path(corpus)
         self.card = Card.load(self.corpus)
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+        if torch.device(device).type == "cuda" and not torch.cuda.is_available():
+            raise DeviceError(
+                "evaluators are to run on a GPU, and torch sees none: set "
+                "`resources.gpus_per_evaluator: 0`, or see what `nvidia-smi` and "
+                "`python -m torch.utils.collect_env` say there"
+            )
+        self._device = device
         self.vocoder = load_vocoder(self.card.vocoder, self.corpus, device=device)
         self.recogniser = load_recognizer(config.asr, config, self.card, self.corpus, device)
         self._utmos = None if config.utmos is None else Utmos.load(config.utmos, device=device)
@@ -77,7 +90,7 @@ class Judge:
         """Run an evaluation of a model on a split."""
         began = time.perf_counter()
         rows = read_rows(self.corpus, self.card, job.language, job.split, job.config.sentences)
-        generated = generate(rows, job, self.card)
+        generated = generate(rows, job, self.card, device=self._device)
         low = self.card.tokenizer.unit_offset + self.card.units.target.offset
         high = low + self.card.units.target.clusters
         spoken = [one.spoken for one in generated]

@@ -70,7 +70,6 @@ def evaluate_model(
     """
     job = EvaluationJob(
         model=str(model),
-        corpus=str(corpus),
         language=run.language,
         split=split,
         config=run.evaluation,

@@ -112,7 +112,6 @@ class Trial(tune.Trainable):
         config = self._run.evaluation
         job = EvaluationJob(
             model=str(segment.model),
-            corpus=self._pools.corpus,
             language=self._proposal.language,
             split=config.split,
             config=config,
