@@ -15,10 +15,10 @@ from raystt.corpus.shards import read_rows
 from raystt.errors import BadInput
 from raystt.evaluation.generate import Generated, generate
 from raystt.evaluation.jobs import Evaluation, EvaluationJob, Sentence
-from raystt.recognition.asr import load_recognizer
+from raystt.recognition.loading import load_recognizer
 from raystt.recognition.utmos import Utmos
 from raystt.scores import Metric, bleu, chrf
-from raystt.vocoder.conv import load_vocoder
+from raystt.vocoder.loading import load_vocoder
 
 
 class DeviceError(BadInput):
@@ -56,8 +56,12 @@ class Judge:
                 "`python -m torch.utils.collect_env` say there"
             )
         self._device = device
-        self.vocoder = load_vocoder(self.card.vocoder, self.corpus, device=device)
-        self.recogniser = load_recognizer(config.asr, config, self.card, self.corpus, device)
+        vocoder, asr = self.card.vocoder, self.card.asr
+        self.vocoder = load_vocoder(vocoder.name, self.corpus / vocoder.path, device=device)
+        self.recogniser = load_recognizer(
+            config.asr, config.asr_model, language=self.card.target_language,
+            fitted=None if asr is None else self.corpus / asr.path, device=device,
+        )  # fmt: skip
         self._utmos = None if config.utmos is None else Utmos.load(config.utmos, device=device)
         lowercase = self.recogniser.protocol.lowercase
         self.bleu, self._chrf = bleu(lowercase=lowercase), chrf(lowercase=lowercase)
