@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from raystt.bleu import paired_bootstrap, score
+from raystt.scores import asr_bleu, bleu
 
 PAPER = {
     "scheduled": 19.5,
@@ -62,13 +62,13 @@ def compared(lines: list[dict[str, Any]]) -> Tables:
     }
 
     def against(a: str, b: str) -> dict[str, Any]:
-        difference, ci, p = paired_bootstrap(pooled[a], pooled[b], resamples=RESAMPLES)
+        difference, ci, p = bleu().compare(pooled[a], pooled[b], resamples=RESAMPLES)
         return {"difference": difference, "ci": ci, "p": p}
 
     systems: list[dict[str, Any]] = []
     for name, own in runs.items():
         scores = [line["asr_bleu"] for line in own]
-        whole = score(pooled[name], signature=own[0]["signature"], resamples=RESAMPLES)
+        whole = asr_bleu(pooled[name], signature=own[0]["signature"], resamples=RESAMPLES)
         systems.append({
             "system": name,
             "paper": PAPER[name],

@@ -26,7 +26,7 @@ import torch
 from record import save
 from transformers import SeamlessM4TFeatureExtractor, Wav2Vec2BertConfig, Wav2Vec2BertForCTC
 
-from raystt.config import AlignmentConfig, CorpusConfig, FinetuneConfig
+from raystt.config import CorpusConfig, FinetuneConfig
 from raystt.preparation.ctc import CtcTrainer, new_processor
 from raystt.preparation.ctc_batches import step_batches
 from raystt.readers.embedded import EmbeddedReader
@@ -139,8 +139,7 @@ def main() -> int:
             cer = wrong[:, 0].sum() / wrong[:, 1].sum()
             print(f"{language}: character error rate {cer:.3f}")
             for method in ("ctc", "equal"):
-                config = AlignmentConfig(method=method)
-                tool = aligner(config, finetuned=Path(name), language=language)
+                tool = aligner(method, Path(name), language=language)
                 marks = tool.words([s.waveform for _, s in spoken], [text for text, _ in spoken])
                 errors, failed = boundary_errors(spoken, marks)
                 size = np.abs(errors)
@@ -153,7 +152,6 @@ def main() -> int:
                 result = {
                     "language": language,
                     "method": method,
-                    "aligner": tool.signature,
                     "words": sum(len(text.split()) for text, _ in spoken),
                     "boundaries": len(errors),
                     "not_aligned": failed,

@@ -187,7 +187,6 @@ def _segment(plan: Planned, corpus: str, directory: Path) -> SegmentJob:
 def _evaluation(plan: Planned, corpus: str, trained: SegmentResult) -> EvaluationJob:
     return EvaluationJob(
         model=str(trained.model),
-        corpus=corpus,
         language=LANGUAGE,
         split=SPLIT,
         config=plan.run.evaluation,

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from raystt.readers.grammar import pairs
-from raystt.recognition.asr import PocketSphinx
+from raystt.recognition.sphinx import PocketSphinx
 from raystt.speech.tts import EspeakSynthesizer, Voice
 
 Spoken = list[tuple[str, np.ndarray]]

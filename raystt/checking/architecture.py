@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -96,10 +95,10 @@ def find_architecture(base: RunBase, card: Card | None) -> Architecture | None:
     name, revision = pinned(base.model.base)
     if name == "corpus":
         return _of_the_corpus(base, card) if base.corpus.reader == "embedded" else None
-    directory = Path(name) if Path(name).is_dir() else _cached(name, revision)
-    if directory is not None:
+    file = _config_file(name, revision)
+    if file is not None:
         try:
-            data = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+            data = json.loads(file.read_text(encoding="utf-8"))
             return _of_config(data, f"config.json of {name}")
         except (OSError, ValueError, KeyError, TypeError):
             pass  # not of this kind, or damaged: loading it will say so
@@ -146,13 +145,14 @@ def _of_config(data: dict[str, Any], basis: str) -> Architecture:
     )
 
 
-def _cached(name: str, revision: str | None) -> Path | None:
-    """Find a model in the hub's cache as huggingface_hub lays it out, without importing that."""
-    home = os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface"
-    cache = Path(os.environ.get("HF_HUB_CACHE") or Path(home) / "hub")
-    folder = cache / f"models--{name.replace('/', '--')}"
-    reference = folder / "refs" / (revision or "main")
-    if reference.is_file():
-        revision = reference.read_text(encoding="utf-8").strip()
-    snapshots = sorted((folder / "snapshots").glob(f"{revision or ''}*/config.json"))
-    return snapshots[0].parent if snapshots else None
+def _config_file(name: str, revision: str | None) -> Path | None:
+    """Find the config.json of a model in its directory or in the hub's cache."""
+    if Path(name).is_dir():
+        return Path(name) / "config.json"
+    from huggingface_hub import try_to_load_from_cache
+
+    try:
+        found = try_to_load_from_cache(name, "config.json", revision=revision)
+    except ValueError:  # no name of the hub, but a directory that is not there
+        return None
+    return Path(found) if isinstance(found, str) else None

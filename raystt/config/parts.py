@@ -100,7 +100,9 @@ class EvaluationConfig(Part):
     report_split: Literal["dev", "test"] = Field(
         default="test", description="split of the final scores"
     )
-    sentences: Count | None = Field(default=None, description="sentences of the split; null = all")
+    sentences: Count | None = Field(
+        default=None, description="sentences of the split, drawn by their ids; null = all"
+    )
     asr: Literal["pocketsphinx", "whisper", "fairseq-wav2vec2"] = Field(
         default="pocketsphinx", description="recogniser and its protocol of scoring"
     )

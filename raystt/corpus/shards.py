@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from raystt.corpus.card import Card
 from raystt.errors import BadInput
 from raystt.files import replacing
+from raystt.interleaving.rules import utterance_key
 from raystt.interleaving.sequences import Side
 
 _IDS = pa.list_(pa.field("item", pa.int32(), nullable=False))
@@ -81,34 +82,37 @@ def write_table(table: pa.Table, path: Path) -> None:
 def read_rows(
     directory: Path | str, card: Card, language: str, split: str, limit: int | None = None
 ) -> pa.Table:
-    """Read the first `limit` rows (all by default) of a split, in shard order.
+    """Read a split in shard order, or a sample of at most `limit` rows.
+
+    A sample is the rows that come first in the order of `utterance_key`, in that order: fair,
+    whatever order the shards are in, and the beginning of every larger one.
 
     Raises:
         ShardError: a shard is missing, unreadable or has other columns.
         CardError: the card does not know the language or the split.
     """
-    tables: list[pa.Table] = []
-    left = limit
-    for shard in card.split(language, split).shards:
-        if left is not None and left <= 0:
-            break
-        path = Path(directory) / shard.path
-        try:
-            table = pq.read_table(path, partitioning=None)
-        except FileNotFoundError:
-            raise ShardError(
-                f"{path}: the shard named in card.json is missing; delete card.json and run "
-                "`raystt prepare` again"
-            ) from None
-        except pa.ArrowException as error:
-            raise ShardError(
-                f"{path}: not a readable Parquet file ({error}); delete it and card.json, then "
-                "run `raystt prepare` again"
-            ) from error
-        table = _with_schema(table, path)
-        tables.append(table if left is None else table.slice(0, left))
-        left = None if left is None else left - len(tables[-1])
-    return pa.concat_tables(tables) if tables else SCHEMA.empty_table()
+    tables = [_read(Path(directory) / s.path) for s in card.split(language, split).shards]
+    table = pa.concat_tables(tables) if tables else SCHEMA.empty_table()
+    if limit is None:
+        return table
+    keys = np.array([utterance_key(name) for name in table["id"].to_pylist()], np.uint64)
+    return table.take(np.argsort(keys)[:limit])
+
+
+def _read(path: Path) -> pa.Table:
+    try:
+        table = pq.read_table(path, partitioning=None)
+    except FileNotFoundError:
+        raise ShardError(
+            f"{path}: the shard named in card.json is missing; delete card.json and run "
+            "`raystt prepare` again"
+        ) from None
+    except pa.ArrowException as error:
+        raise ShardError(
+            f"{path}: not a readable Parquet file ({error}); delete it and card.json, then "
+            "run `raystt prepare` again"
+        ) from error
+    return _with_schema(table, path)
 
 
 def side(table: pa.Table, which: Literal["source", "target"], unit_token_offset: int) -> Side:

@@ -27,7 +27,8 @@ def evaluate_model(
     run: RunConfig, corpus: Path, model: Path, split: str, hypotheses: Path
 ) -> dict[str, Any]:
     """Score a model on a split and write its hypotheses; see `evaluate_run`."""
-    judge = Judge(corpus, run.evaluation)
+    device = "cuda" if run.resources.gpus_per_evaluator > 0 else "cpu"
+    judge = Judge(corpus, run.evaluation, device=device)
 
     def ask(job: EvaluationJob | CeilingJob) -> Any:
         return measure_ceiling(judge, job) if isinstance(job, CeilingJob) else judge.evaluate(job)

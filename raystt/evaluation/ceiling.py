@@ -15,12 +15,12 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from raystt import bleu
 from raystt.corpus.shards import read_rows
 from raystt.evaluation.jobs import Ceiling, CeilingJob
 from raystt.evaluation.judge import Judge
 from raystt.files import write_atomic
 from raystt.readers.utterance import audio_path
+from raystt.scores import Score, asr_bleu
 
 
 def measure_ceiling(judge: Judge, job: CeilingJob) -> Ceiling:
@@ -29,11 +29,11 @@ def measure_ceiling(judge: Judge, job: CeilingJob) -> Ceiling:
     Raises:
         FileNotFoundError: the corpus has lost a recording.
     """
-    path = _path(judge, job)
-    if path.exists():
-        return _read(path)
     rows = read_rows(judge.corpus, judge.card, job.language, job.split, job.config.sentences)
     names = rows["id"].to_pylist()
+    path = _path(judge, job, names)
+    if path.exists():
+        return _read(path)
     offset = judge.card.units.target.offset
     units = [np.array(unit) - offset for unit in rows["target_units"].to_pylist()]
     recorded = [_recording(judge.corpus, job, name) for name in names]
@@ -43,19 +43,17 @@ def measure_ceiling(judge: Judge, job: CeilingJob) -> Ceiling:
         ("audio", recorded),
         ("resynthesis", judge.vocoder.synthesize(units)),
     ):
-        heard = [judge.recogniser.normalise(t) for t in judge.recogniser.transcribe(waveforms)]
-        lowercase = judge.recogniser.protocol.lowercase
-        statistics = bleu.statistics(heard, references, lowercase=lowercase)
+        statistics = judge.bleu.statistics(judge.hear(waveforms), references)
         # Reference audio passed no vocoder.
         signature = judge.sign("none") if kind == "audio" else judge.signature
-        scores[kind] = bleu.score(statistics, signature=signature, resamples=job.config.resamples)
+        scores[kind] = asr_bleu(statistics, signature=signature, resamples=job.config.resamples)
     ceiling = Ceiling(job.split, scores["audio"], scores["resynthesis"])
     write_atomic(path, json.dumps(asdict(ceiling), indent=1) + "\n")
     return ceiling
 
 
-def _path(judge: Judge, job: CeilingJob) -> Path:
-    decides = [judge.card.fingerprint, judge.signature, job.config.sentences, job.config.resamples]
+def _path(judge: Judge, job: CeilingJob, names: list[str]) -> Path:
+    decides = [judge.card.fingerprint, judge.signature, names, job.config.resamples]
     key = hashlib.sha256(json.dumps(decides).encode()).hexdigest()[:12]
     return judge.corpus / "ceilings" / f"{job.language}-{job.split}-{key}.json"
 
@@ -63,7 +61,7 @@ def _path(judge: Judge, job: CeilingJob) -> Path:
 def _read(path: Path) -> Ceiling:
     kept = json.loads(path.read_text(encoding="utf-8"))
     scores = {
-        kind: bleu.Score(**{**kept[kind], "ci": tuple(kept[kind]["ci"])})
+        kind: Score(**{**kept[kind], "ci": tuple(kept[kind]["ci"])})
         for kind in ("audio", "resynthesis")
     }
     return Ceiling(kept["split"], scores["audio"], scores["resynthesis"])

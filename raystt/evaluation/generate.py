@@ -35,13 +35,14 @@ class Generated:
 
 
 @torch.inference_mode()
-def generate(rows: pa.Table, job: EvaluationJob, card: Card) -> list[Generated]:
+def generate(rows: pa.Table, job: EvaluationJob, card: Card, *, device: str) -> list[Generated]:
     """Generate greedily from pure speech and return the parts of each output, in the rows' order.
 
     Args:
         rows: Shard rows.
         job: The model and how to generate.
         card: The corpus card (token ids).
+        device: Where the model runs.
 
     Returns:
         One `Generated` a row. Spoken is everything after the prompt in the direct format, what
@@ -55,7 +56,6 @@ def generate(rows: pa.Table, job: EvaluationJob, card: Card) -> list[Generated]:
     prompts = prompt(side(rows, "source", card.tokenizer.unit_offset), layout, job.interleaving)
     starts, stops = prompts.offsets[:-1], prompts.offsets[1:]
     lengths = stops - starts
-    device = "cuda" if torch.cuda.is_available() else "cpu"
     model = load_model(job.model, attention="sdpa").to(device).eval()
     room = context(model)
     if len(lengths) and lengths.max() >= room:

@@ -6,13 +6,14 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
-from raystt import bleu, chrf
 from raystt.config import EvaluationConfig, RunConfig
+from raystt.files import write_atomic
 from raystt.interleaving.rules import Interleaving
+from raystt.scores import Score, asr_bleu, bleu, chrf
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,6 @@ class EvaluationJob:
 
     Attributes:
         model: Directory of the exported model.
-        corpus: Directory of the prepared corpus.
         language: Source language.
         split: "dev" or "test".
         config: How to generate and score.
@@ -29,7 +29,6 @@ class EvaluationJob:
     """
 
     model: str
-    corpus: str
     language: str
     split: str
     config: EvaluationConfig
@@ -59,8 +58,8 @@ class Ceiling:
     """
 
     split: str
-    audio: bleu.Score
-    resynthesis: bleu.Score
+    audio: Score
+    resynthesis: Score
 
 
 @dataclass(frozen=True)
@@ -92,6 +91,17 @@ class Sentence:
     utmos: float | None
 
 
+class Record(TypedDict):
+    """All scores of an evaluation as they stand in a line of JSON: those of `Score`, and others."""
+
+    asr_bleu: float
+    ci: list[float]
+    signature: str
+    sentences: int
+    metrics: dict[str, float]
+    metric_signatures: dict[str, str]
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """Hypotheses and their additive statistics.
@@ -100,8 +110,8 @@ class Evaluation:
         language: Source language.
         split: "dev" or "test".
         sentences: Hypotheses and references.
-        statistics: int64 `[sentences, 10]` of `raystt.bleu`, of the recognised speech.
-        chrf: int64 `[sentences, 18]` of `raystt.chrf`, of the same texts.
+        statistics: int64 `[sentences, 10]` of `raystt.scores.bleu`, of the recognised speech.
+        chrf: int64 `[sentences, 18]` of `raystt.scores.chrf`, of the same texts.
         texts: int64 `[sentences, 10]` of the texts in the chain of thought, as written: `text_bleu`
             (translation) and `source_text_bleu` (transcript); empty in the direct format.
         signature: How ASR-BLEU came about.
@@ -119,9 +129,9 @@ class Evaluation:
     signatures: Mapping[str, str]
     seconds: float
 
-    def score(self, config: EvaluationConfig) -> bleu.Score:
+    def score(self, config: EvaluationConfig) -> Score:
         """Return corpus ASR-BLEU with its interval and signature."""
-        return bleu.score(self.statistics, signature=self.signature, resamples=config.resamples)
+        return asr_bleu(self.statistics, signature=self.signature, resamples=config.resamples)
 
     def metrics(self) -> dict[str, float]:
         """Return the scores beside ASR-BLEU.
@@ -130,34 +140,32 @@ class Evaluation:
             `chrf` of the recognised speech, `text_bleu` and `source_text_bleu` in chain of thought,
             and `utmos`, the mean over the sentences in which something was said.
         """
-        found = {"chrf": chrf.point(self.chrf)}
-        found |= {name: bleu.point(stats) for name, stats in self.texts.items()}
+        found = {"chrf": chrf().point(self.chrf)}
+        found |= {name: bleu().point(stats) for name, stats in self.texts.items()}
         natural = [s.utmos for s in self.sentences if s.utmos is not None]
         if natural:
             found["utmos"] = float(np.mean(natural))
         return found
 
-    def record(self, config: EvaluationConfig) -> dict[str, Any]:
-        """Return all scores for a line of results: the fields of `Score`, and the metrics."""
-        metrics = self.metrics()
-        signatures = {name: self.signatures[name] for name in metrics}
-        score = asdict(self.score(config))
-        return {
-            **score,
-            "ci": list(score["ci"]),
-            "metrics": metrics,
-            "metric_signatures": signatures,
-        }
+    def record(self, config: EvaluationConfig) -> Record:
+        """Return all scores for a line of results."""
+        metrics, score = self.metrics(), self.score(config)
+        return Record(
+            asr_bleu=score.asr_bleu,
+            ci=list(score.ci),
+            signature=score.signature,
+            sentences=score.sentences,
+            metrics=metrics,
+            metric_signatures={name: self.signatures[name] for name in metrics},
+        )
 
     def write(self, path: Path) -> None:
         """Write one JSON line a sentence, with its statistics of ASR-BLEU."""
-        path.parent.mkdir(parents=True, exist_ok=True)
         rows = zip(self.sentences, self.statistics.tolist(), strict=True)
-        text = "".join(
-            json.dumps({**asdict(s), "statistics": row}, ensure_ascii=False) + "\n"
-            for s, row in rows
+        lines = (
+            json.dumps({**asdict(s), "statistics": row}, ensure_ascii=False) for s, row in rows
         )
-        path.write_text(text, encoding="utf-8")
+        write_atomic(path, "".join(line + "\n" for line in lines))
 
 
 def evaluate_run(
@@ -185,7 +193,6 @@ def evaluate_run(
     evaluation: Evaluation = ask(
         EvaluationJob(
             model=str(model),
-            corpus=str(corpus),
             language=run.language,
             split=split,
             config=run.evaluation,

@@ -9,15 +9,20 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from raystt import bleu, chrf
 from raystt.config import EvaluationConfig
 from raystt.corpus.card import Card
 from raystt.corpus.shards import read_rows
+from raystt.errors import BadInput
 from raystt.evaluation.generate import Generated, generate
 from raystt.evaluation.jobs import Evaluation, EvaluationJob, Sentence
-from raystt.recognition.asr import load_recognizer
+from raystt.recognition.loading import load_recognizer
 from raystt.recognition.utmos import Utmos
-from raystt.vocoder.conv import load_vocoder
+from raystt.scores import Metric, bleu, chrf
+from raystt.vocoder.loading import load_vocoder
+
+
+class DeviceError(BadInput):
+    """A GPU was asked for where there is none."""
 
 
 class Judge:
@@ -26,59 +31,76 @@ class Judge:
     Args:
         corpus: Directory of the prepared corpus.
         config: The protocol of scoring, and the weights of UTMOS.
+        device: Where everything runs, "cpu" or "cuda".
 
     Attributes:
         corpus: Directory of the corpus.
         card: Its card.
         vocoder: What speaks its units.
         recogniser: What listens.
+        bleu: What counts, as the recogniser's protocol has it.
         signature: How ASR-BLEU comes about.
 
     Raises:
-        BadInput: One of them cannot be loaded, or does not fit the corpus.
+        BadInput: There is no such device, or one of them cannot be loaded, or does not fit the
+            corpus.
     """
 
-    def __init__(self, corpus: str | Path, config: EvaluationConfig) -> None:
+    def __init__(self, corpus: str | Path, config: EvaluationConfig, *, device: str) -> None:
         self.corpus = Path(corpus)
         self.card = Card.load(self.corpus)
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.vocoder = load_vocoder(self.card.vocoder, self.corpus, device=device)
-        self.recogniser = load_recognizer(config.asr, config, self.card, self.corpus, device)
+        if torch.device(device).type == "cuda" and not torch.cuda.is_available():
+            raise DeviceError(
+                "evaluators are to run on a GPU, and torch sees none: set "
+                "`resources.gpus_per_evaluator: 0`, or see what `nvidia-smi` and "
+                "`python -m torch.utils.collect_env` say there"
+            )
+        self._device = device
+        vocoder, asr = self.card.vocoder, self.card.asr
+        self.vocoder = load_vocoder(vocoder.name, self.corpus / vocoder.path, device=device)
+        self.recogniser = load_recognizer(
+            config.asr, config.asr_model, language=self.card.target_language,
+            fitted=None if asr is None else self.corpus / asr.path, device=device,
+        )  # fmt: skip
         self._utmos = None if config.utmos is None else Utmos.load(config.utmos, device=device)
-        self._lowercase = self.recogniser.protocol.lowercase
+        lowercase = self.recogniser.protocol.lowercase
+        self.bleu, self._chrf = bleu(lowercase=lowercase), chrf(lowercase=lowercase)
+        self._text = bleu(lowercase=False)  # of the texts in a chain of thought, as written
         self.signature = self.sign(self.vocoder.signature)
-        # The statistics of chrF are of the same texts: the same words say how they came about.
-        beyond = self.signature.removeprefix(bleu.text_signature(lowercase=self._lowercase))
         self._signatures = {
-            "chrf": chrf.signature(lowercase=self._lowercase) + beyond,
-            "text_bleu": bleu.text_signature(lowercase=False),
-            "source_text_bleu": bleu.text_signature(lowercase=False),
+            "chrf": self.sign(self.vocoder.signature, self._chrf),
+            "text_bleu": self._text.signature,
+            "source_text_bleu": self._text.signature,
         }
         if self._utmos is not None:
             self._signatures["utmos"] = f"{self._utmos.signature}|vocoder:{self.vocoder.signature}"
 
-    def sign(self, vocoder: str) -> str:
-        """Return the signature of a score of speech that `vocoder` made ("none": recorded)."""
-        return bleu.signature(
-            asr=self.recogniser.signature,
-            vocoder=vocoder,
-            normaliser=self.recogniser.normaliser,
-            lowercase=self._lowercase,
+    def sign(self, vocoder: str, metric: Metric | None = None) -> str:
+        """Return the signature of a score of speech that `vocoder` made ("none": recorded).
+
+        Args:
+            vocoder: Its signature.
+            metric: What scored the texts; BLEU by default.
+        """
+        return (metric or self.bleu).sign(
+            asr=self.recogniser.signature, vocoder=vocoder, normaliser=self.recogniser.normaliser
         )
+
+    def hear(self, waveforms: Sequence[np.ndarray]) -> list[str]:
+        """Transcribe float32 `[samples]` each, normalised."""
+        return [self.recogniser.normalise(t) for t in self.recogniser.transcribe(waveforms)]
 
     def evaluate(self, job: EvaluationJob) -> Evaluation:
         """Run an evaluation of a model on a split."""
         began = time.perf_counter()
         rows = read_rows(self.corpus, self.card, job.language, job.split, job.config.sentences)
-        generated = generate(rows, job, self.card)
+        generated = generate(rows, job, self.card, device=self._device)
         low = self.card.tokenizer.unit_offset + self.card.units.target.offset
         high = low + self.card.units.target.clusters
         spoken = [one.spoken for one in generated]
         kept = [tokens[(tokens >= low) & (tokens < high)] - low for tokens in spoken]
         waveforms = self.vocoder.synthesize(kept)
-        hypotheses = [
-            self.recogniser.normalise(text) for text in self.recogniser.transcribe(waveforms)
-        ]
+        hypotheses = self.hear(waveforms)
         natural = [None] * len(kept) if self._utmos is None else self._utmos.score(waveforms)
         ids, sources, targets = (
             rows[name].to_pylist() for name in ("id", "source_text", "target_text")
@@ -87,8 +109,8 @@ class Judge:
         wrote = self._written(generated)
         texts = {}
         if job.interleaving.format == "chain_of_thought":
-            texts["text_bleu"] = bleu.statistics(wrote["target"], targets, lowercase=False)
-            texts["source_text_bleu"] = bleu.statistics(wrote["source"], sources, lowercase=False)
+            texts["text_bleu"] = self._text.statistics(wrote["target"], targets)
+            texts["source_text_bleu"] = self._text.statistics(wrote["source"], sources)
         sentences = tuple(
             Sentence(
                 id=ids[i],
@@ -107,8 +129,8 @@ class Judge:
             language=job.language,
             split=job.split,
             sentences=sentences,
-            statistics=bleu.statistics(hypotheses, references, lowercase=self._lowercase),
-            chrf=chrf.statistics(hypotheses, references, lowercase=self._lowercase),
+            statistics=self.bleu.statistics(hypotheses, references),
+            chrf=self._chrf.statistics(hypotheses, references),
             texts=texts,
             signature=self.signature,
             signatures=self._signatures,

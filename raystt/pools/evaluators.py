@@ -7,26 +7,39 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import ray
 
 from raystt.config import EvaluationConfig, ResourcesConfig
+from raystt.errors import BadInput
 from raystt.evaluation.jobs import Ceiling, CeilingJob, Evaluation, EvaluationJob
 from raystt.pools.broker import Activity, JobFailed, Served
 
+if TYPE_CHECKING:
+    from raystt.evaluation.judge import Judge
+
 
 class Evaluator:
-    """Ray actor that holds one judge."""
+    """Ray actor that holds one judge, loaded when it is first needed.
 
-    def __init__(self, corpus: str, config: EvaluationConfig, threads: int) -> None:
+    Not in `__init__`: Ray would wrap what is wrong with it in the death of the actor.
+    """
+
+    def __init__(self, corpus: str, config: EvaluationConfig, device: str, threads: int) -> None:
+        self._corpus, self._config = corpus, config
+        self._device, self._threads = device, threads
+
+    @cached_property
+    def _judge(self) -> Judge:
         # Here and not above: only this process needs torch, and its import takes seconds.
         import torch
 
         from raystt.evaluation.judge import Judge
 
-        torch.set_num_threads(threads)
-        self._judge = Judge(corpus, config)
+        torch.set_num_threads(self._threads)
+        return Judge(self._corpus, self._config, device=self._device)
 
     def evaluate(self, job: EvaluationJob | CeilingJob) -> Evaluation | Ceiling:
         """Evaluate a model on a split, or measure the ceiling of a split."""
@@ -79,7 +92,7 @@ class EvaluatorPool:
     Args:
         corpus: Directory of the prepared corpus.
         config: Names of the recogniser and the normaliser.
-        resources: Sizes of the pool.
+        resources: Sizes of the pool, and whether its actors have GPUs.
     """
 
     def __init__(self, corpus: str, config: EvaluationConfig, resources: ResourcesConfig) -> None:
@@ -91,8 +104,9 @@ class EvaluatorPool:
             max_task_retries=-1,
             scheduling_strategy="DEFAULT",
         )
+        device = "cuda" if resources.gpus_per_evaluator > 0 else "cpu"
         self._actors = [
-            actor.remote(corpus, config, resources.threads_per_worker)
+            actor.remote(corpus, config, device, resources.threads_per_worker)
             for _ in range(resources.evaluators)
         ]
         self.dispatcher = (
@@ -112,6 +126,7 @@ class EvaluatorPool:
 
         Raises:
             TimeoutError: An evaluator did not come up in time.
+            BadInput: Its models cannot be loaded, or it was promised a GPU that is not there.
         """
         try:
             signatures = ray.get([a.ready.remote() for a in self._actors], timeout=timeout)
@@ -119,6 +134,10 @@ class EvaluatorPool:
             raise TimeoutError(
                 f"the evaluators did not start within {timeout:.0f} s; see Ray's dashboard"
             ) from None
+        except ray.exceptions.RayTaskError as error:
+            if isinstance(error.cause, BadInput):
+                raise error.cause from None
+            raise
         return str(signatures[0])
 
     def stop(self) -> None:

@@ -107,7 +107,10 @@ def add_vocoder(
         assert config.vocoder.model is not None
         if not (corpus / VOCODER).exists():
             with building(corpus / VOCODER) as folder:
-                save_seamless(folder, config.vocoder.model, units)
+                save_seamless(
+                    folder, config.vocoder.model, clusters=units.target.clusters,
+                    frame_seconds=units.frame_seconds, deduplicated=units.deduplicated,
+                )  # fmt: skip
         return
     done = (corpus / VOCODER).exists()
     share = -(-config.vocoder.sample // len(train))

@@ -124,10 +124,11 @@ class Listener:
             if language not in self._aligners:
                 from raystt.speech.ctc import aligner
 
+                alignment = self._config.alignment
+                model = alignment.model or self._finetuned
                 self._aligners[language] = aligner(
-                    self._config.alignment, finetuned=self._finetuned, language=language,
-                    device=self._device,
-                )  # fmt: skip
+                    alignment.method, model, language=language, device=self._device
+                )
             found = self._aligners[language].words(
                 [waveforms[index] for index in spoken], [texts[index] for index in spoken]
             )
@@ -192,7 +193,9 @@ def _encoder(corpus: Path, config: CorpusConfig, threads: int) -> tuple[Any, str
     torch.set_num_threads(threads)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     finetuned = corpus / "encoder" if config.finetune else None
-    return encoder(config.units, finetuned=finetuned, device=device), device, finetuned
+    units = config.units
+    loaded = encoder(units.encoder, units.layer, finetuned=finetuned, device=device)
+    return loaded, device, finetuned
 
 
 @cache

@@ -93,7 +93,9 @@ class Plan:
         from raystt.speech.encoders import frame_seconds
 
         finetuned = models.finetuned(self.corpus, self.config)
-        self.units = rows.units_card(self.config, frame_seconds(self.config.units, finetuned))
+        self.units = rows.units_card(
+            self.config, frame_seconds(finetuned or self.config.units.encoder)
+        )
         books = {book.path: book for book in (self.units.source, self.units.target)}
         missing = {path: b for path, b in books.items() if not (self.corpus / path).exists()}
         if self.config.units.codebook is not None:

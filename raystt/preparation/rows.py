@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 
 from raystt.config import CorpusConfig
 from raystt.corpus.card import CodebookCard, ShardEntry, SplitCard, UnitsCard
-from raystt.readers.utterance import Marks, Utterance
-from raystt.speech.alignment import align
+from raystt.readers.utterance import Utterance
+from raystt.speech.alignment import Marks, align
 from raystt.speech.units import deduplicate
 
 SIDES = ("source", "target")

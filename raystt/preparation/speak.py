@@ -11,8 +11,9 @@ import numpy as np
 from raystt.config import CorpusConfig
 from raystt.preparation.files import WORK, building
 from raystt.readers.embedded import SOURCE_VOICES, TARGET_VOICES, WORDS_A_MINUTE, TextPair
-from raystt.readers.utterance import Marks, Utterance
+from raystt.readers.utterance import Utterance
 from raystt.speech import SAMPLE_RATE
+from raystt.speech.alignment import Marks
 
 PAIRS = 32
 """Pairs of a part: a second or two of work."""

@@ -22,9 +22,9 @@ from torch import Tensor, distributed, nn
 
 from raystt.files import replacing
 from raystt.speech import SAMPLE_RATE
-from raystt.vocoder.conv import ConvVocoder, Shape, VocoderError
+from raystt.vocoder.conv import ConvVocoder, Shape
 from raystt.vocoder.network import Example, UnitNetwork
-from raystt.vocoder.spectrum import Acoustics
+from raystt.vocoder.spectrum import Acoustics, VocoderError
 
 Utterance = tuple[np.ndarray, np.ndarray, str | np.ndarray]
 """Units int `[units]`, durations int `[units]` (unit frames), and the audio that was encoded: its

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-_LONGEST_STEM = 120
+from raystt.speech.alignment import Marks
 
-Marks = tuple[tuple[int, float], ...]
-"""Word marks: (index of the first word, start in seconds)."""
+_LONGEST_STEM = 120
 
 
 @dataclass(frozen=True)

@@ -284,7 +284,6 @@ def _report_scores(
         run = search.run_for(result.language, result.overrides)
         job = EvaluationJob(
             model=str(directory.model(result)),
-            corpus=str(Path(search.base.corpus.path).resolve()),
             language=result.language,
             split=config.report_split,
             config=run.evaluation,

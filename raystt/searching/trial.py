@@ -113,7 +113,6 @@ class Trial(tune.Trainable):
         config = self._run.evaluation
         job = EvaluationJob(
             model=str(self._trained[-1].model),
-            corpus=self._pools.corpus,
             language=self._proposal.language,
             split=config.split,
             config=config,

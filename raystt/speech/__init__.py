@@ -1,4 +1,4 @@
-"""Speech: text to speech, units, alignment, vocoder and recogniser.
+"""Speech: text to speech, units and alignment.
 
 Everything audible passes through here as float32 mono waveforms at `SAMPLE_RATE`.
 """

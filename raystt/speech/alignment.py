@@ -9,6 +9,9 @@ import numpy as np
 
 from raystt.errors import BadInput
 
+Marks = tuple[tuple[int, float], ...]
+"""Word marks: (index of the first word, start in seconds), both rising."""
+
 
 class AlignmentError(BadInput):
     """Marks that do not fit a sentence, or an aligner that cannot be used; the text says why."""

@@ -19,11 +19,9 @@ from torchaudio.functional import forced_align, merge_tokens
 from torchaudio.pipelines import MMS_FA
 from transformers import AutoModelForCTC, AutoTokenizer
 
-from raystt.config.corpus import AlignmentConfig
 from raystt.hub import pinned
-from raystt.readers.utterance import Marks
 from raystt.speech import SAMPLE_RATE
-from raystt.speech.alignment import AlignmentError
+from raystt.speech.alignment import AlignmentError, Marks
 from raystt.speech.network import MAX_BATCH_SECONDS, SpeechNetwork, in_batches, read_config
 from raystt.speech.romanise import romanise
 
@@ -31,13 +29,7 @@ _MMS_FRAME, _MMS_SHORTEST = 320, 400  # samples; of the convolutions of the bund
 
 
 class Aligner(Protocol):
-    """What finds the starts of words.
-
-    Attributes:
-        signature: method and model, for the card of a corpus.
-    """
-
-    signature: str
+    """What finds the starts of words."""
 
     def words(self, waveforms: Sequence[np.ndarray], texts: Sequence[str]) -> list[Marks | None]:
         """Find where words start.
@@ -142,7 +134,6 @@ class CtcAligner:
     Args:
         model: directory or hub name of the model with its tokenizer and feature extractor.
         language: language of the texts.
-        signature: see `Aligner`; by default the model.
         device: where the network runs.
 
     Raises:
@@ -150,12 +141,9 @@ class CtcAligner:
         AlignmentError: its tokenizer cannot be loaded or does not spell by letters.
     """
 
-    def __init__(
-        self, model: str | Path, language: str, *, signature: str | None = None, device: str = "cpu"
-    ) -> None:
+    def __init__(self, model: str | Path, language: str, *, device: str = "cpu") -> None:
         self._network = _ctc_network(str(model), device)
         self._alphabet = _alphabet(model, self._network.model.config.vocab_size, language)
-        self.signature = signature or f"ctc: {model}"
 
     def words(self, waveforms: Sequence[np.ndarray], texts: Sequence[str]) -> list[Marks | None]:
         """Find where words start; see `Aligner`."""
@@ -171,8 +159,6 @@ class MmsAligner:
 
     torchaudio downloads its weights (1.2 GB, CC-BY-NC 4.0) when they are first used.
     """
-
-    signature = "mms_fa: torchaudio.pipelines.MMS_FA"
 
     def __init__(self, language: str, *, device: str = "cpu") -> None:
         self._model = _mms_network(device)
@@ -209,8 +195,6 @@ class MmsAligner:
 class EqualAligner:
     """Word i of N starts at i/N of the audio: the paper's control without alignment."""
 
-    signature = "equal"
-
     def words(self, waveforms: Sequence[np.ndarray], texts: Sequence[str]) -> list[Marks | None]:
         """Cut each waveform into equal parts; see `Aligner`."""
         found: list[Marks | None] = []
@@ -221,13 +205,13 @@ class EqualAligner:
 
 
 def aligner(
-    config: AlignmentConfig, *, finetuned: Path | None, language: str, device: str = "cpu"
+    method: str, model: str | Path | None, *, language: str, device: str = "cpu"
 ) -> Aligner:
-    """Load the aligner of a config.
+    """Load an aligner by name.
 
     Args:
-        config: its method, and the model of `ctc`.
-        finetuned: directory of the fine-tuned unit encoder, the model of `ctc` if none is named.
+        method: `ctc`, `mms_fa` or `equal`.
+        model: of `ctc`.
         language: language of the texts.
         device: where its network runs. Aligners of several languages share one network.
 
@@ -235,18 +219,15 @@ def aligner(
         EncoderError: the model cannot be loaded.
         AlignmentError: the method has no aligner, no model, or one that does not spell by letters.
     """
-    if config.method == "mms_fa":
+    if method == "mms_fa":
         return MmsAligner(language, device=device)
-    if config.method == "equal":
+    if method == "equal":
         return EqualAligner()
-    if config.method != "ctc":
-        raise AlignmentError(f"alignment.method {config.method}: choose from: ctc, mms_fa, equal")
-    if config.model is not None:
-        return CtcAligner(config.model, language, device=device)
-    if finetuned is None:
+    if method != "ctc":
+        raise AlignmentError(f"alignment.method {method}: choose from: ctc, mms_fa, equal")
+    if model is None:
         raise AlignmentError("alignment.model: `method: ctc` needs a CTC model; name one")
-    signature = "ctc: fine-tuned unit encoder"
-    return CtcAligner(finetuned, language, signature=signature, device=device)
+    return CtcAligner(model, language, device=device)
 
 
 def _marks(emission: np.ndarray, text: str, alphabet: Alphabet, seconds: float) -> Marks | None:

@@ -18,7 +18,6 @@ from torchaudio.functional import compute_deltas
 from torchaudio.transforms import MFCC
 from transformers import AutoModel
 
-from raystt.config.corpus import UnitsConfig
 from raystt.speech import SAMPLE_RATE
 from raystt.speech.network import (
     MAX_BATCH_SECONDS,
@@ -115,29 +114,37 @@ class TransformersEncoder:
         return network(**inputs, output_hidden_states=True).hidden_states[self._layer]
 
 
-def encoder(config: UnitsConfig, *, finetuned: Path | None = None, device: str = "cpu") -> Encoder:
-    """Load the encoder of a config; `finetuned` is a directory that replaces its weights.
+def encoder(
+    model: str, layer: int | None, *, finetuned: Path | None = None, device: str = "cpu"
+) -> Encoder:
+    """Load an encoder by name.
+
+    Args:
+        model: `mfcc`, or see `TransformersEncoder`.
+        layer: see `TransformersEncoder`.
+        finetuned: directory of weights that replace those of the model.
+        device: where it runs.
 
     Raises:
         EncoderError: it cannot be loaded, or has no such layer.
     """
-    if config.encoder == MfccEncoder.name:
+    if model == MfccEncoder.name:
         return MfccEncoder()
-    name = encoder_name(config.encoder, config.layer, finetuned=finetuned is not None)
-    return TransformersEncoder(finetuned or config.encoder, config.layer, name=name, device=device)
+    name = encoder_name(model, layer, finetuned=finetuned is not None)
+    return TransformersEncoder(finetuned or model, layer, name=name, device=device)
 
 
-def frame_seconds(config: UnitsConfig, finetuned: Path | None) -> float:
-    """Return the length of a frame of the encoder of a config, without loading weights.
+def frame_seconds(model: str | Path) -> float:
+    """Return the length of a frame of an encoder, without loading weights.
 
     Raises:
         EncoderError: its config cannot be read.
     """
-    if config.encoder == MfccEncoder.name:
+    if model == MfccEncoder.name:
         return MfccEncoder.frame_seconds
-    model = read_config(finetuned or config.encoder)
-    model.add_adapter = False
-    return frame_length(model)
+    config = read_config(model)
+    config.add_adapter = False
+    return frame_length(config)
 
 
 def encoder_name(model: str | Path, layer: int | None, *, finetuned: bool) -> str:

@@ -247,8 +247,3 @@ def context(model: PreTrainedModel) -> int:
     """Return the longest sequence that a model takes, in tokens (its positions)."""
     text = model.config.get_text_config()
     return int(getattr(text, "max_position_embeddings", None) or 1 << 30)
-
-
-def parameter_count(model: torch.nn.Module) -> int:
-    """Return the number of parameters (tied ones once)."""
-    return sum(p.numel() for p in model.parameters())

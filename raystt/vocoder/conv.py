@@ -1,12 +1,10 @@
-"""Vocoders: speech units to waveforms.
-
-A vocoder is looked up by name in `VOCODERS` and loaded by every evaluator. "seamless" comes trained
-(`raystt.vocoder.seamless`). "conv" is fitted to a corpus (`raystt.preparation.unit_vocoder`), and
-small enough for a CPU:
+"""The vocoder "conv", fitted to a corpus and small enough for a CPU.
 
     units -> embedding -> 2 convolutions -> durations
                    |-> repeated by durations -> 3 convolutions -> log-mel -> Griffin-Lim, or
                                                                     a neural mel vocoder
+
+`raystt.preparation.unit_vocoder` fits it.
 """
 
 from __future__ import annotations
@@ -16,36 +14,19 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from raystt.corpus.card import Part
 from raystt.vocoder.mel import MelVocoder
 from raystt.vocoder.network import UnitNetwork
-from raystt.vocoder.seamless import CARD, SeamlessVocoder
+from raystt.vocoder.seamless import CARD
 from raystt.vocoder.spectrum import Acoustics, Spectrum, VocoderError
 
-__all__ = ["VOCODERS", "ConvVocoder", "Shape", "Vocoder", "VocoderError", "load_vocoder", "vocoder"]
-
 _WEIGHTS = "vocoder.safetensors"
-
-
-class Vocoder(Protocol):
-    """What an entry of `VOCODERS` offers; see `ConvVocoder` for the meaning of each member."""
-
-    @classmethod
-    def load(cls, directory: str | Path, *, device: str = "cpu") -> Vocoder: ...
-
-    def synthesize(
-        self, units: Sequence[np.ndarray], durations: Sequence[np.ndarray] | None = None
-    ) -> list[np.ndarray]: ...
-
-    @property
-    def signature(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -219,36 +200,6 @@ class ConvVocoder:
         weights = {name: value.detach() for name, value in self._network.state_dict().items()}
         everything = {"mean": self._mean, "scale": self._scale, **weights}
         return {name: value.cpu() for name, value in everything.items()}
-
-
-VOCODERS: dict[str, type[Vocoder]] = {"conv": ConvVocoder, "seamless": SeamlessVocoder}
-
-
-def vocoder(name: str) -> type[Vocoder]:
-    """Look a vocoder up.
-
-    Raises:
-        VocoderError: there is none of that name.
-    """
-    if name not in VOCODERS:
-        raise VocoderError(
-            f"vocoder {name!r} is unknown; take one of: {', '.join(sorted(VOCODERS))}"
-        )
-    return VOCODERS[name]
-
-
-def load_vocoder(part: Part, corpus: Path, *, device: str = "cpu") -> Vocoder:
-    """Load the vocoder of a prepared corpus.
-
-    Args:
-        part: of the corpus card: the kind, and where it lies.
-        corpus: directory of the corpus.
-        device: where it runs.
-
-    Raises:
-        VocoderError: the kind is unknown, or the vocoder cannot be loaded.
-    """
-    return vocoder(part.name).load(corpus / part.path, device=device)
 
 
 def _unreadable(folder: Path, error: Exception) -> VocoderError:

@@ -17,7 +17,6 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from raystt.corpus.card import UnitsCard
 from raystt.hub import pinned
 from raystt.speech import SAMPLE_RATE
 from raystt.vocoder.spectrum import VocoderError
@@ -169,34 +168,38 @@ class SeamlessVocoder:
         return waveform
 
 
-def save_seamless(folder: str | Path, model: str, units: UnitsCard) -> None:
+def save_seamless(
+    folder: str | Path, model: str, *, clusters: int, frame_seconds: float, deduplicated: bool
+) -> None:
     """Note down the vocoder of a corpus, once it is sure that it speaks the corpus' units.
 
     Args:
         folder: where `SeamlessVocoder.load` finds it; made if needed.
         model: directory, NAME or NAME@REVISION; see `SeamlessVocoder.from_pretrained`.
-        units: of the corpus.
+        clusters: units of the target codebook.
+        frame_seconds: what a unit of duration 1 lasts.
+        deduplicated: whether runs of a unit are merged into one.
 
     Raises:
         VocoderError: the target codebook has another number of clusters than the vocoder, its
             frames another length, or the model cannot be read.
     """
     config, _ = _config(model)
-    clusters = int(config.unit_hifi_gan_vocab_size)
-    if units.target.clusters != clusters:
+    own = int(config.unit_hifi_gan_vocab_size)
+    if clusters != own:
         raise VocoderError(
-            f"vocoder {model} speaks its own {clusters} units, the corpus' codebook has "
-            f"{units.target.clusters}; use Seamless' encoder and codebook, or `vocoder.kind: conv`"
+            f"vocoder {model} speaks its own {own} units, the corpus' codebook has "
+            f"{clusters}; use Seamless' encoder and codebook, or `vocoder.kind: conv`"
         )
     samples = math.prod(config.upsample_rates)
-    if round(units.frame_seconds * SAMPLE_RATE) != samples:
+    if round(frame_seconds * SAMPLE_RATE) != samples:
         raise VocoderError(
             f"vocoder {model} speaks units of {1000 * samples / SAMPLE_RATE:g} ms, the corpus' are "
-            f"of {1000 * units.frame_seconds:g} ms; use Seamless' encoder, or `vocoder.kind: conv`"
+            f"of {1000 * frame_seconds:g} ms; use Seamless' encoder, or `vocoder.kind: conv`"
         )
     # Workers run elsewhere: only the full name of a directory means the same to them.
     named = str(Path(model).resolve()) if Path(model).is_dir() else model
-    card = {"vocoder": "seamless", "model": named, "deduplicated": units.deduplicated}
+    card = {"vocoder": "seamless", "model": named, "deduplicated": deduplicated}
     Path(folder).mkdir(parents=True, exist_ok=True)
     (Path(folder) / CARD).write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
 

@@ -51,12 +51,14 @@ def test_parameters_are_what_transformers_counts(tmp_path: Path, tied: bool) -> 
 def test_published_sizes_and_what_is_not_known(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     assert LLAMA.parameters() == 1_235_814_400
     named = run(tmp_path, model={"base": "meta-llama/Llama-3.2-1B"})
     assert find_architecture(named, None) == LLAMA
     unknown = run(tmp_path, model={"base": "someone/model@main"})
     assert find_architecture(unknown, None) is None
+    absent = run(tmp_path, model={"base": str(tmp_path / "absent")})
+    assert find_architecture(absent, None) is None
     assert estimate(unknown, None, {"es": PAIR}, TEN, {"es": 12}) is None
 
     snapshot = tmp_path / "hub" / "models--someone--model" / "snapshots" / "abc"

@@ -108,13 +108,25 @@ def test_equal_rows_give_equal_bytes(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.parquet", "b.parquet"]
 
 
-def test_rows_are_read_in_shard_order_up_to_the_limit(tmp_path):
+def test_rows_are_read_in_shard_order(tmp_path):
     card = make_corpus(tmp_path, [4, 3, 5])
-    names = [f"es-train-{i:06d}" for i in range(12)]
-    for limit in (None, 0, 1, 4, 6, 12, 99):
-        table = read_rows(tmp_path, card, "es", "train", limit)
-        assert table["id"].to_pylist() == names[:limit]
-        assert table.schema.equals(SCHEMA)
+    table = read_rows(tmp_path, card, "es", "train")
+    assert table["id"].to_pylist() == [f"es-train-{i:06d}" for i in range(12)]
+    assert table.schema.equals(SCHEMA)
+
+
+def test_a_sample_does_not_depend_on_the_order_of_the_shards(tmp_path):
+    card = make_corpus(tmp_path, [4, 3, 5])
+    split = card.languages["es"]["train"]
+    backwards = dataclasses.replace(split, shards=split.shards[::-1])
+    turned = dataclasses.replace(card, languages={"es": {"train": backwards}})
+    whole = read_rows(tmp_path, card, "es", "train", 99)
+    assert sorted(whole["id"].to_pylist()) == [f"es-train-{i:06d}" for i in range(12)]
+    assert whole["id"].to_pylist() != sorted(whole["id"].to_pylist())
+    for limit in (0, 1, 4, 6, 12):
+        sample = read_rows(tmp_path, turned, "es", "train", limit)
+        assert sample.equals(whole.slice(0, limit))
+        assert sample.schema.equals(SCHEMA)
 
 
 def test_reading_refuses_by_name(tmp_path):

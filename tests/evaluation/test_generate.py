@@ -64,9 +64,9 @@ def test_a_batch_gives_what_each_row_gives_alone(corpus: Path, interleaving: Int
     card = Card.load(corpus)
     rows = read_rows(corpus, card, "es", "dev", None)
     config = tiny_run(corpus).evaluation.model_copy(update={"batch": 3, "max_new_tokens": 12})
-    job = EvaluationJob(str(corpus / "base"), str(corpus), "es", "dev", config, interleaving)
-    together = [told(each) for each in generate(rows, job, card)]
-    alone = [told(generate(rows.slice(i, 1), job, card)[0]) for i in range(len(rows))]
+    job = EvaluationJob(str(corpus / "base"), "es", "dev", config, interleaving)
+    together = [told(each) for each in generate(rows, job, card, device="cpu")]
+    alone = [told(generate(rows.slice(i, 1), job, card, device="cpu")[0]) for i in range(len(rows))]
     assert len(together) == len(rows) == 4 and together == alone
     assert any(spoken or source for source, _, spoken in together)
 
@@ -79,9 +79,9 @@ def test_a_context_bounds_what_is_written(corpus: Path) -> None:
     for room, fits in ((40, True), (3, False)):
         model.config.max_position_embeddings = room
         model.save_pretrained(corpus / f"short-{room}")
-        job = EvaluationJob(str(corpus / f"short-{room}"), str(corpus), "es", "dev", config, DIRECT)
+        job = EvaluationJob(str(corpus / f"short-{room}"), "es", "dev", config, DIRECT)
         if fits:
-            assert len(generate(rows, job, card)[0].spoken) < room
+            assert len(generate(rows, job, card, device="cpu")[0].spoken) < room
         else:
             with pytest.raises(ModelError, match="its context is 3"):
-                generate(rows, job, card)
+                generate(rows, job, card, device="cpu")

@@ -20,7 +20,7 @@ from raystt.evaluation import judge as judging
 from raystt.evaluation.ceiling import measure_ceiling
 from raystt.evaluation.generate import Generated
 from raystt.evaluation.jobs import CeilingJob, Evaluation, EvaluationJob, Sentence
-from raystt.evaluation.judge import Judge
+from raystt.evaluation.judge import DeviceError, Judge
 from raystt.interleaving.rules import Interleaving
 from raystt.preparation.unit_vocoder import Settings, train_vocoder
 from raystt.readers.utterance import audio_path
@@ -48,13 +48,25 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def judge(corpus: Path) -> Judge:
-    return Judge(corpus, EvaluationConfig())
+    return Judge(corpus, EvaluationConfig(), device="cpu")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_a_gpu_that_is_not_there_is_refused(corpus: Path) -> None:
+    with pytest.raises(DeviceError, match="gpus_per_evaluator: 0"):
+        Judge(corpus, EvaluationConfig(), device="cuda")
+
+
+@pytest.mark.gpu
+def test_what_is_asked_to_run_on_the_cpu_does(corpus: Path) -> None:
+    torch.cuda.reset_peak_memory_stats()
+    Judge(corpus, EvaluationConfig(), device="cpu").evaluate(job(corpus, "direct"))
+    assert torch.cuda.max_memory_allocated() == 0
 
 
 def job(corpus: Path, form: str) -> EvaluationJob:
     return EvaluationJob(
         model=str(corpus / "base"),
-        corpus=str(corpus),
         language="es",
         split="dev",
         config=EvaluationConfig(max_new_tokens=12, resamples=10),
@@ -83,7 +95,7 @@ def written(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Let the model write what the test says: no tiny model writes sentences."""
 
     def fix(outputs: list[Generated]) -> None:
-        monkeypatch.setattr(judging, "generate", lambda rows, job, card: outputs)
+        monkeypatch.setattr(judging, "generate", lambda rows, job, card, device: outputs)
 
     return fix
 

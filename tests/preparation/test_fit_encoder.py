@@ -93,8 +93,8 @@ def test_what_is_written_is_an_ordinary_model(
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
     waveform = np.random.default_rng(1).standard_normal(16000, dtype=np.float32)
-    unit_encoder = encoder(UnitsConfig(encoder=base), finetuned=out)
-    plain = encoder(UnitsConfig(encoder=base))
+    unit_encoder = encoder(base, None, finetuned=out)
+    plain = encoder(base, None)
     (after,), (before,) = unit_encoder.features([waveform]), plain.features([waveform])
     assert after.shape == before.shape and not np.allclose(after, before)
     (marks,) = CtcAligner(out, "en").words([waveform], ["the dog"])

@@ -12,7 +12,8 @@ import torch
 from raystt.preparation import unit_vocoder
 from raystt.preparation.unit_vocoder import Rank, Settings, Utterance, train_vocoder
 from raystt.speech.audio import read_audio, write_flac
-from raystt.vocoder.conv import ConvVocoder, VocoderError
+from raystt.vocoder.conv import ConvVocoder
+from raystt.vocoder.spectrum import VocoderError
 
 CLUSTERS = 12
 SMALL = Settings(CLUSTERS, steps=8, batch=4, hidden=16, seed=1)

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny import tiny_corpus
 
-from raystt.config import EvaluationConfig
-from raystt.recognition.asr import PocketSphinx, RecognizerError, load_recognizer
+from raystt.recognition.loading import load_recognizer
 from raystt.recognition.protocols import ProtocolError
+from raystt.recognition.recognizer import RecognizerError
+from raystt.recognition.sphinx import PocketSphinx
 from raystt.speech import SAMPLE_RATE
 
 Built = tuple[PocketSphinx, Path]
@@ -90,27 +89,24 @@ def test_its_protocol(recogniser: Built) -> None:
 
 
 def test_loading_by_protocol(recogniser: Built, tmp_path: Path) -> None:
-    """The card says where the corpus' own recogniser lies, and what its target language is."""
-    card = tiny_corpus(tmp_path)
-    (tmp_path / "asr").symlink_to(recogniser[1])
-    config = EvaluationConfig()
-    loaded = load_recognizer("pocketsphinx", config, card, tmp_path)
-    assert loaded.signature == recogniser[0].signature
+    def load(name: str, model: str | None = None, language: str = "en", fitted: bool = True):
+        place = recogniser[1] if fitted else None
+        return load_recognizer(name, model, language=language, fitted=place)
 
+    assert load("pocketsphinx").signature == recogniser[0].signature
+    named = str(tmp_path)
     with pytest.raises(ProtocolError, match="'kaldi' is unknown"):
-        load_recognizer("kaldi", config, card, tmp_path)
-    named = EvaluationConfig(asr_model=str(tmp_path))
+        load("kaldi")
     with pytest.raises(RecognizerError, match="asr_model: .* is fitted to the corpus; remove it"):
-        load_recognizer("pocketsphinx", named, card, tmp_path)
+        load("pocketsphinx", named)
     with pytest.raises(RecognizerError, match="holds no recogniser .*; set it to whisper"):
-        load_recognizer("pocketsphinx", config, replace(card, asr=None), tmp_path)
-    german = replace(card, target_language="de")
+        load("pocketsphinx", fitted=False)
     with pytest.raises(RecognizerError, match="hears English, the corpus speaks 'de'"):
-        load_recognizer("fairseq-wav2vec2", config, german, tmp_path)
-    # The model of the config is tried in place of the protocol's, for either protocol.
+        load("fairseq-wav2vec2", language="de")
+    # The model that is named is tried in place of the protocol's, for either protocol.
     for name in ("whisper", "fairseq-wav2vec2"):
         with pytest.raises(RecognizerError, match=rf"{tmp_path}: no .* can be loaded"):
-            load_recognizer(name, named, german, tmp_path)
+            load(name, named, language="de")
 
 
 def test_missing_extra(monkeypatch: pytest.MonkeyPatch, recogniser: Built) -> None:

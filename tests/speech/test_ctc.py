@@ -15,7 +15,6 @@ from transformers import (
     Wav2Vec2Processor,
 )
 
-from raystt.config.corpus import AlignmentConfig
 from raystt.speech import SAMPLE_RATE, ctc
 from raystt.speech.alignment import AlignmentError
 from raystt.speech.ctc import Alphabet, CtcAligner, EqualAligner, MmsAligner, aligner, word_starts
@@ -165,7 +164,6 @@ def test_words_are_found_where_they_are_spoken(tones):
     texts = ["ab cd", "d b ca", "Cab, dab", "bad 7 cad"]
     said = [spoken("".join(c for c in text if c.isalpha() or c == " ")) for text in texts]
     find = CtcAligner(tones, "xx")
-    assert find.signature == f"ctc: {tones}"
     found = find.words([wave for wave, _ in said], texts)
     for text, (_, starts), marks in zip(texts, said, found, strict=True):
         marked = [i for i, word in enumerate(text.split()) if word != "7"]
@@ -269,16 +267,10 @@ def test_equal_words():
     assert found == [((0, 0.0), (1, 0.25), (2, 0.5), (3, 0.75)), ((0, 0.0),), None]
 
 
-def test_the_aligner_of_a_config(tones, tmp_path):
-    config = AlignmentConfig(method="ctc")
-    assert aligner(config, finetuned=tones, language="en").signature == (
-        "ctc: fine-tuned unit encoder"
-    )
-    named = AlignmentConfig(method="ctc", model=str(tones))
-    assert aligner(named, finetuned=tmp_path, language="en").signature == f"ctc: {tones}"
-    equal = aligner(AlignmentConfig(method="equal"), finetuned=None, language="en")
-    assert isinstance(equal, EqualAligner)
+def test_aligners_by_name(tones):
+    assert isinstance(aligner("ctc", tones, language="en"), CtcAligner)
+    assert isinstance(aligner("equal", None, language="en"), EqualAligner)
     with pytest.raises(AlignmentError, match="`method: ctc` needs a CTC model"):
-        aligner(config, finetuned=None, language="en")
+        aligner("ctc", None, language="en")
     with pytest.raises(AlignmentError, match="alignment.method marks: choose from"):
-        aligner(AlignmentConfig(), finetuned=None, language="en")
+        aligner("marks", None, language="en")

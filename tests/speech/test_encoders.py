@@ -17,7 +17,6 @@ from transformers import (
     WavLMModel,
 )
 
-from raystt.config.corpus import UnitsConfig
 from raystt.speech import SAMPLE_RATE
 from raystt.speech.encoders import (
     MfccEncoder,
@@ -166,20 +165,19 @@ def test_only_the_wanted_layers_are_loaded(saved):
     assert len(layers) == 2
 
 
-def test_the_encoder_of_a_config(saved, tmp_path):
+def test_encoders_by_name(saved):
     path, *_ = saved("w2v-bert")
     finetuned, *_ = saved("w2v-bert CTC")
-    config = UnitsConfig(encoder=str(path), layer=2)
-    assert encoder(config).name == f"{path}, layer 2"
-    tuned = encoder(config, finetuned=finetuned)
+    plain = encoder(str(path), 2)
+    assert plain.name == f"{path}, layer 2"
+    tuned = encoder(str(path), 2, finetuned=finetuned)
     assert tuned.name == f"{path}, layer 2, fine-tuned"
-    plain, other = (e.features(waves(8000))[0] for e in (encoder(config), tuned))
-    assert np.abs(plain - other).max() > 0.1
-    for weights in (None, finetuned):  # the adapter of a CTC model lies behind the layers
-        assert frame_seconds(config, weights) == tuned.frame_seconds == 0.02
-    mfcc = UnitsConfig()
-    assert isinstance(encoder(mfcc), MfccEncoder)
-    assert frame_seconds(mfcc, None) == 0.06
+    one, other = (e.features(waves(8000))[0] for e in (plain, tuned))
+    assert np.abs(one - other).max() > 0.1
+    for model in (path, finetuned):  # the adapter of a CTC model lies behind the layers
+        assert frame_seconds(model) == tuned.frame_seconds == 0.02
+    assert isinstance(encoder("mfcc", None), MfccEncoder)
+    assert frame_seconds("mfcc") == 0.06
     assert encoder_name("a/b@c", None, finetuned=False) == "a/b@c, last layer"
 
 
@@ -193,7 +191,7 @@ def test_models_that_cannot_encode_are_refused(saved, tmp_path):
     with pytest.raises(EncoderError, match="a bert is no speech encoder .* wav2vec2, wav2vec2-b"):
         TransformersEncoder(tmp_path / "text", 0)
     with pytest.raises(EncoderError, match="cannot be loaded"):
-        frame_seconds(UnitsConfig(encoder=str(tmp_path / "absent")), None)
+        frame_seconds(tmp_path / "absent")
 
 
 def test_a_model_without_its_weights_or_rate_is_refused(saved, tmp_path):

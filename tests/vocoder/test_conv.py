@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 from codebooks import fit_codebook
 
-from raystt.corpus.card import Part
 from raystt.preparation.unit_vocoder import Settings, Utterance, train_vocoder
 from raystt.readers.grammar import pairs
 from raystt.recognition.sphinx import PocketSphinx
 from raystt.speech.encoders import MfccEncoder
 from raystt.speech.tts import EspeakSynthesizer
 from raystt.speech.units import Codebook, deduplicate
-from raystt.vocoder.conv import VOCODERS, ConvVocoder, VocoderError, load_vocoder, vocoder
-from raystt.vocoder.seamless import SeamlessVocoder
+from raystt.vocoder.conv import ConvVocoder
+from raystt.vocoder.loading import load_vocoder
+from raystt.vocoder.spectrum import VocoderError
 
 CLUSTERS, FRAME = 50, 960
 Spoken = list[tuple[str, np.ndarray]]
@@ -136,17 +136,16 @@ def test_missing_files_and_names(fitted: Fitted, tmp_path: Path) -> None:
     (tmp_path / "vocoder.safetensors").write_bytes(b"broken")
     with pytest.raises(VocoderError, match="no readable vocoder"):
         ConvVocoder.load(tmp_path)
-    with pytest.raises(VocoderError, match="'hifigan' is unknown; take one of: conv"):
-        vocoder("hifigan")
-    assert {"conv": ConvVocoder, "seamless": SeamlessVocoder} == VOCODERS
+    with pytest.raises(VocoderError, match="'hifigan' is unknown; take one of: conv, seamless"):
+        load_vocoder("hifigan", tmp_path)
 
 
-def test_the_vocoder_of_a_corpus(fitted: Fitted, tmp_path: Path) -> None:
+def test_loading_by_name(fitted: Fitted, tmp_path: Path) -> None:
     fitted[0].save(tmp_path / "here")
-    found = load_vocoder(Part("conv", "here"), tmp_path)
+    found = load_vocoder("conv", tmp_path / "here")
     assert found.signature == fitted[0].signature
     with pytest.raises(VocoderError, match="here/vocoder.json: no readable .* not of .*'seamless'"):
-        load_vocoder(Part("seamless", "here"), tmp_path)
+        load_vocoder("seamless", tmp_path / "here")
 
 
 @pytest.mark.slow

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,20 +12,13 @@ from safetensors.torch import load_file, save_file
 from transformers import GenerationConfig, SeamlessM4Tv2Config, SeamlessM4Tv2Model
 from transformers.models.seamless_m4t_v2.modeling_seamless_m4t_v2 import SeamlessM4Tv2CodeHifiGan
 
-from raystt.corpus.card import CodebookCard, Part, UnitsCard
-from raystt.vocoder.conv import VocoderError, load_vocoder
+from raystt.vocoder.loading import load_vocoder
 from raystt.vocoder.seamless import SeamlessVocoder, save_seamless
+from raystt.vocoder.spectrum import VocoderError
 
 UNITS = 30
 LANGUAGES = {"deu": 1, "eng": 2, "spa": 3}
-CARD = UnitsCard(
-    total=UNITS,
-    frame_seconds=0.02,
-    deduplicated=True,
-    encoder="x",
-    source=CodebookCard("units", UNITS, 0),
-    target=CodebookCard("units", UNITS, 0),
-)
+OWN = {"clusters": UNITS, "frame_seconds": 0.02, "deduplicated": True}
 
 
 def config() -> SeamlessM4Tv2Config:
@@ -141,23 +133,21 @@ def test_odd_sequences(layouts: dict[str, Path]) -> None:
 
 def test_card_of_a_corpus(layouts: dict[str, Path], tmp_path: Path) -> None:
     name = str(layouts["one"])
-    save_seamless(tmp_path / "vocoder", name, CARD)
+    save_seamless(tmp_path / "vocoder", name, **OWN)
     assert [path.name for path in (tmp_path / "vocoder").iterdir()] == ["vocoder.json"]
-    loaded = load_vocoder(Part("seamless", "vocoder"), tmp_path)
+    loaded = load_vocoder("seamless", tmp_path / "vocoder")
     assert loaded.signature == SeamlessVocoder.from_pretrained(name).signature
-    frames = replace(CARD, deduplicated=False)
-    save_seamless(tmp_path / "frames", name, frames)
-    spoken = load_vocoder(Part("seamless", "frames"), tmp_path).synthesize([np.arange(5)])
+    save_seamless(tmp_path / "frames", name, **{**OWN, "deduplicated": False})
+    spoken = load_vocoder("seamless", tmp_path / "frames").synthesize([np.arange(5)])
     assert len(spoken[0]) == 5 * 320
 
 
 def test_a_codebook_of_another_size_is_refused(layouts: dict[str, Path], tmp_path: Path) -> None:
     name = str(layouts["one"])
-    other = replace(CARD, target=CodebookCard("units", 200, 0))
     with pytest.raises(VocoderError, match="its own 30 units, the corpus' codebook has 200"):
-        save_seamless(tmp_path / "vocoder", name, other)
+        save_seamless(tmp_path / "vocoder", name, **{**OWN, "clusters": 200})
     with pytest.raises(VocoderError, match="units of 20 ms, the corpus' are of 60 ms"):
-        save_seamless(tmp_path / "vocoder", name, replace(CARD, frame_seconds=0.06))
+        save_seamless(tmp_path / "vocoder", name, **{**OWN, "frame_seconds": 0.06})
     assert not (tmp_path / "vocoder").exists()
 
 
