@@ -26,7 +26,7 @@ NUMBERS = (
 
 
 def session(path: Path, kill_after: int = 0, *trackers: str, **environment: str) -> int:
-    script = Path(__file__).with_name("tune_session.py")
+    script = Path(__file__).parents[1] / "tune_session.py"
     done = subprocess.run(
         [sys.executable, str(script), str(path), str(kill_after), *trackers],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), **environment},
