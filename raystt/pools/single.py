@@ -11,7 +11,6 @@ import ray
 
 from raystt.config import ResourcesConfig, RunConfig
 from raystt.evaluation.jobs import CeilingJob, EvaluationJob
-from raystt.interleaving.rules import Interleaving
 from raystt.pools.broker import JobFailed
 from raystt.pools.evaluators import EvaluatorPool
 from raystt.pools.trainers import TrainerPool
@@ -74,7 +73,7 @@ def evaluate_model(
         language=run.language,
         split=split,
         config=run.evaluation,
-        interleaving=Interleaving(**run.interleaving.model_dump()),
+        interleaving=run.interleaving,
     )
     with EvaluatorPool(str(corpus), run.evaluation, _one_evaluator(run.resources)) as pool:
         pool.wait_until_ready()

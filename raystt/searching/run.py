@@ -16,7 +16,6 @@ from ray import tune
 from raystt.cluster.start import ray_session
 from raystt.config import SearchConfig
 from raystt.evaluation.jobs import CeilingJob, Evaluation, EvaluationJob
-from raystt.interleaving.rules import Interleaving
 from raystt.pools.evaluators import EvaluatorPool
 from raystt.pools.trainers import TrainerPool
 from raystt.preparation.prepare import prepare
@@ -215,7 +214,7 @@ def _report_scores(
             language=result.language,
             split=config.report_split,
             config=run.evaluation,
-            interleaving=Interleaving(**run.interleaving.model_dump()),
+            interleaving=run.interleaving,
         )
         label = f"{result.language}#{result.trial}"
         began = time.time()

@@ -16,7 +16,6 @@ from ray import tune
 
 from raystt.config import SearchConfig
 from raystt.evaluation.jobs import EvaluationJob
-from raystt.interleaving.rules import Interleaving
 from raystt.pools.broker import JobFailed, Served
 from raystt.searching.fidelity import Border, Promotion
 from raystt.searching.study import Proposal
@@ -116,7 +115,7 @@ class Trial(tune.Trainable):
             language=self._proposal.language,
             split=config.split,
             config=config,
-            interleaving=Interleaving(**self._run.interleaving.model_dump()),
+            interleaving=self._run.interleaving,
         )
         evaluation = self._ask(self._pools.dispatcher, job)
         evaluation.write(self._directory() / f"hypotheses-{config.split}.jsonl")
@@ -150,7 +149,7 @@ class Trial(tune.Trainable):
             "segment": [trained[-1].start, trained[-1].stop] if trained else [0, 0],
             "steps": self._run.training.steps,
             "status": status,
-            "schedule": self._run.schedule,
+            "schedule": self._run.schedule.model_dump(),
             "overrides": self._proposal.overrides,
             "achieved_words": sum(s.achieved_words * (s.stop - s.start) for s in trained)
             / max(sum(s.stop - s.start for s in trained), 1),

@@ -101,7 +101,7 @@ class Watch:
             label = ""
             if proposal is not None:
                 run = self._search.run_for(language, proposal.overrides)
-                label = from_dict(run.schedule).label()
+                label = run.schedule.label()
             return Running(
                 pool=pool, language=language, trial=int(number), schedule=label,
                 done=step.step if step else 0, total=step.horizon if step else 0,
