@@ -12,7 +12,6 @@ is needed to repeat it below `benchmarks/results/`.
 from __future__ import annotations
 
 import argparse
-import itertools
 import random
 import statistics
 import sys
@@ -43,23 +42,6 @@ def make_side(utterances: int, rng: random.Random) -> list[Words]:
         [(tokens(TEXT, 10, 399), tokens(UNITS, 400, 700)) for _ in range(rng.randint(*WORDS))]
         for _ in range(utterances)
     ]
-
-
-def as_arrays(utterances: list[Words]) -> Side:
-    """Put nested lists into ragged arrays."""
-    words = [word for utterance in utterances for word in utterance]
-    text, units = [list(column) for column in zip(*words, strict=True)]
-
-    def offsets(parts: list[Any]) -> Any:
-        return np.cumsum([0, *map(len, parts)], dtype=np.int64)
-
-    return Side(
-        text=np.array(list(itertools.chain(*text)), np.int32),
-        text_offsets=offsets(text),
-        units=np.array(list(itertools.chain(*units)), np.int32),
-        unit_offsets=offsets(units),
-        word_offsets=offsets(utterances),
-    )
 
 
 def literal_stream(words: Words, ratio: float, rng: np.random.Generator) -> list[int]:
@@ -96,9 +78,9 @@ def measure(utterances: int, rounds: int) -> dict[str, Any]:
     """Time both on a batch, alternately; CPU seconds are medians of the rounds."""
     rng = random.Random(1)
     sources, targets = make_side(utterances, rng), make_side(utterances, rng)
-    source, target = as_arrays(sources), as_arrays(targets)
+    source, target = Side.from_words(sources), Side.from_words(targets)
     keys = np.array([rng.getrandbits(64) for _ in range(utterances)], np.uint64)
-    interleaving = Interleaving("poisson", span_mean=SPAN_MEAN)
+    interleaving = Interleaving(rule="poisson", span_mean=SPAN_MEAN)
     generator = np.random.default_rng(1)
     seconds: dict[str, list[float]] = {"vectorised": [], "literal": []}
     tokens = 0

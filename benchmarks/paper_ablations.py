@@ -29,7 +29,6 @@ from raystt.cluster.start import ray_session
 from raystt.config import REFERENCES, CorpusConfig, RunConfig, SearchConfig, load_search
 from raystt.evaluation.jobs import Evaluation, EvaluationJob
 from raystt.files import write_atomic
-from raystt.interleaving.rules import Interleaving
 from raystt.pools.evaluators import EvaluatorPool
 from raystt.pools.trainers import TrainerPool
 from raystt.preparation.prepare import prepare
@@ -87,7 +86,8 @@ def planned(search: SearchConfig, seeds: int) -> list[Planned]:
     for seed in range(1, seeds + 1):
         for system in SYSTEMS:
             origin, interleaving = CONTROLS[system]
-            overrides = {f"schedule.{key}": value for key, value in REFERENCES[origin].items()}
+            schedule = REFERENCES[origin].model_dump()
+            overrides = {f"schedule.{key}": value for key, value in schedule.items()}
             overrides |= {f"interleaving.{key}": value for key, value in interleaving.items()}
             seeded = search.model_copy(update={"seed": seed})
             run = seeded.run_for(LANGUAGE, overrides, name=f"{search.name}-{system}-{seed}")
@@ -190,7 +190,7 @@ def _evaluation(plan: Planned, corpus: str, trained: SegmentResult) -> Evaluatio
         language=LANGUAGE,
         split=SPLIT,
         config=plan.run.evaluation,
-        interleaving=Interleaving(**plan.run.interleaving.model_dump()),
+        interleaving=plan.run.interleaving,
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,6 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from raystt.errors import BadInput
 from raystt.files import write_atomic
+from raystt.schedule import AnySchedule
 
 if TYPE_CHECKING:
     import pandas
@@ -125,7 +126,7 @@ class Result(Proposal):
 
     split: str
     status: Literal["complete", "diverged"]
-    schedule: Mapping[str, Any]
+    schedule: AnySchedule
     step: int
     steps: int
     asr_bleu: float
@@ -167,16 +168,15 @@ class Result(Proposal):
 
         `timesteps_total` is Tune's name of the step; loggers take it for the abscissa.
         """
-        own = asdict(self)
         return {
-            **{name: own[name] for name in REPORTED},
+            **{name: getattr(self, name) for name in REPORTED},
             "states": " ".join(self.states),
             "timesteps_total": self.step,
         }
 
     @classmethod
     def from_report(
-        cls, proposal: Proposal, schedule: Mapping[str, Any], report: Mapping[str, Any]
+        cls, proposal: Proposal, schedule: AnySchedule, report: Mapping[str, Any]
     ) -> Result:
         """Read it from the last report of a Tune trial (nested or flattened)."""
         prefix = "signatures/"
@@ -212,7 +212,9 @@ def append(path: str | os.PathLike[str], record: Result | Failure) -> None:
         ValueError: A value is not finite (a diverged trial is scored 0, not NaN).
         OSError: The file system refused.
     """
-    line = json.dumps(asdict(record), allow_nan=False, separators=(",", ":")) + "\n"
+    kind = _RESULT if isinstance(record, Result) else _FAILURE
+    values = kind.dump_python(record, mode="json")  # type: ignore[arg-type]
+    line = json.dumps(values, allow_nan=False, separators=(",", ":")) + "\n"
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
     try:
         size = os.fstat(descriptor).st_size
@@ -402,7 +404,7 @@ def _entry(result: Result, report: Mapping[int, Result]) -> dict[str, Any]:
     entry: dict[str, Any] = {
         "asr_bleu": result.asr_bleu,
         "ci": list(result.ci),
-        "schedule": dict(result.schedule),
+        "schedule": result.schedule.model_dump(),
         "trial": result.trial,
         "reference": result.reference,
         "status": result.status,

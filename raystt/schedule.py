@@ -4,86 +4,66 @@ A schedule says which share of the words is text at each moment of a run. It dep
 progress, a fraction of the training horizon, so it stretches and shrinks with the budget, and any
 segment of a run can be computed alone::
 
-    schedule = from_dict({"shape": "linear", "initial": 0.9, "final": 0.0, "end": 0.8})
+    schedule = Linear(initial=0.9, end=0.8)
     schedule.ratio(0.4)             # 0.45
     schedule.values(0, 350, 350)    # the ratio of every step of a run of 350 steps
 
-A new shape is a frozen dataclass below `Schedule`, registered by name; the contract that it must
-keep is in `tests/test_schedule.py`, which runs over everything in `SHAPES`.
+The shapes are also the part `schedule` of a config, where `shape` says which one is meant. A new
+shape is a class below `Schedule`, named in `AnySchedule`; the contract that it must keep is in
+`tests/test_schedule.py`, which runs over everything in `SHAPES`.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
 import math
-import numbers
-from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+import typing
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import AfterValidator, Field, TypeAdapter, model_validator
+
+from raystt.strict import Complaint, Invalid, Part
 
 # Ratios are rounded to this many decimals: the staircase then has the decimal levels of the paper,
 # and the last bit of a `cos` or `exp` that differs between two machines can turn no word.
 DECIMALS = 12
 
-
-class ScheduleError(ValueError):
-    """Say which key of a schedule is wrong, why, and what to write instead.
-
-    Attributes:
-        key: The offending key, without any prefix (`hold`).
-        reason: What is wrong with its value.
-        fix: What to do about it.
-    """
-
-    def __init__(self, key: str, reason: str, fix: str) -> None:
-        super().__init__(key, reason, fix)
-        self.key = key
-        self.reason = reason
-        self.fix = fix
-
-    def __str__(self) -> str:
-        return f"{self.key}: {self.reason}; {self.fix}"
+# A plain float, and no -0.0: equal schedules have one hash and one fingerprint.
+Number = Annotated[float, AfterValidator(lambda value: float(value) + 0.0)]
+Fraction = Annotated[Number, Field(ge=0, le=1)]
 
 
-@dataclasses.dataclass(frozen=True)
-class Schedule:
+class Schedule(Part):
     """Fall from an initial to a final text ratio, never rising.
 
-    Attributes:
-        initial: Ratio while progress <= `hold`, in [0, 1].
-        final: Ratio from progress `end` on, in [0, `initial`]; 0.0 is exactly no text.
-        hold: Progress up to which the initial ratio is kept, in [0, `end`).
-        end: Progress at which the final ratio is reached, in (`hold`, 1].
-
     Raises:
-        ScheduleError: A field is out of its range or not a number.
+        pydantic.ValidationError: A field is out of its range or not a number. It is a ValueError.
     """
 
-    shape: ClassVar[str] = ""
+    shape: str
+    initial: Fraction = Field(default=0.9, description="ratio while progress <= hold")
+    final: Fraction = Field(
+        default=0.0, description="ratio from progress end on, at most initial; 0 is no text at all"
+    )
+    hold: Fraction = Field(default=0.0, description="progress up to which initial is kept")
+    end: Fraction = Field(
+        default=0.8, description="progress at which final is reached, later than hold"
+    )
 
-    initial: float = 0.9
-    final: float = 0.0
-    hold: float = 0.0
-    end: float = 0.8
-
-    def __post_init__(self) -> None:
-        for name in ("initial", "final", "hold", "end"):
-            self._check(name, 0.0, 1.0)
+    @model_validator(mode="after")
+    def _falls(self) -> Schedule:
+        found = []
         if self.final > self.initial:
-            raise ScheduleError(
-                "final",
-                f"{self.final:g} is over initial ({self.initial:g}), and a ratio never rises",
-                "lower final or raise initial",
-            )
+            reason = f"{self.final:g} is over initial ({self.initial:g}), and a ratio never rises"
+            found.append(Complaint(("final",), reason, "lower final or raise initial"))
         if self.hold >= self.end:
-            raise ScheduleError(
-                "end",
-                f"{self.end:g} is not after hold ({self.hold:g})",
-                "raise end (at most 1) or lower hold",
-            )
+            reason = f"{self.end:g} is not after hold ({self.hold:g})"
+            found.append(Complaint(("end",), reason, "raise end (at most 1) or lower hold"))
+        if found:
+            raise Invalid(found)
+        return self
 
     def ratio(self, progress: float) -> float:
         """Return the text ratio at a moment of training.
@@ -128,116 +108,23 @@ class Schedule:
         steps = range(start_step, stop_step)
         return np.fromiter((self.ratio(s / horizon) for s in steps), np.float64, len(steps))
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return the plain values that `from_dict` turns back into an equal schedule."""
-        return {"shape": self.shape, **dataclasses.asdict(self)}
-
     def label(self) -> str:
         """Return a short name for people, such as `linear 0.9→0 by 0.8`."""
         text = f"{self.shape} {_short(self.initial)}→{_short(self.final)}"
         text += f" after {_short(self.hold)}" if self.hold else ""
         text += f" by {_short(self.end)}"
-        own = [f.name for f in dataclasses.fields(self) if f.name not in _COMMON]
+        own = [name for name in type(self).model_fields if name not in Schedule.model_fields]
         return text + "".join(f", {name} {_short(getattr(self, name))}" for name in own)
 
     def _between(self, x: float) -> float:
         """Return the ratio between `hold` (x = 0) and `end` (x = 1), both excluded."""
         raise NotImplementedError(f"{type(self).__name__} must define _between(x)")
 
-    def _check(self, name: str, low: float, high: float) -> None:
-        """Refuse a field that is no number in [low, high]; keep it as a plain float.
-
-        An integer 1 and a float 1.0 must give one schedule, one hash and one fingerprint.
-        """
-        value = getattr(self, name)
-        if isinstance(value, bool) or not isinstance(value, numbers.Real):
-            raise ScheduleError(name, f"{value!r} is not a number", _range_fix(low, high))
-        number = float(value) + 0.0  # turns -0.0 into 0.0
-        if math.isnan(number):
-            raise ScheduleError(name, "nan is not a number", _range_fix(low, high))
-        if not low <= number <= high:
-            reason = f"{number:g} is " + (f"under {low:g}" if number < low else f"over {high:g}")
-            raise ScheduleError(name, reason, _range_fix(low, high))
-        object.__setattr__(self, name, number)
-
 
 def _short(number: float) -> str:
     return f"{round(number, 3):g}"
 
 
-def _range_fix(low: float, high: float) -> str:
-    return f"give a number from {low:g} to {high:g}"
-
-
-_COMMON = tuple(field.name for field in dataclasses.fields(Schedule))
-
-SHAPES: dict[str, type[Schedule]] = {}
-
-
-def register(name: str) -> Callable[[type[Schedule]], type[Schedule]]:
-    """Make a shape known under the name that a config uses.
-
-    Args:
-        name: The value of the key `shape`; lower case.
-
-    Returns:
-        A class decorator.
-
-    Raises:
-        ValueError: Another class has the name already.
-    """
-
-    def add(cls: type[Schedule]) -> type[Schedule]:
-        if name in SHAPES:
-            raise ValueError(
-                f"shape {name!r} is taken by {SHAPES[name].__name__}; choose a new name"
-            )
-        cls.shape = name
-        SHAPES[name] = cls
-        return cls
-
-    return add
-
-
-def from_dict(values: Mapping[str, Any]) -> Schedule:
-    """Build the schedule that a mapping describes.
-
-    Args:
-        values: `shape` and any fields of that shape; what is missing has the shape's default.
-
-    Returns:
-        The schedule.
-
-    Raises:
-        ScheduleError: A key or value is wrong; it names the key and the fix. It is a ValueError.
-    """
-    if "shape" not in values:
-        raise ScheduleError("shape", "is missing", f"give one of {', '.join(SHAPES)}")
-    name = values["shape"]
-    if not isinstance(name, str) or name not in SHAPES:
-        near = difflib.get_close_matches(name, SHAPES, n=1) if isinstance(name, str) else []
-        fix = f"did you mean {near[0]!r}?" if near else f"give one of {', '.join(SHAPES)}"
-        raise ScheduleError("shape", f"{name!r} is not a known shape", fix)
-    cls = SHAPES[name]
-    fields = [field.name for field in dataclasses.fields(cls)]
-    for key in values:
-        if key != "shape" and key not in fields:
-            raise _unknown(str(key), name, fields)
-    return cls(**{key: value for key, value in values.items() if key != "shape"})
-
-
-def _unknown(key: str, name: str, fields: list[str]) -> ScheduleError:
-    owners = [s for s, c in SHAPES.items() if key in (f.name for f in dataclasses.fields(c))]
-    if owners:
-        fix = f"remove it or set shape: {' or '.join(owners)}"
-        return ScheduleError(key, f"the shape {name} has no such key", fix)
-    near = difflib.get_close_matches(key, fields, n=1)
-    fix = f"did you mean {near[0]!r}?" if near else f"{name} has {', '.join(fields)}"
-    return ScheduleError(key, "is not a key of a schedule", fix)
-
-
-@register("constant")
-@dataclasses.dataclass(frozen=True)
 class Constant(Schedule):
     """Keep the initial ratio to the end; at 0 this is training without interleaving.
 
@@ -245,11 +132,12 @@ class Constant(Schedule):
     the same ratios are equal.
     """
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        object.__setattr__(self, "final", self.initial)
-        object.__setattr__(self, "hold", 0.0)
-        object.__setattr__(self, "end", 1.0)
+    shape: Literal["constant"] = "constant"
+
+    @model_validator(mode="after")
+    def _amounts_to(self) -> Constant:
+        self.__dict__.update(final=self.initial, hold=0.0, end=1.0)  # frozen for all but itself
+        return self
 
     def label(self) -> str:
         """Return a short name for people, such as `constant 0.3`."""
@@ -259,77 +147,54 @@ class Constant(Schedule):
         return self.initial
 
 
-@register("linear")
-@dataclasses.dataclass(frozen=True)
 class Linear(Schedule):
     """Fall by the same amount at every step."""
+
+    shape: Literal["linear"] = "linear"
 
     def _between(self, x: float) -> float:
         return self.final + (self.initial - self.final) * (1.0 - x)
 
 
-@register("cosine")
-@dataclasses.dataclass(frozen=True)
 class Cosine(Schedule):
     """Fall along half a cosine: slowly at first and at last."""
+
+    shape: Literal["cosine"] = "cosine"
 
     def _between(self, x: float) -> float:
         return self.final + (self.initial - self.final) * 0.5 * (1.0 + math.cos(math.pi * x))
 
 
-@register("exponential")
-@dataclasses.dataclass(frozen=True)
 class Exponential(Schedule):
-    """Fall fast at first: a decay by e^-rate, shifted so that it meets `final` exactly at `end`.
+    """Fall fast at first: a decay by e^-rate, shifted so that it meets `final` exactly at `end`."""
 
-    Attributes:
-        rate: Time constants between `hold` and `end`, in [0.1, 50].
-    """
-
-    rate: float = 5.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._check("rate", 0.1, 50.0)
+    shape: Literal["exponential"] = "exponential"
+    rate: Number = Field(
+        default=5.0, ge=0.1, le=50, description="time constants between hold and end"
+    )
 
     def _between(self, x: float) -> float:
         left = math.expm1(self.rate * (1.0 - x)) / math.expm1(self.rate)
         return self.final + (self.initial - self.final) * left
 
 
-@register("polynomial")
-@dataclasses.dataclass(frozen=True)
 class Polynomial(Schedule):
-    """Fall as (1 - x)^power: over 1 fast at first, under 1 fast at last.
+    """Fall as (1 - x)^power: over 1 fast at first, under 1 fast at last."""
 
-    Attributes:
-        power: The exponent, in [0.1, 10]; 1 is linear.
-    """
-
-    power: float = 2.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._check("power", 0.1, 10.0)
+    shape: Literal["polynomial"] = "polynomial"
+    power: Number = Field(default=2.0, ge=0.1, le=10, description="the exponent; 1 is linear")
 
     def _between(self, x: float) -> float:
         return self.final + (self.initial - self.final) * math.pow(1.0 - x, self.power)
 
 
-@register("sigmoid")
-@dataclasses.dataclass(frozen=True)
 class Sigmoid(Schedule):
-    """Fall around the middle: a logistic curve, stretched to meet both ends exactly.
+    """Fall around the middle: a logistic curve, stretched to meet both ends exactly."""
 
-    Attributes:
-        steepness: Slope of the logistic curve over the way from `hold` to `end`, in [0.1, 100].
-    """
-
-    steepness: float = 10.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._check("steepness", 0.1, 100.0)
+    shape: Literal["sigmoid"] = "sigmoid"
+    steepness: Number = Field(
+        default=10.0, ge=0.1, le=100, description="slope of the curve on the way from hold to end"
+    )
 
     def _between(self, x: float) -> float:
         # The logistic function as a tanh: stays exact where exponentials would cancel.
@@ -337,23 +202,15 @@ class Sigmoid(Schedule):
         return self.final + (self.initial - self.final) * 0.5 * (1.0 - at)
 
 
-@register("staircase")
-@dataclasses.dataclass(frozen=True)
 class Staircase(Schedule):
     """Fall by `step` at equal intervals: the schedule of the paper, from 0.9 by 0.1 to 0.
 
     The way from `hold` to `end` has n = round((initial - final) / step) intervals. Level k,
     initial - k * step, starts at progress hold + k * (end - hold) / n; `final` starts at `end`.
-
-    Attributes:
-        step: Drop from one level to the next, in [0.001, 1].
     """
 
-    step: float = 0.1
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._check("step", 0.001, 1.0)
+    shape: Literal["staircase"] = "staircase"
+    step: Number = Field(default=0.1, ge=0.001, le=1, description="drop from one level to the next")
 
     def _between(self, x: float) -> float:
         intervals = max(1, round((self.initial - self.final) / self.step))
@@ -361,3 +218,27 @@ class Staircase(Schedule):
         # and a last bit too little must not keep the level before for one step more.
         level = math.floor(x * intervals + 1e-9)
         return self.initial - level * self.step if level < intervals else self.final
+
+
+AnySchedule = Annotated[
+    Constant | Linear | Cosine | Exponential | Polynomial | Sigmoid | Staircase,
+    Field(discriminator="shape"),
+]
+"""Type of a field that holds a schedule of any shape."""
+
+SHAPES: dict[str, type[Schedule]] = {
+    shape.model_fields["shape"].default: shape
+    for shape in typing.get_args(typing.get_args(AnySchedule)[0])
+}
+"""The shapes by the value of the key `shape`."""
+
+_ADAPTER: TypeAdapter[Schedule] = TypeAdapter(AnySchedule)
+
+
+def from_dict(values: Mapping[str, Any]) -> Schedule:
+    """Build the schedule that plain values describe: `shape`, and fields that differ from its own.
+
+    Raises:
+        pydantic.ValidationError: A key or value is wrong. It is a ValueError.
+    """
+    return _ADAPTER.validate_python(dict(values))

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from raystt.results import Result
+from raystt.schedule import Linear
 
-LINEAR = {"shape": "linear", "initial": 0.9, "final": 0.0, "hold": 0.0, "end": 0.8}
+LINEAR = Linear(initial=0.9, end=0.8)
 SIGNATURE = "nrefs:1|case:lc|eff:no|tok:13a|smooth:exp|asr:pocketsphinx|vocoder:conv|norm:plain"
 
 

@@ -183,7 +183,7 @@ def test_a_good_run_with_its_corpus_is_counted() -> None:
         (
             ("steps: 10", "steps: ten"),
             "c.yaml:6: training.steps: expected a whole number, found 'ten' (text); "
-            "give a whole number, such as 350",
+            "give a whole number from 1 to 10000000, such as 350",
         ),
         (
             ("training:", "schedule: {shape: linear, initial: 1.5}\ntraining:"),
@@ -196,7 +196,7 @@ def test_a_good_run_with_its_corpus_is_counted() -> None:
         ),
         (
             ("training:", "schedule: {shape: cosinus}\ntraining:"),
-            "c.yaml:6: schedule.shape: 'cosinus' is not a known shape; did you mean 'cosine'?",
+            "c.yaml:6: schedule.shape: 'cosinus' is not a known shape; did you mean `cosine`?",
         ),
         (
             ("cpus: 2", "cpus: 2, data_cpus: 0"),

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from raystt.config import ConfigError, RunConfig, load_run, to_yaml
 from raystt.config.yaml_source import dotted, dump, parse
+from raystt.schedule import Staircase
 
 MINIMAL = """\
 name: first
@@ -39,10 +40,7 @@ def test_a_minimal_run_has_all_defaults(tmp_path: Path) -> None:
     run = load_run(written(tmp_path, MINIMAL))
     assert run.language == "es"
     assert run.corpus.languages["es"].dev == 64
-    assert run.schedule == {
-        "shape": "staircase", "initial": 0.9, "final": 0.0, "hold": 0.0, "end": 0.8, "step": 0.1
-    }  # fmt: skip
-    assert run.text_schedule().ratio(0.0) == 0.9
+    assert run.schedule == Staircase(initial=0.9, final=0.0, hold=0.0, end=0.8, step=0.1)
     assert run.training.learning_rate == 2e-3
     assert run.resources.reserved_cpus == 1.25
 
@@ -67,17 +65,17 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
         (
             "training:\n  steps: many",
             "run.yaml:6: training.steps: expected a whole number, found 'many' (text); "
-            "give a whole number, such as 350",
+            "give a whole number from 1 to 10000000, such as 350",
         ),
         (
             "training: {steps: 3.5}",
             "run.yaml:5: training.steps: expected a whole number, found 3.5; "
-            "give a whole number, such as 350",
+            "give a whole number from 1 to 10000000, such as 350",
         ),
         (
             "training: {steps: true}",
             "run.yaml:5: training.steps: expected a whole number, found true; "
-            "give a whole number, such as 350",
+            "give a whole number from 1 to 10000000, such as 350",
         ),
         (
             "training: {learning_rate: false}",
@@ -91,7 +89,7 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
         ),
         (
             "training: {steps: 0}",
-            "run.yaml:5: training.steps: 0 is not >= 1; give a value >= 1",
+            "run.yaml:5: training.steps: 0 is under 1; give a whole number from 1 to 10000000",
         ),
         (
             "training: [1]",
@@ -112,7 +110,7 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
         ),
         (
             "schedule:\n  shape: liner",
-            "run.yaml:6: schedule.shape: 'liner' is not a known shape; did you mean 'linear'?",
+            "run.yaml:6: schedule.shape: 'liner' is not a known shape; did you mean `linear`?",
         ),
         (
             "schedule:\n  shape: linear\n  power: 2",
@@ -120,8 +118,26 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
             "remove it or set shape: polynomial",
         ),
         (
+            "schedule: linear",
+            "run.yaml:5: schedule: expected a mapping, found 'linear' (text); give a mapping",
+        ),
+        (
+            "schedule: {shape: linear, initail: 0.5}",
+            "run.yaml:5: schedule.initail: unknown key; did you mean `initial`?",
+        ),
+        (
+            "schedule:\n  shape: linear\n  initial: '0.5'",
+            "run.yaml:7: schedule.initial: expected a number, found '0.5' (text); "
+            "give a number from 0 to 1, such as 0.9",
+        ),
+        (
+            "training:\n  steps: 999999999999999999",
+            "run.yaml:6: training.steps: 999999999999999999 is over 10000000; "
+            "give a whole number from 1 to 10000000",
+        ),
+        (
             "schedule: {initial: 0.5}",
-            "run.yaml:5: schedule.shape: is missing; "
+            "run.yaml:5: schedule.shape: the key is missing; "
             "give one of constant, linear, cosine, exponential, polynomial, sigmoid, staircase",
         ),
         (
@@ -157,7 +173,7 @@ def test_all_problems_are_told_at_once_in_order(tmp_path: Path) -> None:
       initial: 2
       hold: -1
     """
-    assert [line.split(": ")[:2] for line in problems(tmp_path, text)] == [
+    assert places(problems(tmp_path, text)) == [
         ["run.yaml:1", "name"],
         ["run.yaml:1", "nam"],
         ["run.yaml:4", "corpus.languages.es.train"],
@@ -167,6 +183,47 @@ def test_all_problems_are_told_at_once_in_order(tmp_path: Path) -> None:
         ["run.yaml:10", "schedule.initial"],
         ["run.yaml:11", "schedule.hold"],
     ]
+
+
+def places(lines: list[str]) -> list[list[str]]:
+    return [line.split(": ")[:2] for line in lines]
+
+
+def test_a_wrong_type_hides_no_other_mistake(tmp_path: Path) -> None:
+    text = """\
+    name: x
+    language: se
+    corpus:
+      seed: one
+      languages:
+        es: {train: 300}
+      alignment: {method: ctc}
+    model: {lora: {rank: 8}}
+    training: {steps: many, zero_stage: 3}
+    """
+    assert places(problems(tmp_path, text)) == [
+        ["run.yaml:2", "language"],
+        ["run.yaml:4", "corpus.seed"],
+        ["run.yaml:7", "corpus.alignment.model"],
+        ["run.yaml:9", "training.steps"],
+        ["run.yaml:9", "training.zero_stage"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("added", "place"),
+    [
+        # one speaker's own tokenizer: the usual reader would not have it
+        ("  reader: manifst\n  tokenizer: llama\n", "corpus.reader"),
+        ("  base: {hidden: wide, heads: 7}\n", "corpus.base.hidden"),
+        ("training: {steps: [1, 2]}\n", "training.steps"),
+        ("schedule: {shape: linaer, power: 2}\n", "schedule.shape"),
+        ("schedule: {shape: linear, initial: 7, final: 0.95}\n", "schedule.initial"),
+    ],
+)
+def test_what_follows_from_a_mistake_is_not_told(tmp_path: Path, added: str, place: str) -> None:
+    (found,) = problems(tmp_path, MINIMAL + added)
+    assert found.split(": ")[1] == place
 
 
 def test_several_languages_need_a_choice(tmp_path: Path) -> None:

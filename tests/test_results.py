@@ -28,12 +28,13 @@ from raystt.results import (
     summarise,
     write_summary,
 )
+from raystt.schedule import Constant
 
 
 def search() -> list[Result]:
-    constant = {"shape": "constant", "initial": 0.3, "final": 0.3, "hold": 0.0, "end": 1.0}
+    constant = Constant(initial=0.3)
     return [
-        result(0, 16.0, reference="none", schedule={**constant, "initial": 0.0, "final": 0.0}),
+        result(0, 16.0, reference="none", schedule=Constant(initial=0.0)),
         result(1, 38.0, reference="paper"),
         result(2, 14.5, reference="constant", schedule=constant),
         result(3, 44.6),
@@ -166,7 +167,7 @@ def test_summary_is_the_documented_shape() -> None:
     assert spanish["references"]["none"]["ci"] == [11.0, 21.0]
     assert "test" not in spanish["references"]["none"]
     assert spanish["references"]["paper"]["test"]["asr_bleu"] == 36.0
-    assert spanish["best"]["trial"] == 3 and spanish["best"]["schedule"] == LINEAR
+    assert spanish["best"]["trial"] == 3 and spanish["best"]["schedule"] == LINEAR.model_dump()
     assert spanish["best"]["test"] == {"asr_bleu": 41.0, "ci": [36.0, 46.0], "sentences": 100}
     french = summary["languages"]["fr"]
     assert french["best"]["reference"] == "none"

@@ -1,11 +1,10 @@
-"""The contract of a schedule's shape, over every shape that is registered, and what is special.
+"""The contract of a schedule's shape, over every shape that there is, and what is special.
 
-A new shape is tested by being registered. If it has fields of its own, give their values in `OWN`.
+A new shape is tested by being in `SHAPES`. If it has fields of its own, give their values in `OWN`.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import pickle
 from typing import Any
 
@@ -13,8 +12,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
-from raystt.schedule import SHAPES, Schedule, ScheduleError, from_dict, register
+from raystt.schedule import SHAPES, Constant, Linear, from_dict
 
 OWN: dict[str, dict[str, st.SearchStrategy[float]]] = {
     "exponential": {"rate": st.floats(0.1, 50.0)},
@@ -45,6 +45,13 @@ def descriptions(draw: st.DrawFn, shape: str) -> dict[str, Any]:
         "end": end,
         **own,
     }
+
+
+def refused(field: str, **values: Any) -> None:
+    """See that a schedule is refused for one field alone."""
+    with pytest.raises(ValidationError) as caught:
+        from_dict(values)
+    assert [error["loc"][-1] for error in caught.value.errors()] == [field]
 
 
 @every_shape
@@ -109,13 +116,13 @@ def test_values_are_the_ratios_of_the_steps(shape: str, data: st.DataObject) -> 
 def test_is_a_value(shape: str, data: st.DataObject) -> None:
     described = data.draw(descriptions(shape))
     schedule, again = from_dict(described), from_dict(dict(described))
-    for other in (again, from_dict(schedule.as_dict()), pickle.loads(pickle.dumps(schedule))):
+    for other in (again, from_dict(schedule.model_dump()), pickle.loads(pickle.dumps(schedule))):
         assert other == schedule
         assert hash(other) == hash(schedule)
         assert type(other) is type(schedule)
         assert np.array_equal(other.values(0, 50, 50), schedule.values(0, 50, 50))
-    assert schedule.as_dict()["shape"] == shape
-    with pytest.raises(dataclasses.FrozenInstanceError):
+    assert schedule.model_dump()["shape"] == shape
+    with pytest.raises(ValidationError, match="frozen"):
         schedule.initial = 0.5  # type: ignore[misc]
 
 
@@ -133,42 +140,29 @@ def test_has_a_label_of_one_line(shape: str, data: st.DataObject) -> None:
     "value", [-0.1, 1.01, float("nan"), float("inf"), "0.5", None, True, [0.5]], ids=repr
 )
 def test_refuses_what_is_no_fraction(shape: str, field: str, value: object) -> None:
-    with pytest.raises(ScheduleError) as caught:
-        from_dict({"shape": shape, field: value})
-    assert caught.value.key == field
-    assert str(caught.value).startswith(f"{field}: ")
-    assert "give a number from 0 to 1" in caught.value.fix
+    refused(field, shape=shape, **{field: value})
 
 
 @pytest.mark.parametrize("shape,field", [(s, f) for s in sorted(OWN) for f in sorted(OWN[s])])
 @pytest.mark.parametrize("value", [0.0, -1.0, 1e6, float("nan"), "a"], ids=repr)
 def test_refuses_values_of_own_fields(shape: str, field: str, value: object) -> None:
-    with pytest.raises(ScheduleError, match="give a number from") as caught:
-        from_dict({"shape": shape, field: value})
-    assert caught.value.key == field
+    refused(field, shape=shape, **{field: value})
 
 
 @every_shape
 @pytest.mark.parametrize(
-    "values,key,fix",
+    "values,message",
     [
-        ({"hold": 0.8, "end": 0.5}, "end", "lower hold"),
-        ({"hold": 0.8, "end": 0.8}, "end", "lower hold"),
-        ({"initial": 0.2, "final": 0.3}, "final", "raise initial"),
-        ({"initail": 0.2}, "initail", "did you mean 'initial'?"),
-        ({"colour": "red"}, "colour", f"has {'initial, final, hold, end'}"),
+        ({"hold": 0.8, "end": 0.5}, "0.5 is not after hold (0.8); raise end"),
+        ({"hold": 0.8, "end": 0.8}, "lower hold"),
+        ({"initial": 0.2, "final": 0.3}, "raise initial"),
+        ({"initail": 0.2}, "initail"),
     ],
 )
-def test_refuses_and_says_what_to_do(
-    shape: str, values: dict[str, Any], key: str, fix: str
-) -> None:
+def test_refuses_and_says_what_to_do(shape: str, values: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError) as caught:
         from_dict({"shape": shape, **values})
-    assert isinstance(caught.value, ScheduleError)
-    assert caught.value.key == key
-    assert fix in caught.value.fix
-    copied = pickle.loads(pickle.dumps(caught.value))  # it may come from another process
-    assert str(copied) == str(caught.value) == f"{key}: {copied.reason}; {copied.fix}"
+    assert message in str(caught.value)
 
 
 @every_shape
@@ -183,38 +177,28 @@ def test_refuses_moments_outside_the_horizon(shape: str) -> None:
     assert schedule.values(3, 3, 10).shape == (0,)
 
 
-@pytest.mark.parametrize(
-    "values,message",
-    [
-        ({}, "shape: is missing; give one of constant, "),
-        ({"shape": "linaer"}, "did you mean 'linear'?"),
-        ({"shape": None}, "None is not a known shape; give one of constant, "),
-        ({"shape": "linear", "step": 0.1}, "remove it or set shape: staircase"),
-    ],
-)
-def test_refuses_shapes(values: dict[str, Any], message: str) -> None:
-    with pytest.raises(ScheduleError) as caught:
+@pytest.mark.parametrize("values", [{}, {"shape": "linaer"}, {"shape": None}, {"shape": [1]}])
+def test_refuses_shapes(values: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="shape"):
         from_dict(values)
-    assert message in str(caught.value)
 
 
-def test_shapes_of_the_contract_are_registered() -> None:
+def test_shapes_go_by_their_names() -> None:
     named = "constant linear cosine exponential polynomial sigmoid staircase"
-    assert set(named.split()) <= set(SHAPES)
-    assert all(SHAPES[name].shape == name for name in SHAPES)
-
-
-def test_a_name_is_registered_once() -> None:
-    with pytest.raises(ValueError, match="'linear' is taken by Linear; choose a new name"):
-        register("linear")(Schedule)
-    assert Schedule.shape == ""
+    assert named.split() == list(SHAPES)
+    for name, shape in SHAPES.items():
+        assert shape().shape == name
+        assert shape() == from_dict({"shape": name})
+    with pytest.raises(ValidationError, match="'linear'"):
+        Linear(shape="cosine")  # type: ignore[arg-type]
 
 
 def test_an_integer_is_the_same_schedule_as_a_float() -> None:
     schedule = from_dict({"shape": "linear", "initial": 1, "final": 0, "hold": 0, "end": 1})
     assert schedule == from_dict({"shape": "linear", "initial": 1.0, "final": -0.0, "end": 1.0})
-    assert repr(schedule.as_dict()["initial"]) == "1.0"
-    assert repr(schedule.as_dict()["final"]) == "0.0"
+    assert repr(schedule.model_dump()["initial"]) == "1.0"
+    assert repr(schedule.model_dump()["final"]) == "0.0"
+    assert schedule.model_dump_json() == Linear(initial=1.0, end=np.float64(1)).model_dump_json()
 
 
 def test_the_papers_staircase() -> None:
@@ -267,6 +251,7 @@ def test_known_values() -> None:
 def test_constants_with_one_ratio_are_equal() -> None:
     plain = from_dict({"shape": "constant", "initial": 0.3})
     assert plain == from_dict({"shape": "constant", "initial": 0.3, "hold": 0.2, "end": 0.4})
+    assert plain == Constant(initial=0.3) and hash(plain) == hash(Constant(initial=0.3))
     assert plain.ratio(1.0) == plain.final == 0.3
 
 

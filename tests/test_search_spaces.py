@@ -60,11 +60,11 @@ def test_the_paper_is_its_table() -> None:
     assert search.fixed("pt")[3:] == ("source_only", "target_only", "mask", "no_alignment")
     for name, expected in (("none", 0.0), ("constant", 0.3)):
         run = search.run_for("fr", search.reference(name))
-        assert set(run.text_schedule().values(0, 6000, 6000)) == {expected}
+        assert set(run.schedule.values(0, 6000, 6000)) == {expected}
     for name in search.fixed("pt")[3:] + ("paper",):
         run = search.run_for("pt", search.reference(name))
         assert run.training.learning_rate == 5e-5 and run.training.dropout == 0.2
-        ratios = run.text_schedule().values(0, run.training.steps, run.training.steps)
+        ratios = run.schedule.values(0, run.training.steps, run.training.steps)
         levels = [round(0.9 - 0.1 * (step // 300), 1) if step < 2700 else 0 for step in range(6000)]
         assert ratios.tolist() == pytest.approx(levels)
 
@@ -73,7 +73,7 @@ def test_the_search_keeps_the_papers_interval_and_corpus() -> None:
     search, paper = (load_search(DIRECTORY / f"{name}.yaml") for name in ("cvss", "paper"))
     assert search.base.corpus == paper.base.corpus
     run = search.run_for("pt", search.reference("paper"))
-    ratios = run.text_schedule().values(0, run.training.steps, run.training.steps)
+    ratios = run.schedule.values(0, run.training.steps, run.training.steps)
     assert ratios[299] == 0.9 and ratios[300] == 0.8 and ratios[2699] == 0.1 and ratios[2700] == 0
 
 

@@ -20,8 +20,8 @@ from raystt.config import (
     load_search,
     to_yaml,
 )
-from raystt.config.checks import searchable
-from raystt.schedule import SHAPES, from_dict
+from raystt.config.search import searchable
+from raystt.schedule import SHAPES, Linear, Polynomial
 
 HEAD = """\
 name: s
@@ -127,9 +127,9 @@ def test_it_drives_optuna_and_survives_pickling(tmp_path: Path, sampler: Any) ->
     assert first == proposals()
     for overrides in first:
         run = config.run_for("es", overrides)
-        assert run.schedule["shape"] == overrides["schedule.shape"]
-        assert run.schedule["initial"] == overrides["schedule.initial"]
-        assert run.schedule["initial"] in (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)  # exact decimals
+        assert run.schedule.shape == overrides["schedule.shape"]
+        assert run.schedule.initial == overrides["schedule.initial"]
+        assert run.schedule.initial in (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)  # exact decimals
         assert run.training.steps == overrides["training.steps"]
     assert {o["schedule.shape"] for o in first} == {"linear", "polynomial", "sigmoid"}
 
@@ -139,9 +139,7 @@ def test_a_run_is_base_plus_overrides(tmp_path: Path) -> None:
     run = config.run_for("fr", {"schedule.shape": "polynomial", "training.dropout": 0.1})
     assert (run.name, run.seed, run.language) == ("s-fr", 1, "fr")
     # the staircase's own `step` is dropped, what both shapes have is kept
-    assert run.schedule == {
-        "shape": "polynomial", "initial": 0.9, "final": 0.0, "hold": 0.0, "end": 0.8, "power": 2.0
-    }  # fmt: skip
+    assert run.schedule == Polynomial(initial=0.9, final=0.0, hold=0.0, end=0.8, power=2.0)
     assert run.training.dropout == 0.1
     assert config.base.training.dropout == 0.0
     assert config.run_for("fr", {}, name="best").name == "best"
@@ -155,9 +153,9 @@ def test_references_are_complete_schedules_whatever_the_base(tmp_path: Path) -> 
     head = HEAD + "  schedule: {shape: sigmoid, initial: 0.2, final: 0.1, hold: 0.5, end: 0.9}\n"
     config = search(tmp_path, CONDITIONAL, head)
     for name, schedule in REFERENCES.items():
-        assert config.run_for("es", config.reference(name)).text_schedule() == from_dict(schedule)
-    assert config.run_for("es", config.reference("none")).text_schedule().ratio(0.0) == 0.0
-    constant = config.run_for("es", {"schedule.shape": "constant"}).text_schedule()
+        assert config.run_for("es", config.reference(name)).schedule == schedule
+    assert config.run_for("es", config.reference("none")).schedule.ratio(0.0) == 0.0
+    constant = config.run_for("es", {"schedule.shape": "constant"}).schedule
     assert (constant.ratio(0.0), constant.ratio(1.0)) == (0.2, 0.2)
 
 
@@ -198,8 +196,17 @@ def test_searchable_keys_are_keys_of_a_run() -> None:
     [
         (
             "schedule.shpae: {choice: [linear]}",
-            "s.yaml:7: space.schedule.shpae: no such key can be searched; "
-            "did you mean `schedule.shape`?",
+            "s.yaml:7: space.schedule.shpae: no such key can vary; did you mean `schedule.shape`?",
+        ),
+        (
+            "model.lora: {choice: [true, false]}",
+            "s.yaml:7: space.model.lora: model.* is the same for all trials; "
+            "set it in `base`; keys of schedule, interleaving, training can vary",
+        ),
+        (
+            "training.steps: {int: [100, 999999999999]}",
+            "s.yaml:7: space.training.steps.int[1]: 999999999999 is over 10000000; "
+            "give a whole number from 1 to 10000000",
         ),
         (
             "schedule.initial: {flaot: [0, 1]}",
@@ -266,7 +273,7 @@ def test_searchable_keys_are_keys_of_a_run() -> None:
         (
             "schedule.shape:\n  choice:\n    - linear\n    - liner",
             "s.yaml:7: space.schedule.shape: 'liner' is not a known shape, at "
-            "schedule.shape liner; did you mean 'linear'?",
+            "schedule.shape liner; did you mean `linear`?",
         ),
         (
             "schedule.initial: {choice: [0.5, 1.5]}",
@@ -369,6 +376,15 @@ def test_a_bad_space_is_refused_early(tmp_path: Path, entries: str, message: str
             "give at least 3, better more, or fewer references",
         ),
         (
+            ("trials: 6", "trials: 1000000000"),
+            "s.yaml:3: trials: 1000000000 is over 100000; give a whole number from 1 to 100000",
+        ),
+        (
+            ("trials: 6", "trials: 6\nablations: {a: {set: {interleaving.side: [both, source]}}}"),
+            "s.yaml:4: ablations.a.set.interleaving.side: expected a plain value, found a list; "
+            "give a number, a word, true or false",
+        ),
+        (
             ("trials: 6", "trials: 6\nreferences: [none, papper]"),
             "s.yaml:4: references[1]: unknown value 'papper'; did you mean `paper`?",
         ),
@@ -401,6 +417,35 @@ def test_a_bad_search_is_refused(tmp_path: Path, change: tuple[str, str], messag
     assert problems(tmp_path, "schedule.end: {float: [0.5, 1]}", head) == [message]
 
 
+def test_a_wrong_type_hides_no_other_mistake(tmp_path: Path) -> None:
+    head = HEAD.replace("[es, fr]", "[es, de]").replace("trials: 6", "trials: 6\nseed: one")
+    head += "  training: {steps: many}\n"
+    entries = "schedule.end: {float: [0.5]}\ntrainig.steps: {int: [1, 2]}\n"
+    assert [line.split(": ")[:2] for line in problems(tmp_path, entries, head)] == [
+        ["s.yaml:2", "languages[1]"],
+        ["s.yaml:4", "seed"],
+        ["s.yaml:7", "base.training.steps"],
+        ["s.yaml:9", "space.schedule.end.float[1]"],
+        ["s.yaml:10", "space.trainig.steps"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("head", "place"),
+    [
+        ("references: [papper]\nreference_schedules: {paper: {shape: linear}}\n", "references[0]"),
+        ("fidelity: {segments: 400}\n  training: {steps: many}\n", "base.training.steps"),
+        ("ablations: {a: {of: papper, set: {schedule.final: 0.5}}}\n", "ablations.a.of"),
+        ("reference_schedules: {constant: {shape: constan, initial: 1}}\n", "reference_schedules"),
+    ],
+)
+def test_what_follows_from_a_mistake_is_not_told(tmp_path: Path, head: str, place: str) -> None:
+    top, _, below = head.partition("  ")
+    lines = HEAD.replace("base:", top + "base:") + (f"  {below}" if below else "")
+    (found,) = problems(tmp_path, "schedule.end: {float: [0.5, 1]}", lines)
+    assert found.split(": ")[1].startswith(place)
+
+
 def test_a_search_needs_something_to_propose(tmp_path: Path) -> None:
     path = tmp_path / "s.yaml"
     path.write_text(HEAD + "space: {}\n", encoding="utf-8")
@@ -428,9 +473,7 @@ def test_an_ablation_is_a_reference_with_changes(tmp_path: Path) -> None:
     assert source.interleaving.side == "source" and paper.interleaving.side == "both"
     slow = config.run_for("es", config.reference("slow"))
     # a constant has no end of its own: the shape's usual one is taken
-    assert slow.schedule == {
-        "shape": "linear", "initial": 0.3, "final": 0.1, "hold": 0.0, "end": 0.8
-    }  # fmt: skip
+    assert slow.schedule == Linear(initial=0.3, final=0.1, hold=0.0, end=0.8)
     assert slow.training.steps == 500
     path = tmp_path / "again.yaml"
     path.write_text(to_yaml(config), encoding="utf-8")
@@ -471,7 +514,7 @@ def test_trials_are_the_fixed_runs_where_nothing_is_proposed(tmp_path: Path) -> 
         ),
         (
             ("interleaving.side: source", "interleaving.sied: source"),
-            "s.yaml:8: ablations.source_only.set.interleaving.sied: no such key can be set; "
+            "s.yaml:8: ablations.source_only.set.interleaving.sied: no such key can vary; "
             "did you mean `interleaving.side`?",
         ),
         (
@@ -521,4 +564,4 @@ def test_every_shape_can_be_searched(tmp_path: Path) -> None:
     config = search(tmp_path, entries)
     for shape in SHAPES:
         run = config.run_for("es", {"schedule.shape": shape, "schedule.initial": 0.5})
-        assert run.text_schedule().ratio(0.0) == 0.5
+        assert run.schedule.ratio(0.0) == 0.5

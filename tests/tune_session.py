@@ -38,7 +38,7 @@ class Broker:
 
     async def run(self, job: SegmentJob, label: str) -> Served:
         await asyncio.sleep(0.2)
-        state = f"{job.states}/{round(1e6 * job.run.schedule['end'] / 3)}"
+        state = f"{job.states}/{round(1e6 * job.run.schedule.end / 3)}"
         return Served(SegmentResult(
             state=state, status="complete", start=job.start, stop=job.stop, seconds=0.1,
             setup_seconds=0.01, tokens=123, loss=1 / 3, achieved_words=0.4, achieved_tokens=0.1,

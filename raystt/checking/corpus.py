@@ -8,9 +8,10 @@ from typing import Any
 
 from raystt.config.corpus import CorpusConfig
 from raystt.config.run import RunBase
-from raystt.config.validation import Complaint, nearest
+from raystt.config.validation import nearest
 from raystt.corpus.card import FILE_NAME, Card, CardError
 from raystt.readers.grammar import LEXICONS
+from raystt.strict import Complaint
 
 PATH = ("corpus", "path")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from raystt.checking.architecture import Architecture, find_architecture
@@ -127,8 +127,9 @@ def estimate(
         trials += count
         flops = training_flops(model, run, lengths[language], words)
         train += count * training_seconds(flops, run, device, bf16=bf16)
-        for sentences in _scored(config, card, language, count):
-            generate += generation_seconds(model, run, lengths[language], sentences, device)
+        for sentences, times in _scored(config, card, language, count):
+            seconds = generation_seconds(model, run, lengths[language], sentences, device)
+            generate += times * seconds
     assert first is not None  # a search without trials is refused
     resources, segments = base.resources, 1
     if isinstance(config, SearchConfig):
@@ -202,8 +203,8 @@ def _runs(config: RunConfig | SearchConfig) -> Iterator[tuple[str, RunConfig, in
 
 def _scored(
     config: RunConfig | SearchConfig, card: Card | None, language: str, count: int
-) -> Sequence[int]:
-    """Return the sentences of each evaluation of `count` equal trials.
+) -> list[tuple[int, int]]:
+    """Return the sentences of evaluations of `count` equal trials, and how many there are of such.
 
     Fixed runs are scored on the report split as well; of the proposals, the best alone.
     """
@@ -217,9 +218,9 @@ def _scored(
         known = [n for n in (evaluation.sentences, there) if n is not None]
         return min(known, default=_SENTENCES)
 
-    sizes = [size(evaluation.split)] * count
+    sizes = [(size(evaluation.split), count)]
     if evaluation.report_split != evaluation.split:
-        sizes.append(size(evaluation.report_split))
+        sizes.append((size(evaluation.report_split), 1))
     return sizes
 
 

@@ -70,8 +70,7 @@ def training_flops(model: Architecture, run: RunConfig, lengths: Lengths, words:
         lengths: Mean lengths of its language; the spread of the lengths is left out.
         words: Words of sentences that the achieved ratio is simulated on.
     """
-    schedule = run.text_schedule()
-    nominal = [schedule.ratio(float(moment)) for moment in _MOMENTS]
+    nominal = [run.schedule.ratio(float(moment)) for moment in _MOMENTS]
     ratios = achieved(run.interleaving, words, nominal)
     tokens = np.array([lengths.tokens(run.interleaving, ratio) for ratio in ratios])
     dense = 2 * model.matrices() * tokens

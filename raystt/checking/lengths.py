@@ -16,7 +16,6 @@ import numpy as np
 import numpy.typing as npt
 
 from raystt.config.corpus import CorpusConfig
-from raystt.config.parts import InterleavingConfig
 from raystt.corpus.card import Card, SplitCard
 from raystt.interleaving.rules import SOURCE, TARGET, Interleaving, thresholds
 
@@ -49,7 +48,7 @@ class Lengths:
     target_units: float
     tokens_a_word: float
 
-    def tokens(self, interleaving: InterleavingConfig, ratio: float) -> float:
+    def tokens(self, interleaving: Interleaving, ratio: float) -> float:
         """Return the tokens of a pair of which the share `ratio` of the words is text.
 
         Modality tokens are left out: they are two a span at most.
@@ -62,18 +61,18 @@ class Lengths:
                 target += ratio * (self.target_words * self.tokens_a_word - target)
         return source + target + self.text_tokens(interleaving) + _framing(interleaving)
 
-    def text_tokens(self, interleaving: InterleavingConfig) -> float:
+    def text_tokens(self, interleaving: Interleaving) -> float:
         """Return the tokens of the plain text in chain of thought, both sides."""
         if interleaving.format == "direct":
             return 0.0
         return (self.source_words + self.target_words) * self.tokens_a_word
 
-    def generated(self, interleaving: InterleavingConfig) -> float:
+    def generated(self, interleaving: Interleaving) -> float:
         """Return the tokens of the model's own part, all speech: what a loss is on."""
         return self.target_units + self.text_tokens(interleaving) + _framing(interleaving) - 2
 
 
-def _framing(interleaving: InterleavingConfig) -> int:
+def _framing(interleaving: Interleaving) -> int:
     # <s>, one separator or three, </s>
     return 3 if interleaving.format == "direct" else 5
 
@@ -146,7 +145,7 @@ def word_counts(corpus: CorpusConfig, card: Card | None, languages: Sequence[str
 
 
 def achieved(
-    interleaving: InterleavingConfig, words: Counts, ratios: Sequence[float]
+    interleaving: Interleaving, words: Counts, ratios: Sequence[float]
 ) -> tuple[float, ...]:
     """Return the share of the words that is text at each nominal ratio.
 

@@ -13,11 +13,11 @@ from raystt.checking.report import CheckReport
 from raystt.config import SearchConfig, parse_any
 from raystt.config.checks import schedule_corners
 from raystt.config.run import RunBase, RunConfig
-from raystt.config.validation import Complaint
 from raystt.config.yaml_source import ConfigError, Source, dotted, read
 from raystt.corpus.card import Card
-from raystt.interleaving.rules import Interleaving, untranscribed_complaint
+from raystt.interleaving.rules import untranscribed_complaint
 from raystt.schedule import Schedule
+from raystt.strict import Complaint
 
 EPSILON = 1e-6  # shares of CPUs are added up in floating point
 
@@ -139,8 +139,7 @@ class _Look:
             return
         told: set[tuple[str | int, ...]] = set()
         for name, run in fixed_runs(self.config):
-            given = Interleaving(**run.interleaving.model_dump())
-            reason = untranscribed_complaint(given)
+            reason = untranscribed_complaint(run.interleaving)
             at: tuple[str | int, ...] = (*self.above, "interleaving")
             if self.search and name in self.search.ablations:
                 at = ("ablations", name, "set")
@@ -193,7 +192,7 @@ class _Look:
     def schedules(self) -> None:
         """Warn of runs that end with text in them, but for the reference meant to."""
         for name, run in shown_runs(self.config).items():
-            schedule, meant = run.text_schedule(), name
+            schedule, meant = run.schedule, name
             if self.search and name in self.search.ablations:
                 meant = self.search.ablations[name].of
             if schedule.ratio(1.0) > 0 and meant != "constant":
@@ -201,9 +200,8 @@ class _Look:
         if self.search is None:
             return
         for run in schedule_corners(self.search):
-            schedule = run.text_schedule()
-            if schedule.ratio(1.0) > 0:
-                self.warnings.append(_never_zero("the space", schedule))
+            if run.schedule.ratio(1.0) > 0:
+                self.warnings.append(_never_zero("the space", run.schedule))
                 return
 
     def trials(self) -> None:

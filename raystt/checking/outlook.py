@@ -94,7 +94,9 @@ def outlook(
             "here; give a local directory"
         )
     runs = shown_runs(config)
-    ratios = _ratios(runs)
+    ratios = {
+        name: tuple(run.schedule.ratio(moment) for moment in PROGRESS) for name, run in runs.items()
+    }
     return CheckReport(
         file=file,
         kind="search" if search else "run",
@@ -108,16 +110,11 @@ def outlook(
         achieved={
             name: achieved(run.interleaving, words, ratios[name]) for name, run in runs.items()
         },
-        labels={name: run.text_schedule().label() for name, run in runs.items()},
+        labels={name: run.schedule.label() for name, run in runs.items()},
         cost=cost,
         warnings=(*warnings, *more),
         notes=(*notes, *further),
     )
-
-
-def _ratios(runs: Mapping[str, RunConfig]) -> dict[str, tuple[float, ...]]:
-    schedules = {name: run.text_schedule() for name, run in runs.items()}
-    return {name: tuple(one.ratio(p) for p in PROGRESS) for name, one in schedules.items()}
 
 
 def _cut_off(base: RunBase, sizes: Mapping[str, Lengths]) -> Iterator[str]:

@@ -28,24 +28,21 @@ from raystt.config.corpus import (
     VocoderConfig,
 )
 from raystt.config.entry import Entry
+from raystt.config.loading import load_any, load_run, load_search, parse_any
 from raystt.config.parts import (
     EvaluationConfig,
-    InterleavingConfig,
     LoraConfig,
     ModelConfig,
     ResourcesConfig,
     TrainingConfig,
 )
-from raystt.config.run import RunBase, RunConfig, load_run, to_yaml
+from raystt.config.run import RunBase, RunConfig, to_yaml
 from raystt.config.search import (
     REFERENCES,
     AblationConfig,
     FidelityConfig,
     SamplerConfig,
     SearchConfig,
-    load_any,
-    load_search,
-    parse_any,
 )
 from raystt.config.space import Space
 from raystt.config.yaml_source import ConfigError, Problem
@@ -60,7 +57,6 @@ __all__ = [
     "EvaluationConfig",
     "FidelityConfig",
     "FinetuneConfig",
-    "InterleavingConfig",
     "LanguageSizes",
     "LoraConfig",
     "ModelConfig",

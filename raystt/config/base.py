@@ -1,18 +1,12 @@
-"""What all parts of a config are built from."""
+"""Types of values that many parts of a config have."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, Field
 
-from raystt.config.validation import Complaint, Invalid
-
-
-class Part(BaseModel):
-    """A frozen mapping that refuses unknown keys and does not convert types."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+from raystt.strict import Complaint, Invalid
 
 
 def _name(value: str) -> str:

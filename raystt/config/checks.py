@@ -7,36 +7,48 @@ because each rule of a run is a bound on one value or an order between two.
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 from pydantic import ValidationError
 
-from raystt import schedule as schedules
-from raystt.config.parts import InterleavingConfig, TrainingConfig
-from raystt.config.run import RunConfig, check_schedule
-from raystt.config.validation import Complaint, Invalid, explain, nearest
+from raystt.config.run import RunConfig
+from raystt.config.search import SearchConfig, searchable, unsearchable
+from raystt.config.validation import explain, nearest
 from raystt.config.yaml_source import dotted
-
-if TYPE_CHECKING:
-    from raystt.config.search import SearchConfig
+from raystt.schedule import SHAPES
+from raystt.strict import Complaint, Invalid, Location
 
 RESERVED = ("none", "paper", "constant", "best")
 """Names that a fixed run of one's own cannot have: they mean something in a report."""
 
 
-def complaints(search: SearchConfig) -> list[Complaint]:
-    """List what is wrong between the keys of a search; locations start at its top."""
-    found = [*_lists(search), *_keys(search), *_conditions(search)]
+def complaints(search: SearchConfig, unknown: Sequence[Location] = ()) -> list[Complaint]:
+    """List what is wrong between the keys of a search; locations start at its top.
+
+    Args:
+        search: The search.
+        unknown: What the search does not have as it was written; rules that look there are left
+            out.
+    """
+
+    def apply(*rules: Rule) -> list[Complaint]:
+        found = [c for rule, reads in rules if not meet(reads, unknown) for c in rule(search)]
+        return [c for c in found if not meet([c.location], unknown)]
+
+    found = apply(*_FIRST)
     if not any(c.location[0] == "languages" for c in found):
-        found += [*_counts(search), *_ablations(search)]
-    if not found:  # else the corners would repeat what was said
-        found = [*_schedule_corners(search), *_other_corners(search)]
-    return found
+        found += apply(*_SECOND)
+    # what was said already would be repeated at the corners
+    return found or apply(*_CORNERS)
 
 
-def _lists(search: SearchConfig) -> Iterator[Complaint]:
+def meet(some: Iterable[Location], others: Sequence[Location]) -> bool:
+    """Say whether a location of the one list holds, or is held by, a location of the other."""
+    return any(one[: len(other)] == other[: len(one)] for one in some for other in others)
+
+
+def _languages(search: SearchConfig) -> Iterator[Complaint]:
     corpus = search.base.corpus.languages
     for index, language in enumerate(search.languages):
         at = ("languages", index)
@@ -45,22 +57,23 @@ def _lists(search: SearchConfig) -> Iterator[Complaint]:
             yield Complaint(at, reason, f"{nearest(language, corpus)} or add it to the corpus")
         elif language in search.languages[:index]:
             yield Complaint(at, f"{language!r} stands twice", "remove one")
+
+
+def _references(search: SearchConfig) -> Iterator[Complaint]:
     for index, reference in enumerate(search.references):
         if reference in search.references[:index]:
             yield Complaint(("references", index), f"{reference!r} stands twice", "remove one")
-    for name, schedule in search.reference_schedules.items():
-        used = [*search.references, *(ablation.of for ablation in search.ablations.values())]
+    used = [*search.references, *(ablation.of for ablation in search.ablations.values())]
+    for name in search.reference_schedules:
         if name not in used:
-            yield Complaint(("reference_schedules", name), "no such reference is run",
-                            nearest(name, used))  # fmt: skip
-            continue
-        try:
-            check_schedule(schedule)
-        except Invalid as error:
-            for c in error.complaints:
-                yield Complaint(("reference_schedules", name, *c.location), c.reason, c.fix)
-    if search.fidelity.segments > search.base.training.steps:
-        reason = f"more segments than the {search.base.training.steps} steps of training"
+            at = ("reference_schedules", name)
+            yield Complaint(at, "no such reference is run", nearest(name, used))
+
+
+def _segments(search: SearchConfig) -> Iterator[Complaint]:
+    steps = search.base.training.steps
+    if search.fidelity.segments > steps:
+        reason = f"more segments than the {steps} steps of training"
         yield Complaint(("fidelity", "segments"), reason, "give fewer segments")
 
 
@@ -93,7 +106,6 @@ def _counts(search: SearchConfig) -> Iterator[Complaint]:
 
 def _ablations(search: SearchConfig) -> Iterator[Complaint]:
     """See that each ablation has a name of its own and changes keys to values that there are."""
-    known = searchable()
     for name, ablation in search.ablations.items():
         at = ("ablations", name)
         if name in RESERVED or not name.isidentifier():
@@ -107,9 +119,9 @@ def _ablations(search: SearchConfig) -> Iterator[Complaint]:
                 yield Complaint(where, reason, nearest(language, search.languages))
             elif language in ablation.languages[:index]:
                 yield Complaint(where, f"{language!r} stands twice", "remove one")
-        unknown = [key for key in ablation.set if key not in known]
+        unknown = [key for key in ablation.set if key not in searchable()]
         for key in unknown:
-            yield Complaint((*at, "set", key), "no such key can be set", nearest(key, known))
+            yield Complaint((*at, "set", key), *unsearchable(key))
         if not unknown:
             yield from _ablated(search, name)
 
@@ -119,35 +131,18 @@ def _ablated(search: SearchConfig, name: str) -> Iterator[Complaint]:
     at, given = ("ablations", name, "set"), search.ablations[name].set
     try:
         search.run_for(search.languages[0], search.reference(name))
-    except Invalid as error:  # the schedule
-        for c in error.complaints:
-            key = f"schedule.{c.location[0]}"
-            key = key if key in given else next(k for k in given if k.startswith("schedule."))
-            yield Complaint((*at, key), c.reason, c.fix)
     except ValidationError as error:
         for c in explain(RunConfig, error):
-            yield Complaint((*at, dotted(c.location)), c.reason, c.fix)
-
-
-def searchable() -> list[str]:
-    """List the keys of a run that a space may name."""
-    fields = {
-        field.name: None
-        for shape in schedules.SHAPES.values()
-        for field in dataclasses.fields(shape)
-    }
-    return [
-        *(f"schedule.{field}" for field in ("shape", *fields)),
-        *(f"interleaving.{field}" for field in InterleavingConfig.model_fields),
-        *(f"training.{field}" for field in TrainingConfig.model_fields),
-    ]
+            key = dotted(c.location)
+            if key not in given:  # the other value of an order, which the reference has
+                key = next(k for k in given if k.startswith("schedule."))
+            yield Complaint((*at, key), c.reason, c.fix)
 
 
 def _keys(search: SearchConfig) -> Iterator[Complaint]:
-    known = searchable()
     for key, entry in search.space.root.items():
-        if key not in known:
-            yield Complaint(("space", key), "no such key can be searched", nearest(key, known))
+        if key not in searchable():
+            yield Complaint(("space", key), *unsearchable(key))
         for index, language in enumerate(entry.languages):
             if language not in search.languages:
                 at = ("space", key, "languages", index)
@@ -193,7 +188,7 @@ def _corner_overrides(search: SearchConfig) -> Iterator[tuple[str, dict[str, Any
             yield language, {key: value for key, value in corner.items() if key in own}
 
 
-def _schedule_corners(search: SearchConfig) -> list[Complaint]:
+def _schedule_corners(search: SearchConfig) -> Iterable[Complaint]:
     """Try all corners of the schedule; keep the first complaint about each key."""
     found: dict[str, Complaint] = {}
     for language, overrides in _corner_overrides(search):
@@ -208,19 +203,15 @@ def _schedule_corners(search: SearchConfig) -> list[Complaint]:
             at = ("space", key)
             fix = _fix(key, first.fix, search)
             found.setdefault(key, Complaint(at, f"{first.reason}, at {corner}", fix))
-    return list(found.values())
+    return found.values()
 
 
 def _fix(key: str, fix: str, search: SearchConfig) -> str:
     """Prefer a condition on the shape where the key belongs to some shapes only."""
     field = key.removeprefix("schedule.")
-    owners = [
-        name
-        for name, shape in schedules.SHAPES.items()
-        if field in (f.name for f in dataclasses.fields(shape))
-    ]
+    owners = [name for name, shape in SHAPES.items() if field in shape.model_fields]
     shapes = search.space.root.get("schedule.shape")
-    if shapes and shapes.choice and 0 < len(owners) < len(schedules.SHAPES):
+    if shapes and shapes.choice and 0 < len(owners) < len(SHAPES):
         chosen = [name for name in owners if name in shapes.choice]
         listed = chosen[0] if len(chosen) == 1 else f"[{', '.join(chosen)}]"
         return f"add `when: {{schedule.shape: {listed}}}`"
@@ -241,3 +232,24 @@ def _other_corners(search: SearchConfig) -> Iterator[Complaint]:
                 yield Complaint(at, first.reason, first.fix)
                 if entry.kind != "choice":  # the other end would say much the same
                     break
+
+
+Rule = tuple[Callable[[SearchConfig], Iterable[Complaint]], tuple[Location, ...]]
+"""What is checked, and where it looks beside the place that it complains of."""
+
+_FIXED: tuple[Location, ...] = (("languages",), ("references",), ("ablations",))
+_FIRST: tuple[Rule, ...] = (
+    (_languages, (("languages",), ("base", "corpus", "languages"))),
+    (_references, (("references",), ("ablations",))),
+    (_segments, (("base", "training", "steps"),)),
+    (_keys, (("languages",),)),
+    (_conditions, (("space",),)),
+)
+_SECOND: tuple[Rule, ...] = (
+    (_counts, (*_FIXED, ("trials",), ("space",))),
+    (_ablations, (*_FIXED, ("reference_schedules",), ("base",))),
+)
+_CORNERS: tuple[Rule, ...] = (
+    (_schedule_corners, (("space",), ("base",))),
+    (_other_corners, (("space",), ("base",))),
+)

@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from raystt.config.base import Count, Part, Positive
-from raystt.config.validation import Complaint, Invalid
+from raystt.config.base import Count, Positive
+from raystt.strict import Complaint, Invalid, Part
 
 
 def _pretrained(value: str) -> str:
@@ -159,7 +159,8 @@ class CorpusConfig(Part):
     def _fits_together(self) -> CorpusConfig:
         found = [*self._of_the_reader(), *self._of_the_encoder()]
         if found:
-            raise Invalid(found)
+            keys = ("reader", "sources", "units", "finetune", "alignment", "tokenizer", "vocoder")
+            raise Invalid(found, reads=[(key,) for key in keys])
         return self
 
     def _of_the_reader(self) -> Iterator[Complaint]:

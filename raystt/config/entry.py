@@ -14,8 +14,7 @@ from pydantic import (
     model_validator,
 )
 
-from raystt.config.base import Part
-from raystt.config.validation import Complaint, Invalid
+from raystt.strict import Complaint, Invalid, Part
 
 Value = bool | int | float | str
 

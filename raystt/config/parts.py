@@ -7,8 +7,9 @@ from typing import Literal
 
 from pydantic import Field
 
-from raystt.config.base import Count, Part, Positive
+from raystt.config.base import Count, Positive
 from raystt.config.corpus import Pretrained
+from raystt.strict import Part
 
 
 class LoraConfig(Part):
@@ -37,36 +38,12 @@ class ModelConfig(Part):
     )
 
 
-class InterleavingConfig(Part):
-    """Which words become text; the fields of `raystt.interleaving.rules.Interleaving`."""
-
-    rule: Literal["independent", "poisson"] = Field(
-        default="poisson", description="how words are drawn"
-    )
-    span_mean: float = Field(
-        default=3.0, ge=0, le=100, description="mean of the spans' Poisson length, words"
-    )
-    side: Literal["both", "source", "target"] = Field(
-        default="both", description="sides interleaved"
-    )
-    format: Literal["direct", "chain_of_thought"] = Field(
-        default="direct", description="sequence format"
-    )
-    replacement: Literal["text", "mask"] = Field(
-        default="text", description="what takes the place of units; mask = the paper's control"
-    )
-    alignment: Literal["words", "equal"] = Field(
-        default="words", description="spans of the words; equal lengths = the paper's control"
-    )
-    modality_tokens: bool = Field(
-        default=False, description="tokens where speech turns to text and back"
-    )
-
-
 class TrainingConfig(Part):
     """One run of training; its horizon is `steps` optimiser steps."""
 
-    steps: Count = Field(default=350, description="optimiser steps, the horizon of the schedule")
+    steps: int = Field(
+        default=350, ge=1, le=10_000_000, description="optimiser steps, the schedule's horizon"
+    )
     batch_utterances: Count = Field(default=16, description="utterances a step, over all workers")
     micro_batch_tokens: Count = Field(
         default=4096, description="most tokens of a packed micro-batch"

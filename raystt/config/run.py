@@ -1,26 +1,26 @@
-"""One run: its parts together, read from a file."""
+"""One run: its parts together."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, Field, field_validator, model_validator
+from pydantic import BaseModel, Field, model_validator
 
-from raystt import schedule as schedules
-from raystt.config.base import Name, Part
+from raystt.config.base import Name
 from raystt.config.corpus import CorpusConfig
 from raystt.config.parts import (
     EvaluationConfig,
-    InterleavingConfig,
     ModelConfig,
     ResourcesConfig,
     TrainingConfig,
 )
-from raystt.config.validation import Complaint, Invalid, build, nearest
-from raystt.config.yaml_source import ConfigError, Source, dump, read
+from raystt.config.validation import nearest
+from raystt.config.yaml_source import dump
+from raystt.interleaving.rules import Interleaving
+from raystt.schedule import AnySchedule, Staircase
+from raystt.strict import Complaint, Invalid, Part
 
 IMMATERIAL: dict[str, Any] = {
     "storage": True,
@@ -35,11 +35,9 @@ class RunBase(Part):
 
     corpus: CorpusConfig
     model: ModelConfig = ModelConfig()
-    interleaving: InterleavingConfig = InterleavingConfig()
-    schedule: dict[str, Any] = Field(
-        default_factory=lambda: {"shape": "staircase"},
-        validate_default=True,
-        description="text ratio by progress; the fields of a shape in `raystt.schedule`",
+    interleaving: Interleaving = Interleaving()
+    schedule: AnySchedule = Field(
+        default=Staircase(), description="text ratio by progress; a shape in `raystt.schedule`"
     )
     training: TrainingConfig = TrainingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
@@ -48,23 +46,14 @@ class RunBase(Part):
         default="runs", min_length=1, description="directory that runs are written to"
     )
 
-    @field_validator("schedule")
-    @classmethod
-    def _complete(cls, value: dict[str, Any]) -> dict[str, Any]:
-        """Check a schedule and write out its defaults."""
-        return check_schedule(value).as_dict()
-
     @model_validator(mode="after")
     def _adapters_are_whole(self) -> RunBase:
         if self.model.lora is not None and self.training.zero_stage == 3:
             reason = "ZeRO 3 cuts up the embeddings that model.lora trains rows of"
             fix = "set 2: adapters leave the optimiser little to share out"
-            raise Invalid([Complaint(("training", "zero_stage"), reason, fix)])
+            at = ("training", "zero_stage")
+            raise Invalid([Complaint(at, reason, fix)], reads=[at, ("model",)])
         return self
-
-    def text_schedule(self) -> schedules.Schedule:
-        """Return `schedule` as the pure function it describes."""
-        return schedules.from_dict(self.schedule)
 
     def fingerprint(self) -> str:
         """Hash what decides the result, 16 hex digits: not name, storage, resources, logging."""
@@ -102,34 +91,13 @@ class RunConfig(RunBase, RunHead):
         known = list(self.corpus.languages)
         if not self.language:
             fix = f"add `language:` with one of {', '.join(known)}"
-            raise Invalid([Complaint(("language",), "the corpus has several languages", fix)])
-        if self.language not in known:
+            reason = "the corpus has several languages"
+        elif self.language not in known:
             reason = f"the corpus has no language {self.language!r}"
-            raise Invalid([Complaint(("language",), reason, nearest(self.language, known))])
-        return self
-
-
-def check_schedule(value: dict[str, Any]) -> schedules.Schedule:
-    """Build a schedule; raise `Invalid` naming each key at fault."""
-    complaints: list[Complaint] = []
-    rest = dict(value)
-    while True:
-        try:
-            schedule = schedules.from_dict(rest)
-        except schedules.ScheduleError as error:
-            at = (error.key,)
-            if any(c.location == at for c in complaints):
-                break
-            complaints.append(Complaint(at, error.reason, error.fix))
-            # the schedule stops at the first problem: look for the next without that key
-            if error.key == "shape" or error.key not in rest:
-                break
-            del rest[error.key]
+            fix = nearest(self.language, known)
         else:
-            if not complaints:
-                return schedule
-            break
-    raise Invalid(complaints)
+            return self
+        raise Invalid([Complaint(("language",), reason, fix)], reads=[("corpus", "languages")])
 
 
 def fingerprint(model: BaseModel, exclude: Any) -> str:
@@ -157,22 +125,3 @@ def changed_keys(before: BaseModel, after: BaseModel) -> list[str]:
 def to_yaml(model: BaseModel) -> str:
     """Write a config with all its defaults, so that loading it gives the same config."""
     return dump(model.model_dump(mode="json", by_alias=True))
-
-
-def load_run(path: Path | str) -> RunConfig:
-    """Read the config of a run.
-
-    Raises:
-        ConfigError: with every problem of the file as `FILE:LINE: key.path: reason; fix`.
-    """
-    source = read(path)
-    refuse_search(source)
-    return build(RunConfig, source)
-
-
-def refuse_search(source: Source) -> None:
-    """Say so when the file of a search is given where a run is wanted."""
-    for key in ("space", "base"):
-        if key in source.data:
-            fix = "use `raystt search`, or write the config of a run"
-            raise ConfigError([source.problem((key,), "this is the config of a search", fix)])

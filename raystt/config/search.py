@@ -2,41 +2,36 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from raystt import schedule as schedules
-from raystt.config.base import Count, Name, Part
-from raystt.config.checks import complaints, searchable
+from raystt.config.base import Count, Name
 from raystt.config.entry import Value
-from raystt.config.run import IMMATERIAL, RunBase, RunConfig, check_schedule, fingerprint
+from raystt.config.parts import TrainingConfig
+from raystt.config.run import IMMATERIAL, RunBase, RunConfig, fingerprint
 from raystt.config.space import Space
-from raystt.config.validation import Invalid, build, nearest
-from raystt.config.yaml_source import Source, read
+from raystt.config.validation import nearest
+from raystt.interleaving.rules import Interleaving
+from raystt.schedule import SHAPES, AnySchedule, Constant, Schedule, Staircase
+from raystt.strict import Part
 
 Reference = Literal["none", "paper", "constant"]
 """What a search can be measured against; further fixed runs are its `ablations`."""
 
-REFERENCES: dict[str, dict[str, Any]] = {
-    "none": {"shape": "constant", "initial": 0.0},
-    "paper": {
-        "shape": "staircase",
-        "initial": 0.9,
-        "final": 0.0,
-        "hold": 0.0,
-        "end": 0.8,
-        "step": 0.1,
-    },
-    "constant": {"shape": "constant", "initial": 0.3},
+REFERENCES: dict[str, Schedule] = {
+    "none": Constant(initial=0.0),
+    "paper": Staircase(initial=0.9, final=0.0, hold=0.0, end=0.8, step=0.1),
+    "constant": Constant(initial=0.3),
 }
 """The schedules that every study starts with, unless `reference_schedules` says otherwise."""
 
 
 _IMMATERIAL = {"name": True, "trials": True, "keep": True, "tracking": True}
+
+SEARCHABLE = ("schedule", "interleaving", "training")
+"""The parts of a run that may differ between trials."""
 
 
 class SamplerConfig(Part):
@@ -54,7 +49,8 @@ class FidelityConfig(Part):
     """In how many parts a trial is trained."""
 
     segments: Count = Field(
-        default=1, description="equal segments; the trial may be resumed at each"
+        default=1,
+        description="equal segments; a trial that was cut off goes on after its last whole one",
     )
 
 
@@ -89,16 +85,17 @@ class SearchConfig(Part):
     languages: Annotated[tuple[str, ...], Field(strict=False, min_length=1)] = Field(
         description="source languages, one study each"
     )
-    trials: Count | None = Field(
-        description="trials a language, fixed runs included; null = these alone"
+    trials: int | None = Field(
+        ge=1,
+        le=100_000,
+        description="trials a language, fixed runs included; null = these alone",
     )
-    objective: Literal["asr_bleu"] = Field(default="asr_bleu", description="score to be maximised")
     sampler: SamplerConfig = SamplerConfig()
     fidelity: FidelityConfig = FidelityConfig()
     references: Annotated[tuple[Reference, ...], Field(strict=False)] = Field(
         default=("none", "paper", "constant"), description="reference schedules, run first"
     )
-    reference_schedules: dict[str, dict[str, Any]] = Field(
+    reference_schedules: dict[str, AnySchedule] = Field(
         default_factory=dict, description="own schedules in place of the references' usual ones"
     )
     ablations: dict[str, AblationConfig] = Field(
@@ -114,13 +111,6 @@ class SearchConfig(Part):
     )
     space: Space
     base: RunBase
-
-    @model_validator(mode="after")
-    def _makes_sense(self) -> SearchConfig:
-        found = complaints(self)
-        if found:
-            raise Invalid(found)
-        return self
 
     def fixed(self, language: str) -> tuple[str, ...]:
         """Name the fixed runs of a language in the order they run: references, then ablations."""
@@ -154,20 +144,16 @@ class SearchConfig(Part):
 
         Args:
             name: A reference (`none`, `paper`, `constant`), or an ablation.
-
-        Raises:
-            Invalid: The ablation changes its schedule to one that there cannot be.
         """
         ablation = self.ablations.get(name)
         changes = ablation.set if ablation else {}
         origin = ablation.of if ablation else name
-        schedule = check_schedule(self.reference_schedules.get(origin) or REFERENCES[origin])
-        own = {key.removeprefix("schedule."): value for key, value in changes.items()
-               if key.startswith("schedule.")}  # fmt: skip
-        if own:
-            schedule = check_schedule(merge_schedule(schedule.as_dict(), own))
+        schedule = merge_schedule(
+            self.reference_schedules.get(origin) or REFERENCES[origin],
+            {key: value for key, value in changes.items() if key.startswith("schedule.")},
+        )
         rest = {key: value for key, value in changes.items() if not key.startswith("schedule.")}
-        return {f"schedule.{key}": value for key, value in schedule.as_dict().items()} | rest
+        return {f"schedule.{key}": value for key, value in schedule.items()} | rest
 
     def run_for(
         self, language: str, overrides: Mapping[str, Any], *, name: str | None = None
@@ -184,18 +170,13 @@ class SearchConfig(Part):
                 space, so this does not happen to its own proposals.
         """
         data = self.base.model_dump(mode="python")
-        changes: dict[str, Any] = {}
         for key, value in overrides.items():
             section, _, field = key.partition(".")
-            if section not in ("schedule", "interleaving", "training"):
-                raise ValueError(
-                    f"{key}: no such key can be searched; {nearest(key, searchable())}"
-                )
-            if section == "schedule":
-                changes[field] = value
-            else:
+            if section not in SEARCHABLE:
+                raise ValueError(f"{key}: {'; '.join(unsearchable(key))}")
+            if section != "schedule":
                 data[section][field] = value
-        data["schedule"] = merge_schedule(data["schedule"], changes)
+        data["schedule"] = merge_schedule(self.base.schedule, overrides)
         name = name or f"{self.name}-{language}"
         return RunConfig.model_validate(
             {"name": name, "seed": self.seed, "language": language, **data}
@@ -210,38 +191,42 @@ class SearchConfig(Part):
         return fingerprint(self, exclude={**_IMMATERIAL, "base": IMMATERIAL})
 
 
-def merge_schedule(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Change some keys of a schedule, dropping those that a new shape does not have."""
-    shape = changes.get("shape", base["shape"])
-    if shape not in schedules.SHAPES:
-        return {**base, **changes}
-    kept = {field.name for field in dataclasses.fields(schedules.SHAPES[shape])}
-    if "constant" in (shape, base["shape"]):
+def merge_schedule(base: Schedule, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of a schedule of which some keys are changed.
+
+    Args:
+        base: What it starts from; the keys that a new shape does not have are dropped.
+        changes: Values by dotted key; only those of `schedule.` count.
+    """
+    own = {key.removeprefix("schedule."): value for key, value in changes.items()
+           if key.startswith("schedule.")}  # fmt: skip
+    shape = own.get("shape", base.shape)
+    if shape not in SHAPES:
+        return {**base.model_dump(), **own}
+    fields = SHAPES[shape].model_fields
+    kept = set(fields) - {"shape"}
+    if own and "constant" in (shape, base.shape):
         # a constant's final, hold and end follow from its initial ratio: they are no one's choice
         kept = {"initial"}
-    return {**{k: v for k, v in base.items() if k in kept}, "shape": shape, **changes}
+    values = {name: field.default for name, field in fields.items()}
+    values |= {name: value for name, value in base.model_dump().items() if name in kept}
+    return values | own
 
 
-def load_search(path: Path | str) -> SearchConfig:
-    """Read the config of a search.
-
-    Raises:
-        ConfigError: with every problem of the file as `FILE:LINE: key.path: reason; fix`.
-    """
-    return build(SearchConfig, read(path))
-
-
-def load_any(path: Path | str) -> RunConfig | SearchConfig:
-    """Read a search if the file has `space` or `base`, else a run.
-
-    Raises:
-        ConfigError: see `load_search`.
-    """
-    return parse_any(read(path))
+def searchable() -> list[str]:
+    """List the keys of a run that a space may name."""
+    keys = {
+        "schedule": [name for shape in SHAPES.values() for name in shape.model_fields],
+        "interleaving": Interleaving.model_fields,
+        "training": TrainingConfig.model_fields,
+    }
+    return list(dict.fromkeys(f"{part}.{name}" for part in SEARCHABLE for name in keys[part]))
 
 
-def parse_any(source: Source) -> RunConfig | SearchConfig:
-    """Validate a file that was read already (see `load_any`)."""
-    if "space" in source.data or "base" in source.data:
-        return build(SearchConfig, source)
-    return build(RunConfig, source)
+def unsearchable(key: str) -> tuple[str, str]:
+    """Word the reason and the fix of a key that a space or an ablation cannot change."""
+    part, _, _ = key.partition(".")
+    if part in RunBase.model_fields and part not in SEARCHABLE:
+        reason = f"{part}.* is the same for all trials"
+        return reason, f"set it in `base`; keys of {', '.join(SEARCHABLE)} can vary"
+    return "no such key can vary", nearest(key, searchable())

@@ -8,7 +8,8 @@ from typing import Any
 from pydantic import ConfigDict, RootModel
 
 from raystt.config.entry import Entry, Trial, same
-from raystt.config.validation import Complaint, Invalid, nearest
+from raystt.config.validation import nearest
+from raystt.strict import Complaint, Invalid
 
 
 class Space(RootModel[dict[str, Entry]]):

@@ -5,33 +5,14 @@ from __future__ import annotations
 import difflib
 import types
 import typing
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from pydantic import BaseModel, RootModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from raystt.config.yaml_source import ConfigError, Location, Source
-
-M = TypeVar("M", bound=BaseModel)
-
-
-@dataclass(frozen=True)
-class Complaint:
-    """What is wrong at `location`, which is relative to the value being validated."""
-
-    location: Location
-    reason: str
-    fix: str
-
-
-class Invalid(ValueError):
-    """Several complaints at once, for validators that look at more than one key."""
-
-    def __init__(self, complaints: Sequence[Complaint]) -> None:
-        super().__init__("\n".join(f"{c.reason}; {c.fix}" for c in complaints))
-        self.complaints = tuple(complaints)
+from raystt.strict import Complaint, Invalid, Location
 
 
 def nearest(word: Any, known: Iterable[str]) -> str:
@@ -43,58 +24,72 @@ def nearest(word: Any, known: Iterable[str]) -> str:
     return f"choose from: {', '.join(names)}" if names else "remove it"
 
 
-def build(model: type[M], source: Source) -> M:
-    """Validate a file as `model`.
-
-    Raises:
-        ConfigError: every problem that was found, in the order of the file's lines.
-    """
-    try:
-        return model.model_validate(source.data)
-    except ValidationError as error:
-        problems = [source.problem(c.location, c.reason, c.fix) for c in explain(model, error)]
-        raise ConfigError(sorted(problems, key=lambda p: p.line)) from None
-
-
 def explain(model: type[BaseModel], error: ValidationError) -> list[Complaint]:
     """Put the errors that pydantic found in a `model` into words."""
     complaints: list[Complaint] = []
     for details in error.errors(include_url=False):
-        location: Location = details["loc"]
+        place = _follow(model, details["loc"])
         cause = details.get("ctx", {}).get("error")
         if isinstance(cause, Invalid):
-            complaints += [
-                Complaint((*location, *c.location), c.reason, c.fix) for c in cause.complaints
-            ]
+            reads = tuple((*place.location, *read) for read in cause.reads)
+            for c in cause.complaints:
+                at = (*place.location, *c.location)
+                complaints.append(Complaint(at, c.reason, c.fix, reads))
         else:
-            reason, fix = _words(details, model, location)
-            complaints.append(Complaint(location, reason, fix))
-    return complaints
+            complaints.append(_worded(details, place))
+    return list(dict.fromkeys(complaints))
 
 
-def _words(details: Any, model: type[BaseModel], location: Location) -> tuple[str, str]:
-    """Word the reason and the fix of one pydantic error."""
+def _worded(details: Any, place: _Place) -> Complaint:
+    """Word one error of pydantic."""
+    if details["type"].startswith("union_tag"):
+        members = _members(place.kind)
+        key = details["ctx"]["discriminator"].strip("'")
+        if "tag" not in details["ctx"]:
+            words = "the key is missing", f"give one of {', '.join(members)}"
+        else:
+            tag = details["ctx"]["tag"]
+            words = f"{tag!r} is not a known {key}", nearest(tag, members)
+        return Complaint((*place.location, key), *words)
+    return Complaint(place.location, *_words(details, place))
+
+
+def _words(details: Any, place: _Place) -> tuple[str, str]:
+    """Word the reason and the fix of an error."""
     kind, found, context = details["type"], details["input"], details.get("ctx", {})
-    fields = _fields(_target(model, location[:-1]))
-    info = fields.get(str(location[-1])) if location else None
+    key, fields = place.location[-1] if place.location else "", _fields(place.above)
+    info = fields.get(str(key))
     if kind == "extra_forbidden":
-        return "unknown key", nearest(location[-1], fields)
-    if kind == "too_long" or (kind == "missing" and isinstance(location[-1], int)):
+        owners = [tag for tag, other in place.union.items() if key in _fields(other)]
+        if owners:
+            name, tag = _tag(place.above)
+            return f"the {name} {tag} has no such key", f"remove it or set {name}: " + (
+                " or ".join(owners)
+            )
+        return "unknown key", nearest(key, fields)
+    if kind == "too_long" or (kind == "missing" and isinstance(key, int)):
         return "expected two values", "write [low, high]"
     if kind == "missing":
         meaning = f" ({info.description})" if info and info.description else ""
-        return "the key is missing", f"add `{location[-1]}:`{meaning}"
+        return "the key is missing", f"add `{key}:`{meaning}"
     if kind == "literal_error":
-        options = [str(option) for option in _options(_target(model, location))]
-        return f"unknown value {found!r}", nearest(found, options)
+        return f"unknown value {found!r}", nearest(found, map(str, _options(place.kind)))
     if kind in _BOUNDS:
         sign, name = _BOUNDS[kind]
-        bound = f"{sign} {context[name]:g}"
-        return f"{found!r} is not {bound}", f"give a value {bound}"
+        fix = f"give a value {sign} {context[name]:g}"
+        if len(_bounds(info)) == 2:
+            side = "over" if name == "le" else "under"
+            return f"{found!r} is {side} {_number(context[name])}", _range(info)
+        return f"{found!r} is not {sign} {context[name]:g}", fix
+    if _scalars(place.kind):
+        return (
+            f"expected a plain value, found {_shown(found)}",
+            "give a number, a word, true or false",
+        )
     if kind in _TYPES:
         wanted = _TYPES[kind]
-        example = _example(info)
-        return f"expected {wanted}, found {_shown(found)}", f"give {wanted}{example}"
+        fix = (_range(info) or f"give {wanted}") + _example(info)
+        return f"expected {wanted}, found {_shown(found)}", fix
     if kind in ("too_short", "string_too_short"):
         return "it is empty", "give at least one value"
     return details["msg"], "see the comments of the files in search_spaces/"
@@ -116,6 +111,7 @@ _TYPES = {
     "string_type": "text",
     "dict_type": "a mapping",
     "model_type": "a mapping",
+    "model_attributes_type": "a mapping",
     "tuple_type": "a list",
 }
 
@@ -138,6 +134,25 @@ def _example(info: FieldInfo | None) -> str:
     return f", such as {default}" if shown else ""
 
 
+def _bounds(info: FieldInfo | None) -> list[Any]:
+    """The least and the most of a field, as far as it has them."""
+    metadata = info.metadata if info else []
+    return [getattr(one, name) for name in ("ge", "le") for one in metadata if hasattr(one, name)]
+
+
+def _range(info: FieldInfo | None) -> str:
+    """Word the range of a field that is bounded on both sides."""
+    bounds = _bounds(info)
+    if info is None or len(bounds) < 2:
+        return ""
+    kind = "whole number" if _plain(info.annotation) is int else "number"
+    return f"give a {kind} from {_number(bounds[0])} to {_number(bounds[1])}"
+
+
+def _number(value: float) -> str:
+    return str(value) if isinstance(value, int) else f"{value:g}"
+
+
 def _options(annotation: Any) -> list[Any]:
     if typing.get_origin(annotation) is typing.Literal:
         return list(typing.get_args(annotation))
@@ -151,25 +166,78 @@ def _fields(kind: Any) -> dict[str, FieldInfo]:
     return {}
 
 
-def _target(kind: Any, location: Location) -> Any:
-    """Type that a file's value at `location` is validated as, None where it is not known."""
+@dataclass(frozen=True)
+class _Place:
+    """Where an error is, and which types are expected there.
+
+    Attributes:
+        location: Its place in the file: pydantic's, without names of members of a union.
+        kind: Type of the value; None where it is not known.
+        above: Type of what holds the value.
+        union: The other members, by tag, of the union that `above` was chosen from.
+    """
+
+    location: Location
+    kind: Any
+    above: Any
+    union: dict[str, Any]
+
+
+def _follow(model: Any, location: Location) -> _Place:
+    """Go down from a model along the location of an error."""
+    kept: Location = ()
+    kind, above = _plain(model), None
+    chosen: dict[str, Any] = {}
+    union: dict[str, Any] = {}
     for part in location:
-        kind = _plain(kind)
-        if typing.get_origin(kind) in (dict, tuple):
-            kind = typing.get_args(kind)[1 if typing.get_origin(kind) is dict else 0]
+        members = _members(kind)
+        if part in members:
+            kind, chosen = members[str(part)], members
+            continue
+        if _scalars(kind):
+            continue
+        kept, above, union, chosen = (*kept, part), kind, chosen, {}
+        origin = typing.get_origin(kind)
+        if origin in (dict, tuple):
+            kind = _plain(typing.get_args(kind)[1 if origin is dict else 0])
         else:
             info = _fields(kind).get(str(part))
-            kind = info.annotation if info else None
-    return _plain(kind)
+            kind = _plain(info.annotation) if info else None
+    return _Place(kept, kind, above, union)
+
+
+def _union(kind: Any) -> tuple[Any, ...]:
+    """Members of a union; none of another type."""
+    whole = typing.get_origin(kind) in (typing.Union, types.UnionType)
+    return typing.get_args(kind) if whole else ()
+
+
+def _scalars(kind: Any) -> bool:
+    """Say whether a type is one of several plain ones."""
+    return str in _union(kind)
+
+
+def _members(kind: Any) -> dict[str, Any]:
+    """Models of a union, by the tag that a file names them with."""
+    return {_tag(member)[1]: member for member in _union(kind) if _fields(member)}
+
+
+def _tag(model: Any) -> tuple[str, str]:
+    """Key and value that tell a model from the others of its union."""
+    return next(
+        (name, options[0])
+        for name, info in _fields(model).items()
+        if len(options := _options(info.annotation)) == 1
+    )
 
 
 def _plain(kind: Any) -> Any:
     """Strip `| None`, `Annotated` and root models from a type."""
-    origin = typing.get_origin(kind)
-    if origin is typing.Annotated:
+    if typing.get_origin(kind) is typing.Annotated:
         return _plain(typing.get_args(kind)[0])
-    if origin in (typing.Union, types.UnionType):
-        return _plain(next(a for a in typing.get_args(kind) if a is not type(None)))
+    options = [option for option in _union(kind) if option is not type(None)]
+    if len(options) == 1:
+        return _plain(options[0])
     if isinstance(kind, type) and issubclass(kind, RootModel):
         return _plain(kind.model_fields["root"].annotation)
     return kind

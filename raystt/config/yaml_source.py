@@ -15,8 +15,7 @@ from typing import Any
 import yaml
 
 from raystt.errors import BadInput
-
-Location = tuple[str | int, ...]
+from raystt.strict import Location
 
 
 @dataclass(frozen=True)

@@ -196,7 +196,7 @@ def evaluate_run(
             language=run.language,
             split=split,
             config=run.evaluation,
-            interleaving=Interleaving(**run.interleaving.model_dump()),
+            interleaving=run.interleaving,
         )
     )
     evaluation.write(hypotheses)

@@ -10,74 +10,61 @@ import functools
 import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field
+
+from raystt.strict import Part
 
 Floats = npt.NDArray[np.float64]
 Keys = npt.NDArray[np.uint64]
 Offsets = npt.NDArray[np.int64]
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-_LONGEST_MEAN = 100.0
 
 SOURCE, TARGET = 0, 1
 """The sides of an utterance as streams of random numbers."""
 
 
-@dataclass(frozen=True)
-class Interleaving:
-    """Say how words are chosen and how a sequence is laid out.
+class Interleaving(Part):
+    """How words are chosen and how a sequence is laid out: also this part of a run's config.
 
-    Attributes:
-        rule: `independent` words, or `poisson` spans as in the paper.
-        span_mean: Mean of the Poisson distribution of l, in words, in [0, 100]; a span holds
-            1 + l words. Used by `poisson` only.
-        side: Which side is interleaved; the other one stays pure speech.
-        format: `direct`: I_src I_tgt; `chain_of_thought`: I_src T_src T_tgt I_tgt, where I is an
-            interleaved stream and T plain text.
-        replacement: What the units of a chosen word give way to. `text`: its text. `mask`: the
-            mask token, one for each unit, so that the length stays; it is learned like any other
-            token of its stream. The paper's mask control (section 4) does not say whether it has
-            one mask a unit or a word, nor whether the loss counts on it.
-        alignment: Which units belong to a word. `words`: those that the corpus says. `equal`: as
-            many as to every other word of the utterance up to rounding, the paper's control
-            without an alignment. Equal in units: that is equal in time only if the units are not
-            deduplicated.
-        modality_tokens: Begin every run of speech and every run of text in a stream with a token
-            that says so, as SpiRit-LM and SIMS do. Masks count as speech. The paper mentions no
-            such tokens.
+    The text of a sequence in the format `direct` is I_src I_tgt, in `chain_of_thought` I_src T_src
+    T_tgt I_tgt, where I is an interleaved stream and T plain text.
+
+    The paper's mask control (section 4) does not say whether it has one mask a unit or a word, nor
+    whether the loss counts on it: here it is one a unit, so that the length stays, and a mask is
+    learned like any other token of its stream. It mentions no modality tokens; SpiRit-LM and SIMS
+    have them. Masks count as speech there.
 
     Raises:
-        ValueError: A field has no such value.
+        pydantic.ValidationError: A field has no such value. It is a ValueError.
     """
 
-    rule: Literal["independent", "poisson"] = "poisson"
-    span_mean: float = 3.0
-    side: Literal["both", "source", "target"] = "both"
-    format: Literal["direct", "chain_of_thought"] = "direct"
-    replacement: Literal["text", "mask"] = "text"
-    alignment: Literal["words", "equal"] = "words"
-    modality_tokens: bool = False
-
-    def __post_init__(self) -> None:
-        for name, allowed in (
-            ("rule", ("independent", "poisson")),
-            ("side", ("both", "source", "target")),
-            ("format", ("direct", "chain_of_thought")),
-            ("replacement", ("text", "mask")),
-            ("alignment", ("words", "equal")),
-        ):
-            if getattr(self, name) not in allowed:
-                raise ValueError(
-                    f"{name}: {getattr(self, name)!r} is unknown; give one of {', '.join(allowed)}"
-                )
-        if not 0.0 <= self.span_mean <= _LONGEST_MEAN:
-            raise ValueError(
-                f"span_mean: {self.span_mean} words; give a number from 0 to {_LONGEST_MEAN:g}"
-            )
+    rule: Literal["independent", "poisson"] = Field(
+        default="poisson", description="how words are drawn: one by one, or the paper's spans"
+    )
+    span_mean: float = Field(
+        default=3.0, ge=0, le=100, description="mean l of the spans' Poisson length 1 + l, words"
+    )
+    side: Literal["both", "source", "target"] = Field(
+        default="both", description="sides interleaved; the other one stays pure speech"
+    )
+    format: Literal["direct", "chain_of_thought"] = Field(
+        default="direct", description="sequence format"
+    )
+    replacement: Literal["text", "mask"] = Field(
+        default="text", description="what takes the place of units; mask = the paper's control"
+    )
+    alignment: Literal["words", "equal"] = Field(
+        default="words",
+        description="units of a word: its own, or as many as any word's = the paper's control",
+    )
+    modality_tokens: bool = Field(
+        default=False, description="tokens where speech turns to text and back"
+    )
 
 
 def untranscribed_complaint(interleaving: Interleaving) -> str | None:

@@ -6,6 +6,7 @@ each an utterance -> sequences (`joined`).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -76,6 +77,29 @@ class Side:
                 raise ValueError(f"{name} must start at 0 and end at {size}, the length it divides")
             if np.any(offsets[1:] < offsets[:-1]):
                 raise ValueError(f"{name} falls; offsets must be in order")
+
+    @classmethod
+    def from_words(
+        cls, utterances: Sequence[Sequence[tuple[Sequence[int], Sequence[int]]]]
+    ) -> Side:
+        """Build a side from plain lists.
+
+        Args:
+            utterances: The words of each, in order; a word is its text tokens and its units, both
+                as vocabulary ids. Either may be empty.
+        """
+        words = [word for utterance in utterances for word in utterance]
+
+        def ragged(parts: Sequence[Sequence[int]]) -> tuple[Tokens, Offsets]:
+            tokens = np.array([token for part in parts for token in part], np.int32)
+            return tokens, np.cumsum([0, *map(len, parts)], dtype=np.int64)
+
+        _, word_offsets = ragged([range(len(utterance)) for utterance in utterances])
+        return cls(
+            *ragged([text for text, _ in words]),
+            *ragged([units for _, units in words]),
+            word_offsets,
+        )
 
     @property
     def word_counts(self) -> Offsets:

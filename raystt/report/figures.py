@@ -16,9 +16,8 @@ from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from raystt import schedule as schedules
-from raystt.report.tables import schedule_label
 from raystt.results import Result, best, latest
+from raystt.schedule import AnySchedule
 
 # Dark is good: the light end of the map would vanish on white, so it is cut off.
 SCORE_COLOURS = ListedColormap(colormaps["YlGnBu"](np.linspace(0.3, 1.0, 256)), name="score")
@@ -115,11 +114,11 @@ def _panel(figure: Figure, axis: Axes, results: list[Result], split: str) -> Non
             linestyle=":" if diverged else "-",
             zorder=1 if diverged else 2,
         )
-    drawn: dict[tuple[Any, ...], Any] = {}  # dashes by schedule: equal curves are drawn once
+    drawn: dict[AnySchedule, Any] = {}  # dashes by schedule: equal curves are drawn once
     for result in (r for r in results if r.reference is not None and r is not winner):
         name = str(result.reference)
         score = "diverged" if result.status == "diverged" else f"{result.asr_bleu:.1f}"
-        schedule = tuple(sorted(result.schedule.items()))
+        schedule = result.schedule
         again = schedule in drawn
         unnamed = sum(dashes in OTHER_DASHES for dashes in drawn.values())
         dashes = drawn.setdefault(
@@ -161,7 +160,7 @@ def _emphasise(axis: Axes, winner: Result) -> None:
         *_curve(winner.schedule),
         color=BEST_COLOUR,
         linewidth=2.8,
-        label=f"best{name}: {winner.asr_bleu:.1f}, {schedule_label(winner.schedule)}",
+        label=f"best{name}: {winner.asr_bleu:.1f}, {winner.schedule.label()}",
         path_effects=_halo("white", 4.6),
         zorder=4,
     )
@@ -171,8 +170,7 @@ def _halo(colour: str, width: float) -> list[Any]:
     return [patheffects.Stroke(linewidth=width, foreground=colour), patheffects.Normal()]
 
 
-def _curve(schedule: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
-    """Return progress and ratio, float64 [GRID_POINTS], of a schedule's dict."""
+def _curve(schedule: AnySchedule) -> tuple[np.ndarray, np.ndarray]:
+    """Return progress and ratio, float64 [GRID_POINTS], of a schedule."""
     progress = np.linspace(0.0, 1.0, GRID_POINTS)
-    shape = schedules.from_dict(dict(schedule))
-    return progress, np.array([shape.ratio(p) for p in progress])
+    return progress, np.array([schedule.ratio(p) for p in progress])

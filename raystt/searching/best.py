@@ -49,7 +49,7 @@ def write_best(
         f"# {search.name}: {winner.language} to {search.base.corpus.target}\n\n"
         f"Speech-to-speech translation, trial #{winner.trial}"
         f"{f' ({winner.reference})' if winner.reference else ''} of {search.name}.\n\n"
-        f"- Schedule of the text ratio: {run.text_schedule().label()}; "
+        f"- Schedule of the text ratio: {run.schedule.label()}; "
         f"{winner.achieved_words:.0%} of the words were text over the whole training.\n"
         f"- Data: {pairs} pairs, {search.base.corpus.reader} corpus; seed {winner.seed}, "
         f"{winner.steps} steps.\n"

@@ -17,7 +17,6 @@ from raystt.cluster.start import ray_session
 from raystt.config import SearchConfig
 from raystt.evaluation.jobs import CeilingJob, EvaluationJob
 from raystt.files import write_atomic
-from raystt.interleaving.rules import Interleaving
 from raystt.pools.evaluators import EvaluatorPool
 from raystt.pools.trainers import TrainerPool
 from raystt.preparation.prepare import prepare
@@ -287,7 +286,7 @@ def _report_scores(
             language=result.language,
             split=config.report_split,
             config=run.evaluation,
-            interleaving=Interleaving(**run.interleaving.model_dump()),
+            interleaving=run.interleaving,
         )
         began = time.time()
         served = ray.get(evaluators.dispatcher.run.remote(job, result.label))

@@ -16,7 +16,6 @@ from ray import tune
 
 from raystt.config import EvaluationConfig, SearchConfig
 from raystt.evaluation.jobs import Evaluation, EvaluationJob
-from raystt.interleaving.rules import Interleaving
 from raystt.pools.broker import JobFailed, Served
 from raystt.results import METRICS, REPORTED, Proposal, Result
 from raystt.training.jobs import SegmentJob, SegmentResult, Step, plan
@@ -116,7 +115,7 @@ class Trial(tune.Trainable):
             language=self._proposal.language,
             split=config.split,
             config=config,
-            interleaving=Interleaving(**self._run.interleaving.model_dump()),
+            interleaving=self._run.interleaving,
         )
         evaluation: Evaluation = self._answer(
             self._pools.dispatcher.run.remote(job, self._proposal.label)
@@ -177,7 +176,7 @@ class Trial(tune.Trainable):
             step=reached,
             steps=steps,
             loss=last.loss if math.isfinite(last.loss) else None,
-            ratio=float(self._run.text_schedule().ratio(max(reached - 1, 0) / steps)),
+            ratio=float(self._run.schedule.ratio(max(reached - 1, 0) / steps)),
             achieved_words=sum(s.achieved_words * w for s, w in zip(trained, weights, strict=True))
             / max(sum(weights), 1),
             tokens=sum(s.tokens for s in trained),

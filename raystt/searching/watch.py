@@ -12,7 +12,6 @@ from raystt.config import SearchConfig
 from raystt.pools.broker import Activity
 from raystt.progress import LanguageProgress, Running, Snapshot
 from raystt.results import Result, best
-from raystt.schedule import from_dict
 from raystt.searching.searcher import StudySearcher
 from raystt.searching.trial import Pools
 
@@ -82,7 +81,7 @@ class Watch:
             done=len(mine),
             total=self._search.trials_of(name),
             best=winner.asr_bleu if winner else None,
-            best_schedule=from_dict(dict(winner.schedule)).label() if winner else "",
+            best_schedule=winner.schedule.label() if winner else "",
         )
 
     def _running(self) -> tuple[Running, ...]:
@@ -96,7 +95,7 @@ class Watch:
             label = ""
             if proposal is not None:
                 run = self._search.run_for(language, proposal.overrides)
-                label = from_dict(run.schedule).label()
+                label = run.schedule.label()
             return Running(
                 pool=pool, language=language, trial=int(number), schedule=label,
                 done=step.step if step else 0, total=step.horizon if step else 0,

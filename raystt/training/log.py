@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from raystt.training.batches import StepBatch
-    from raystt.training.segment import Step
+    from raystt.training.jobs import Step
 
 
 class TrainingLog:

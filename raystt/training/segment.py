@@ -24,8 +24,6 @@ import torch
 
 from raystt.corpus.card import Card
 from raystt.corpus.reading import local_batches, split_shards
-from raystt.interleaving.rules import Interleaving
-from raystt.schedule import from_dict
 from raystt.training.batches import StepBatch, assemble
 from raystt.training.engine import Engine, join_process_group
 from raystt.training.jobs import SegmentJob, SegmentResult, Step
@@ -41,8 +39,7 @@ Batches = Callable[[SegmentJob, Card], Iterable[pa.Table]]
 
 def segment_key(job: SegmentJob, card: Card, world_size: int) -> str:
     """Return the hex key of a segment; equal keys give the same state."""
-    schedule = from_dict(job.run.schedule)
-    ratios = schedule.values(job.start, job.stop, job.run.training.steps)
+    ratios = job.run.schedule.values(job.start, job.stop, job.run.training.steps)
     training = job.run.training.model_dump(exclude={"log_every", "checkpoint_every"})
     parent = Path(job.parent).name if job.parent else "base"
     content = [
@@ -180,8 +177,7 @@ def _train(
     A sequence may have `room` tokens: absolute positions end there, rotary ones are untrained.
     """
     run, training = job.run, job.run.training
-    interleaving = Interleaving(**run.interleaving.model_dump())
-    ratios = from_dict(run.schedule).values(job.start, job.stop, training.steps)
+    ratios = run.schedule.values(job.start, job.stop, training.steps)
     totals = _Totals()
     began = time.perf_counter()
     for step, ratio in zip(range(job.start, job.stop), ratios.tolist(), strict=True):
@@ -194,7 +190,7 @@ def _train(
             table,
             ratio,
             card=card,
-            interleaving=interleaving,
+            interleaving=run.interleaving,
             seed=run.seed,
             rank=engine.rank,
             world_size=engine.world_size,

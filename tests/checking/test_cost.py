@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tiny import tiny_run
+from tiny import tiny_run, tiny_search
 
 from raystt.checking.architecture import PUBLISHED, Architecture, find_architecture
 from raystt.checking.cost import estimate
@@ -16,7 +16,7 @@ from raystt.checking.flops import A100, generation_seconds, training_flops, trai
 from raystt.checking.lengths import Lengths, achieved
 from raystt.checking.memory import trainer_memory
 from raystt.config import RunConfig
-from raystt.config.parts import InterleavingConfig
+from raystt.interleaving.rules import Interleaving
 
 LLAMA = PUBLISHED["meta-llama/Llama-3.2-1B"]
 PAIR = Lengths(
@@ -94,12 +94,12 @@ def test_training_operations_by_hand(
 
 
 def test_text_makes_sequences_shorter_and_masks_do_not(tmp_path: Path) -> None:
-    interleaving = InterleavingConfig(rule="independent")
+    interleaving = Interleaving(rule="independent")
     assert PAIR.tokens(interleaving, 0.5) == 100 + 50 + 0.5 * 2 * 15 + 3
-    source = InterleavingConfig(side="source", format="chain_of_thought")
+    source = Interleaving(side="source", format="chain_of_thought")
     assert PAIR.tokens(source, 1.0) == 15 + 100 + 30 + 5
     assert PAIR.generated(source) == 100 + 30 + 3
-    mask = InterleavingConfig(replacement="mask")
+    mask = Interleaving(replacement="mask")
     assert PAIR.tokens(mask, 1.0) == PAIR.tokens(mask, 0.0) == 303
     half = run(tmp_path, interleaving={"rule": "independent"},
                schedule={"shape": "constant", "initial": 0.5})  # fmt: skip
@@ -122,7 +122,7 @@ def test_text_makes_sequences_shorter_and_masks_do_not(tmp_path: Path) -> None:
 def test_the_achieved_ratio_overshoots(
     words: int, mean: float, expected: dict[float, float]
 ) -> None:
-    given = InterleavingConfig(rule="poisson", span_mean=mean)
+    given = Interleaving(rule="poisson", span_mean=mean)
     found = achieved(given, np.array([words], np.int64), list(expected))
     assert found == pytest.approx(list(expected.values()), abs=0.015)
     assert achieved(given, np.array([words], np.int64), [0.0]) == (0.0,)
@@ -181,3 +181,16 @@ def test_what_does_not_fit_is_told(tmp_path: Path) -> None:
     (warning,) = cost.warnings()
     assert "a process of the trainers is estimated to hold" in warning
     assert "lower training.micro_batch_tokens" in warning
+
+
+def test_many_trials_are_counted_and_not_gone_through(tmp_path: Path) -> None:
+    search = tiny_search(tmp_path)
+
+    def hours(trials: int) -> float:
+        asked = search.model_copy(update={"trials": trials})
+        cost = estimate(asked, None, {"es": PAIR}, TEN, {"es": 12})
+        assert cost is not None
+        return cost.evaluate_hours
+
+    one = hours(5) - hours(4)  # of a proposal: 3 runs are fixed, and the best is scored on test
+    assert hours(10**9) == pytest.approx(10**9 * one, rel=1e-3)

@@ -12,14 +12,16 @@ import pytest
 
 from raystt.report.figures import draw_schedules
 from raystt.results import Result
+from raystt.schedule import Schedule, from_dict
 
 PAIRS = {"es": 300, "fr": 1000}
 
 
 def result(
-    language: str, trial: int, schedule: dict[str, Any], score: float, **more: Any
+    language: str, trial: int, schedule: dict[str, Any] | Schedule, score: float, **more: Any
 ) -> Result:
-    return made.result(trial, score, language=language, schedule=schedule, **more)
+    given = from_dict(schedule) if isinstance(schedule, dict) else schedule
+    return made.result(trial, score, language=language, schedule=given, **more)
 
 
 def made_up_search() -> list[Result]:
@@ -75,7 +77,7 @@ def test_a_reference_may_be_the_best(tmp_path: Path) -> None:
 def test_only_finished_trials_of_the_split_count(tmp_path: Path) -> None:
     lines = made_up_search()
     other = [
-        result("de", 0, dict(lines[1].schedule), 99.0, split="test"),
+        result("de", 0, lines[1].schedule, 99.0, split="test"),
     ]
     first = draw_schedules(lines, tmp_path / "a", split="dev")
     second = draw_schedules([*lines, *other], tmp_path / "b", split="dev")
