@@ -17,9 +17,10 @@ from raystt.pools.broker import Activity, JobFailed, Served
 
 
 class Evaluator:
-    """Ray actor that holds one judge."""
+    """Ray actor that holds one judge; `number` tells it from the others in Ray's dashboard."""
 
-    def __init__(self, corpus: str, config: EvaluationConfig, threads: int) -> None:
+    def __init__(self, number: int, corpus: str, config: EvaluationConfig, threads: int) -> None:
+        self._number = number
         # Here and not above: only this process needs torch, and its import takes seconds.
         import torch
 
@@ -27,6 +28,9 @@ class Evaluator:
 
         torch.set_num_threads(threads)
         self._judge = Judge(corpus, config)
+
+    def __repr__(self) -> str:
+        return f"evaluator-{self._number}"
 
     def evaluate(self, job: EvaluationJob | CeilingJob) -> Evaluation | Ceiling:
         """Evaluate a model on a split, or measure the ceiling of a split."""
@@ -50,6 +54,9 @@ class _Dispatcher:
             self._idle.put_nowait(evaluator)
         self._running: list[str] = []
 
+    def __repr__(self) -> str:
+        return "evaluators' dispatcher"
+
     async def run(self, job: EvaluationJob | CeilingJob, label: str) -> Served:
         """Have a model evaluated, or a ceiling measured.
 
@@ -61,7 +68,8 @@ class _Dispatcher:
         wait = time.monotonic() - began
         self._running.append(label)
         try:
-            return Served(await evaluator.evaluate.remote(job), wait)
+            evaluate = evaluator.evaluate.options(name=f"Evaluator.evaluate {label}")
+            return Served(await evaluate.remote(job), wait)
         except ray.exceptions.RayError as error:
             raise JobFailed(f"{label}: evaluation failed: {error}") from None
         finally:
@@ -92,8 +100,8 @@ class EvaluatorPool:
             scheduling_strategy="DEFAULT",
         )
         self._actors = [
-            actor.remote(corpus, config, resources.threads_per_worker)
-            for _ in range(resources.evaluators)
+            actor.remote(number, corpus, config, resources.threads_per_worker)
+            for number in range(resources.evaluators)
         ]
         self.dispatcher = (
             ray.remote(_Dispatcher).options(num_cpus=0, max_concurrency=1000).remote(self._actors)
