@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 from made import result
@@ -17,6 +16,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tune_session import search
 
 import raystt
+from raystt.cluster.start import ray_session
+from raystt.config import ResourcesConfig
 from raystt.searching import experiment
 
 NUMBERS = (
@@ -113,12 +114,15 @@ def test_a_tracker_that_is_not_installed_is_refused(
         experiment.loggers(search(tmp_path, tracking=["wandb"]), tmp_path)
 
 
+@pytest.mark.slow
 def test_what_a_kill_cost_is_written_again(tmp_path: Path) -> None:
-    kept: list[Any] = [result(0, 10.0), result(1, 20.0)]
-    experiment.mend(kept[:1], tmp_path)
-    first = (tmp_path / "tune" / "es-000" / "result.json").read_text()
-    (tmp_path / "tune" / "es-001").mkdir()
-    (tmp_path / "tune" / "es-001" / "result.json").write_text('{"step": 3, "done": false}\n{"to')
-    experiment.mend(kept, tmp_path)
+    kept = [result(0, 10.0), result(1, 20.0)]
+    with ray_session(ResourcesConfig(cpus=1), pools=False):  # Tune's files pass Ray's folder
+        experiment.mend(kept[:1], tmp_path)
+        first = (tmp_path / "tune" / "es-000" / "result.json").read_text()
+        (tmp_path / "tune" / "es-001").mkdir()
+        torn = '{"step": 3, "done": false}\n{"to'
+        (tmp_path / "tune" / "es-001" / "result.json").write_text(torn)
+        experiment.mend(kept, tmp_path)
     assert (tmp_path / "tune" / "es-000" / "result.json").read_text() == first
     assert scalars(tmp_path / "tune" / "es-001")["asr_bleu"] == 20.0
