@@ -46,8 +46,8 @@ def ray_session(
     """Start a local Ray, or join `resources.address`, for the time of the block.
 
     `pools` says whether trainers and evaluators are to fit: a corpus is prepared without them.
-    Nothing listens beyond loopback when Ray is started here. Logs of workers go to Ray's log
-    directory, not to the terminal.
+    Nothing listens beyond loopback when Ray is started here. What workers print and log goes to
+    Ray's log directory, and with `verbose` to the terminal too, as does what Ray itself has to say.
 
     Raises:
         ClusterTooSmall: The cluster has fewer CPUs or GPUs than the pools need.
@@ -58,6 +58,7 @@ def ray_session(
     warnings.filterwarnings("ignore", module="ray")
     import ray
 
+    level = logging.INFO if verbose else logging.ERROR
     own = not ray.is_initialized()
     if own:
         address = resources.address or os.environ.get("RAY_ADDRESS")
@@ -68,7 +69,7 @@ def ray_session(
         common = {
             "namespace": NAMESPACE,
             "log_to_driver": verbose,
-            "logging_level": logging.ERROR,
+            "logging_level": level,
             "runtime_env": runtime_env,
         }
         if address:
@@ -80,8 +81,9 @@ def ray_session(
                 dashboard_host="127.0.0.1",
                 **common,
             )
-    for name in ("ray", "ray.tune", "ray.train", "ray.data"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+        # A session within this one changes nothing: it may not know that this one is verbose.
+        for name in ("ray", "ray.tune", "ray.train", "ray.data"):
+            logging.getLogger(name).setLevel(level)
     try:
         if pools:
             check_capacity(resources)
