@@ -43,7 +43,11 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
 
 def test_the_wheel_holds_every_module_and_says_that_it_is_typed(wheel: zipfile.ZipFile) -> None:
     names = set(wheel.namelist())
-    modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "raystt").rglob("*.py")}
+    modules = {
+        path.relative_to(ROOT).as_posix()
+        for suffix in (".py", ".pyi")
+        for path in (ROOT / "raystt").rglob(f"*{suffix}")
+    }
     assert modules | {"raystt/py.typed"} <= names
     assert not [name for name in names if name.startswith(("tests/", "benchmarks/"))]
 
