@@ -236,7 +236,6 @@ def _print_run(run: Any, as_json: bool) -> None:
 
     console = Console()
     console.print(terminal(summary))
-    console.print(f"overhead: {summary['overhead_s_per_trial']:.2f} s a trial", highlight=False)
     for name, place in (
         ("tables", "report/table.md"),
         ("figure", "report/schedules.png"),

@@ -1,23 +1,43 @@
 """Live progress of a search and of a corpus' preparation.
 
-A search describes itself by frozen snapshots; this module alone decides how they look: one live
-panel on a terminal, otherwise one plain line at each change, a few seconds apart at the least.
+A search describes itself by frozen snapshots; this module alone decides how they look: bars on a
+terminal, elsewhere a line for each event and one of the state now and then.
 """
 
 from __future__ import annotations
 
+import heapq
+import textwrap
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import TracebackType
+from typing import Literal, Self
 
-from rich.console import Console, Group, RenderableType
-from rich.live import Live
-from rich.progress_bar import ProgressBar
-from rich.table import Table
-from rich.text import Text
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-PLAIN_INTERVAL_S = 5.0
+PLAIN_INTERVAL_S = 30.0
+"""Least time between a plain line and one that only tells of moving steps."""
+
+WIDTH = 118
+"""Characters of a plain line."""
+
+# What the stages of a preparation do, and what they count.
+STAGES = {
+    "text": ("writing the text-only split", "languages"),
+    "speech": ("speaking the sentences", "pairs"),
+    "encoder": ("fine-tuning the speech encoder", "steps"),
+    "units": ("encoding a sample of the speech", "pairs"),
+    "k-means": ("fitting the codebooks of units", "rounds at most"),
+    "shards": ("encoding and aligning all speech", "pairs"),
+    "merge": ("writing the shards", "splits"),
+    "vocoder": ("fitting the vocoder", "steps"),
+    "asr": ("building the recogniser", "model"),
+    "base": ("training the text language model", "steps"),
+    "train": ("training", "steps"),
+}
+_MEASURABLE = 0.05
+"""Trials that must have been made before their speed says anything: the first steps are slow."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +46,7 @@ class LanguageProgress:
 
     Attributes:
         language: Source language.
-        done: Finished trials.
+        done: Finished trials, those of an earlier run of the search included.
         total: Trials the study will have.
         best: Highest ASR-BLEU so far, or None before the first score.
         best_schedule: Label of the schedule that scored it.
@@ -48,7 +68,7 @@ class Running:
         language: Source language of the trial.
         trial: Its number.
         schedule: Label of its schedule.
-        done: Optimiser steps made, or sentences scored.
+        done: Optimiser steps made.
         total: Of how many (0: not known).
         ratio: Nominal text ratio now, or None outside of training.
         loss: Last loss, or None outside of training.
@@ -65,13 +85,69 @@ class Running:
 
 
 @dataclass(frozen=True)
+class Ended:
+    """A trial that reached its end.
+
+    Attributes:
+        label: What a person calls it: `es#3`.
+        status: Whether it has a score, or training was not finite.
+        schedule: Label of its schedule.
+        score: ASR-BLEU.
+    """
+
+    label: str
+    status: Literal["complete", "diverged"]
+    schedule: str
+    score: float
+
+
+@dataclass(frozen=True)
 class Snapshot:
-    """A search at one instant; `left_s` is None until it can be estimated."""
+    """A search at one instant.
+
+    Attributes:
+        elapsed_s: Seconds since the pools were ready.
+        languages: The studies.
+        running: What the pools do now.
+        ended: Trials that ended within `elapsed_s`.
+        failed: Number of those that could not be run within it.
+        parallel: Trials that can be trained at once.
+    """
 
     elapsed_s: float
     languages: tuple[LanguageProgress, ...]
     running: tuple[Running, ...] = ()
-    left_s: float | None = None
+    ended: tuple[Ended, ...] = ()
+    failed: int = 0
+    parallel: int = 1
+
+
+def time_left(snapshot: Snapshot) -> float | None:
+    """Estimate the seconds until the last trial is trained; None = too early to say.
+
+    Trials count as equally long: as long as the trainers have taken for one so far, steps of
+    unfinished ones included. Those that wait begin wherever a trainer comes free first.
+    """
+    training = [
+        slot.done / slot.total if slot.total else 0.0
+        for slot in snapshot.running
+        if slot.pool == "train"
+    ]
+    evaluating = len(snapshot.running) - len(training)
+    over = len(snapshot.ended) + snapshot.failed
+    open_ = sum(study.total - study.done for study in snapshot.languages) - snapshot.failed
+    waiting = max(0, open_ - len(snapshot.running))
+    made = over + evaluating + sum(training)
+    if made < _MEASURABLE:
+        return None
+    slots = max(1, len(training), min(snapshot.parallel, over + open_))
+    each = snapshot.elapsed_s * slots / made
+    free = [(1.0 - done) * each for done in training] + [0.0] * (slots - len(training))
+    heapq.heapify(free)
+    rounds, rest = divmod(waiting, slots)
+    for _ in range(rest):
+        heapq.heapreplace(free, free[0] + each)
+    return max(free) + rounds * each
 
 
 def duration(seconds: float) -> str:
@@ -84,229 +160,204 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
-class SearchProgress:
-    """Shows a search as it goes; a context manager.
+class _Display:
+    """Bars on a terminal, lines elsewhere; a context manager that takes the bars down.
 
     Args:
-        name: Name of the search.
         console: Where to write; standard error by default, which leaves stdout to results.
-        interval_s: Least time between two plain lines that only tell of moving steps.
         clock: Monotonic seconds, for tests.
     """
+
+    def __init__(self, console: Console | None, clock: Callable[[], float]) -> None:
+        self._console, self._clock = console or Console(stderr=True), clock
+        self._printed_at = clock()
+        self._bars = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=20),
+            TextColumn("{task.fields[note]}", markup=False),
+            console=self._console,
+            transient=True,
+        )
+        self._tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop()
+
+    def _stop(self) -> None:
+        if self._bars.live.is_started:  # else it would print an empty line
+            self._bars.stop()
+
+    def message(self, text: str) -> None:
+        """Print one line that stays, such as a worker that was lost and replaced."""
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self._printed_at = self._clock()
+
+    def _show(self, rows: Mapping[str, tuple[int, int, str]], plain: str) -> None:
+        """Show what is running: title -> done, total (0: not known), note; or print `plain`."""
+        if not self._console.is_terminal:
+            if rows and self._clock() - self._printed_at >= PLAIN_INTERVAL_S:
+                self.message(_fit(plain))
+            return
+        for title in self._tasks.keys() - rows.keys():
+            self._bars.remove_task(self._tasks.pop(title))
+        for title, (done, total, note) in rows.items():
+            if title not in self._tasks:
+                self._tasks[title] = self._bars.add_task(title, total=None, note=note)
+            self._bars.update(self._tasks[title], completed=done, total=total or None, note=note)
+        # A console takes one set of bars at a time: the terminal goes to who has some to show.
+        if rows:
+            self._bars.start()
+        else:
+            self._stop()
+
+
+class SearchProgress(_Display):
+    """Shows a search as it goes: a line at the end of each trial, and the state between."""
 
     def __init__(
         self,
         name: str,
         *,
         console: Console | None = None,
-        interval_s: float = PLAIN_INTERVAL_S,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        super().__init__(console, clock)
         self._name = name
-        self._console = console or Console(stderr=True)
-        self._interval_s = interval_s
-        self._clock = clock
-        self._live: Live | None = None
-        self._printed_at: float | None = None
-        self._printed: tuple[object, ...] | None = None
-        self._last: Snapshot | None = None
-
-    def __enter__(self) -> SearchProgress:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._live is not None:
-            self._live.stop()
-            self._live = None
-        # The last state stays readable: the live panel is gone, a plain line may have been held.
-        if self._last is not None and self._state(self._last) != self._printed:
-            self._print(self._last)
+        self._told: set[Ended] = set()
 
     def update(self, snapshot: Snapshot) -> None:
         """Show a new snapshot; cheap enough to be called several times a second."""
-        self._last = snapshot
-        if self._console.is_terminal:
-            # Started late, so that a preparation before the search can have the terminal.
-            self._live = self._live or _start_live(self._console)
-            self._live.update(render(self._name, snapshot))
-            return
-        now = self._clock()
-        due = self._printed_at is None or now - self._printed_at >= self._interval_s
-        if due and self._state(snapshot) != self._printed:
-            self._print(snapshot)
-            self._printed_at = now
+        for trial in snapshot.ended:
+            if trial not in self._told:
+                self._told.add(trial)
+                self.message(event(snapshot, trial))
+        self._show(_rows(self._name, snapshot), line(self._name, snapshot))
 
-    def message(self, text: str) -> None:
-        """Print one line that stays, such as a worker that was lost and replaced."""
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
-    def _print(self, snapshot: Snapshot) -> None:
-        self.message(line(self._name, snapshot))
-        self._printed = self._state(snapshot)
-
-    @staticmethod
-    def _state(snapshot: Snapshot) -> tuple[object, ...]:
-        """What a plain line is worth printing for: everything but the time."""
-        return snapshot.languages, snapshot.running
+def event(snapshot: Snapshot, trial: Ended) -> str:
+    """Return the line that tells of the end of a trial."""
+    done, total = _counts(snapshot)
+    score = f"ASR-BLEU {trial.score:.1f}" if trial.status == "complete" else trial.status
+    return _fit(
+        f"[{duration(snapshot.elapsed_s)}] {done}/{total} {trial.label} {score}, "
+        f"{trial.schedule}{_left(snapshot)}"
+    )
 
 
 def line(name: str, snapshot: Snapshot) -> str:
-    """Return a snapshot as one plain line."""
-    parts = [f"[{duration(snapshot.elapsed_s)}] {name}"]
+    """Return a snapshot as one plain line; what matters least is cut where it is too long."""
+    done, total = _counts(snapshot)
+    head = f"[{duration(snapshot.elapsed_s)}] {name} {done}/{total}{_left(snapshot)}"
+    studies = [
+        f"{study.language} {study.done}/{study.total}"
+        + (f" best {study.best:.1f}" if study.best is not None else "")
+        for study in snapshot.languages
+    ]
+    slots = [
+        f"{slot.language}#{slot.trial} "
+        + (f"{slot.done}/{slot.total}" if slot.total else slot.pool)
+        for slot in snapshot.running
+    ]
+    return _fit(" | ".join(filter(None, [head, ", ".join(studies), ", ".join(slots)])))
+
+
+def _fit(text: str) -> str:
+    return textwrap.shorten(text, WIDTH, placeholder=" …")
+
+
+def _counts(snapshot: Snapshot) -> tuple[int, int]:
+    studies = snapshot.languages
+    return sum(study.done for study in studies), sum(study.total for study in studies)
+
+
+def _left(snapshot: Snapshot) -> str:
+    left = time_left(snapshot)
+    return f", about {duration(left)} left" if left else ""
+
+
+def _rows(name: str, snapshot: Snapshot) -> dict[str, tuple[int, int, str]]:
+    """Return the bars: the search, its studies, then what the pools do."""
+    done, total = _counts(snapshot)
+    note = f"{done}/{total}, {duration(snapshot.elapsed_s)}{_left(snapshot)}"
+    rows = {name: (done, total, note)}
     for study in snapshot.languages:
-        text = f"{study.language} {study.done}/{study.total}"
-        if study.best is not None:
-            text += f" best {study.best:.1f} ({study.best_schedule})"
-        parts.append(text)
-    parts += [_running_text(slot) for slot in snapshot.running]
-    if snapshot.left_s is not None:
-        parts.append(f"about {duration(snapshot.left_s)} left")
-    return " | ".join(parts)
-
-
-def _running_text(slot: Running) -> str:
-    text = f"{slot.pool} {slot.language}#{slot.trial}"
-    if slot.total:
-        text += f" {slot.done}/{slot.total}"
-    if slot.ratio is not None:
-        text += f" ratio {slot.ratio:.2f}"
-    if slot.loss is not None:
-        text += f" loss {slot.loss:.3f}"
-    return text
-
-
-def render(name: str, snapshot: Snapshot) -> RenderableType:
-    """Return a snapshot as a live panel: studies above, running slots below."""
-    left = "" if snapshot.left_s is None else f"  about {duration(snapshot.left_s)} left"
-    head = Text.assemble((name, "bold"), f"  {duration(snapshot.elapsed_s)}", (left, "dim"))
-    studies = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    for title in ("language", "trials", "", "best ASR-BLEU", "schedule"):
-        studies.add_column(title, no_wrap=True)
-    for study in snapshot.languages:
-        studies.add_row(
-            study.language,
-            f"{study.done}/{study.total}",
-            ProgressBar(total=max(1, study.total), completed=study.done, width=24),
-            "-" if study.best is None else f"{study.best:.1f}",
-            study.best_schedule,
-        )
-    slots = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    for title in ("pool", "trial", "", "", "ratio", "loss", "schedule"):
-        slots.add_column(title, no_wrap=True)
+        best = "" if study.best is None else f", best {study.best:.1f}, {study.best_schedule}"
+        note = f"{study.done}/{study.total}{best}"
+        rows[f"  {study.language}"] = study.done, study.total, note
     for slot in snapshot.running:
-        slots.add_row(
-            slot.pool,
-            f"{slot.language}#{slot.trial}",
+        parts = [
             f"{slot.done}/{slot.total}" if slot.total else "",
-            ProgressBar(total=slot.total, completed=slot.done, width=24) if slot.total else "",
-            "" if slot.ratio is None else f"{slot.ratio:.2f}",
-            "" if slot.loss is None else f"{slot.loss:.3f}",
+            "" if slot.ratio is None else f"ratio {slot.ratio:.2f}",
+            "" if slot.loss is None else f"loss {slot.loss:.2f}",
             slot.schedule,
-        )
-    return Group(head, studies, *((Text(""), slots) if snapshot.running else ()))
+        ]
+        title = f"  {slot.pool} {slot.language}#{slot.trial}"
+        rows[title] = slot.done, slot.total, ", ".join(filter(None, parts))
+    return rows
 
 
 @dataclass
 class _Stage:
-    """A stage that has begun; times in the clock's seconds."""
+    """A stage of a preparation; it began when the clock stood at `began`."""
 
-    started_at: float
     done: int = 0
     total: int = 0
-    printed_at: float | None = None
+    began: float | None = None
     finished: bool = False
 
+    def count(self) -> str:
+        return f"{self.done}/{self.total}" if self.total else str(self.done)
 
-class StageProgress:
+
+class StageProgress(_Display):
     """Shows the stages of a preparation: `progress(stage, done, total)`; a context manager.
 
-    Stages may run side by side. On a terminal each running stage is a live line, and one that
-    ends stays as a line with its time. Elsewhere a line is printed when a stage starts and ends,
-    and every few seconds between.
-
-    Args:
-        console: Where to write; standard error by default.
-        interval_s: Least time between two plain lines of one stage.
-        clock: Monotonic seconds, for tests.
+    Stages may run side by side. `progress(stage, 0, 0)` announces one that will come, so that each
+    can tell how many follow. On a terminal each running stage has a bar, and one that ends leaves
+    a line with its time; elsewhere a line is printed when a stage starts, too.
     """
 
     def __init__(
         self,
         *,
         console: Console | None = None,
-        interval_s: float = PLAIN_INTERVAL_S,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._console = console or Console(stderr=True)
-        self._interval_s = interval_s
-        self._clock = clock
-        self._live: Live | None = None
+        super().__init__(console, clock)
         self._stages: dict[str, _Stage] = {}
-
-    def __enter__(self) -> StageProgress:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._stop_live()
+        self._announced: list[str] = []
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         """Report that `done` of `total` pieces of a stage are made (`total` 0: not known)."""
-        now = self._clock()
-        state = self._stages.setdefault(stage, _Stage(started_at=now))
+        state = self._stages.setdefault(stage, _Stage())
+        if not done and not total:
+            self._announced.append(stage)
+            return
         if state.finished:
             return
-        state.done, state.total = done, total
-        if total and done >= total:
-            state.finished = True
+        now, first = self._clock(), state.began is None
+        began = state.began = now if state.began is None else state.began
+        # A task that counted steps ends as one of one: what it counted is worth more.
+        state.finished = 0 < total <= done
+        state.done, state.total = done, max(total, state.total) if state.finished else total
+        words, unit = STAGES.get(stage, (stage, ""))
+        if state.finished:
             # A stage found ready on disk arrives done at once: it took no time worth telling.
-            took = now - state.started_at
-            self._write(f"{stage}: {total}/{total}" + (f", {duration(took)}" if took >= 1 else ""))
-            self._show()
-        elif self._console.is_terminal:
-            self._show()
-        elif state.printed_at is None or now - state.printed_at >= self._interval_s:
-            self._write(f"{stage}: {done}/{total}" if total else f"{stage}: {done}")
-            state.printed_at = now
+            took = f", {duration(now - began)}" if now - began >= 1 else ""
+            self.message(f"{self._title(stage)}: {words}, {state.total} {unit}{took}")
+        elif first and not self._console.is_terminal:
+            self.message(f"{self._title(stage)}: {words} ...")
+        running = {n: s for n, s in self._stages.items() if s.began is not None and not s.finished}
+        counts = {name: (s.done, s.total, s.count()) for name, s in running.items()}
+        self._show(
+            {f"{self._title(n)}: {STAGES.get(n, (n,))[0]}": row for n, row in counts.items()},
+            "; ".join(f"{self._title(n)}: {count}" for n, (_, _, count) in counts.items()),
+        )
 
-    def _write(self, text: str) -> None:
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-    def _show(self) -> None:
-        """Draw the stages that run; hand the terminal back when there is none."""
-        running = {name: state for name, state in self._stages.items() if not state.finished}
-        if not running:
-            self._stop_live()
-        elif self._console.is_terminal:
-            self._live = self._live or _start_live(self._console)
-            self._live.update(_stage_rows(running))
-
-    def _stop_live(self) -> None:
-        if self._live is not None:
-            self._live.stop()
-            self._live = None
-
-
-def _stage_rows(stages: dict[str, _Stage]) -> RenderableType:
-    rows = Table.grid(padding=(0, 2, 0, 0))
-    for name, state in stages.items():
-        known = state.total > 0
-        bar = ProgressBar(total=state.total, completed=state.done, width=32) if known else ""
-        count = f"{state.done}/{state.total}" if known else str(state.done)
-        rows.add_row(Text(name, style="bold"), bar, count)
-    return rows
-
-
-def _start_live(console: Console) -> Live:
-    live = Live(console=console, refresh_per_second=4, transient=True)
-    live.start()
-    return live
+    def _title(self, stage: str) -> str:
+        if stage not in self._announced:
+            return stage
+        return f"{self._announced.index(stage) + 1}/{len(self._announced)} {stage}"

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
+from typing import Any
 
 import pytest
 from rich.console import Console
 
 from raystt.progress import (
+    Ended,
     LanguageProgress,
     Running,
     SearchProgress,
     Snapshot,
     StageProgress,
     duration,
+    event,
+    line,
+    time_left,
 )
+
+ENDED = Ended("es#3", "complete", "linear 0.9→0 by 0.8", 41.26)
 
 
 class Clock:
@@ -32,7 +40,7 @@ def console(*, terminal: bool) -> tuple[Console, io.StringIO]:
     return Console(file=out, force_terminal=terminal, width=130, color_system=None), out
 
 
-def snapshot(done: int = 3, step: int = 120, elapsed: float = 65.0) -> Snapshot:
+def snapshot(done: int = 3, step: int = 120, elapsed: float = 65.0, **more: Any) -> Snapshot:
     return Snapshot(
         elapsed_s=elapsed,
         languages=(
@@ -40,11 +48,70 @@ def snapshot(done: int = 3, step: int = 120, elapsed: float = 65.0) -> Snapshot:
             LanguageProgress("fr", 0, 12),
         ),
         running=(
-            Running("train", "es", done, "cosine 0.9→0 by 0.7", step, 350, 0.63, 2.1),
-            Running("evaluate", "es", done - 1, "constant 0.3", 32, 64),
+            Running("train", "es", 4, "cosine 0.9→0 by 0.7", step, 350, 0.63, 2.1),
+            Running("evaluate", "es", 2, "constant 0.3"),
         ),
-        left_s=600.0,
+        parallel=2,
+        **more,
     )
+
+
+def search(
+    done: int, total: int, *fractions: float, elapsed: float, slots: int = 2, failed: int = 0
+) -> Snapshot:
+    """A search of one language; its running trials are as far as `fractions` say."""
+    ended = [Ended(f"es#{n}", "complete", "constant 0.3", 1.0) for n in range(done)]
+    return Snapshot(
+        elapsed_s=elapsed,
+        languages=(LanguageProgress("es", done, total),),
+        running=tuple(
+            Running("train", "es", n, done=round(100 * f), total=100)
+            for n, f in enumerate(fractions)
+        ),
+        ended=tuple(ended),
+        failed=failed,
+        parallel=slots,
+    )
+
+
+@pytest.mark.parametrize(
+    ("state", "seconds"),
+    [
+        # Trials of 100 s on two slots: twelve take 600 s.
+        (search(0, 12, 0.5, 0.5, elapsed=50), 550),
+        (search(0, 12, 0.1, 0.1, elapsed=10), 590),
+        (search(4, 12, 0.5, 0.5, elapsed=250), 350),
+        (search(10, 12, 0.5, 0.5, elapsed=550), 50),
+        (search(11, 12, 0.5, elapsed=575), 50),  # the other slot ended half a trial before
+        (search(12, 12, elapsed=600), 0),
+        # An odd trial is left over for one slot.
+        (search(0, 3, 0.5, 0.5, elapsed=50), 150),
+        # More slots than trials.
+        (search(0, 2, 0.5, 0.5, elapsed=50, slots=8), 50),
+        # A trial that failed is not waited for.
+        (search(3, 6, 0.5, 0.5, elapsed=250, failed=1), 50),
+    ],
+)
+def test_the_time_left_counts_steps_of_running_trials(state: Snapshot, seconds: float) -> None:
+    left = time_left(state)
+    assert left is not None
+    assert abs(left - seconds) <= 0.05 * 600
+
+
+def test_the_time_left_is_not_told_too_early() -> None:
+    assert time_left(search(0, 12, elapsed=5)) is None
+    assert time_left(search(0, 12, 0.01, 0.01, elapsed=5)) is None
+
+
+def test_an_estimate_for_many_trials_is_made_at_once() -> None:
+    left = time_left(search(1, 10**9, 0.0, 0.0, elapsed=50))
+    assert left is not None and left > 1e9
+
+
+def test_what_is_evaluated_needs_no_trainer() -> None:
+    state = search(0, 2, elapsed=100)
+    waiting = dataclasses.replace(state, running=(Running("evaluate", "es", 0),), parallel=1)
+    assert time_left(waiting) == 100
 
 
 @pytest.mark.parametrize(
@@ -56,44 +123,54 @@ def test_durations(seconds: float, text: str) -> None:
 
 
 def test_a_plain_line_tells_all() -> None:
-    terminal, out = console(terminal=False)
-    with SearchProgress("quickstart", console=terminal) as progress:
-        progress.update(snapshot())
-    assert out.getvalue() == (
-        "[1 min 05 s] quickstart | es 3/12 best 44.6 (linear 0.9→0 by 0.8) | fr 0/12 | "
-        "train es#3 120/350 ratio 0.63 loss 2.100 | evaluate es#2 32/64 | "
-        "about 10 min 00 s left\n"
+    text = line("quickstart", snapshot())
+    assert text.startswith("[1 min 05 s] quickstart 3/24, about ")
+    assert text.endswith(" left | es 3/12 best 44.6, fr 0/12 | es#4 120/350, es#2 evaluate")
+
+
+def test_plain_lines_are_short() -> None:
+    state = snapshot()
+    many = dataclasses.replace(
+        state, languages=state.languages * 7, running=state.running * 16, parallel=16
     )
+    long = dataclasses.replace(ENDED, schedule="linear 0.9→0 by 0.8, " * 9)
+    for text in (line("quickstart", many), event(many, long)):
+        assert len(text) < 120 and text.endswith("…")
+    assert "quickstart 21/168" in line("quickstart", many)
+    assert "es#3 ASR-BLEU 41.3" in event(many, long)
 
 
-def test_plain_lines_come_at_changes_and_not_too_often() -> None:
+def test_plain_lines_come_at_events_and_each_half_minute() -> None:
     terminal, out = console(terminal=False)
     clock = Clock()
-    with SearchProgress("toy", console=terminal, interval_s=5.0, clock=clock) as progress:
-        for second in range(20):
+    ended = (ENDED, Ended("es#1", "diverged", "constant 0.3", 0.0))
+    with SearchProgress("toy", console=terminal, clock=clock) as progress:
+        for second in range(70):
             clock.now += 1.0
-            # Steps move for ten seconds, then only the time does.
-            progress.update(snapshot(step=min(second, 10), elapsed=float(second)))
+            known = ended[: (second >= 10) + (second >= 12)]
+            progress.update(snapshot(step=second, elapsed=float(second), ended=known))
     lines = out.getvalue().splitlines()
-    assert [line.split("]")[0] for line in lines] == ["[0 s", "[5 s", "[10 s"]
+    assert [text.split("]")[0] for text in lines] == ["[10 s", "[12 s", "[42 s"]
+    assert "es#3 ASR-BLEU 41.3, linear 0.9→0 by 0.8" in lines[0]
+    assert "es#1 diverged, constant 0.3" in lines[1]
+    assert "toy 3/24" in lines[2]
 
 
-def test_the_last_state_is_printed_even_if_it_came_early() -> None:
-    terminal, out = console(terminal=False)
-    with SearchProgress("toy", console=terminal, clock=Clock()) as progress:
-        progress.update(snapshot(done=11))
-        progress.update(snapshot(done=12))
-    assert "es 12/12" in out.getvalue().splitlines()[-1]
-
-
-def test_a_terminal_shows_a_panel_and_keeps_messages() -> None:
+def test_a_terminal_shows_bars_and_keeps_events() -> None:
     terminal, out = console(terminal=True)
     with SearchProgress("toy", console=terminal) as progress:
         progress.update(snapshot())
-        progress.message("a trainer worker was lost; its segment runs again")
-        progress.update(snapshot(step=130))
+        progress.message("a trainer was lost; its segment runs again")
+        progress.update(snapshot(step=130, ended=(ENDED,)))
     text = out.getvalue()
-    for part in ("best ASR-BLEU", "44.6", "linear 0.9→0 by 0.8", "130/350", "0.63", "was lost"):
+    for part in (
+        "best 44.6",
+        "linear 0.9→0 by 0.8",
+        "130/350",
+        "0.63",
+        "was lost",
+        "ASR-BLEU 41.3",
+    ):
         assert part in text
 
 
@@ -106,21 +183,23 @@ def test_the_panel_is_taken_down_when_the_search_fails() -> None:
         pass
 
 
-def test_stages_print_their_start_and_their_end() -> None:
+def test_stages_print_what_they_are_and_how_many_follow() -> None:
     terminal, out = console(terminal=False)
     clock = Clock()
     with StageProgress(console=terminal, clock=clock) as progress:
+        for stage in ("speech", "units", "vocoder"):
+            progress(stage, 0, 0)
         for done in range(4):
             progress("speech", done, 3)
             clock.now += 2.0
         progress("speech", 3, 3)
-        progress("vocoder", 5, 5)
+        progress("units", 5, 5)
         progress("download", 7, 0)
     assert out.getvalue().splitlines() == [
-        "speech: 0/3",
-        "speech: 3/3, 6 s",
-        "vocoder: 5/5",
-        "download: 7",
+        "1/3 speech: speaking the sentences ...",
+        "1/3 speech: speaking the sentences, 3 pairs, 6 s",
+        "2/3 units: encoding a sample of the speech, 5 pairs",
+        "download: download ...",
     ]
 
 
@@ -130,23 +209,25 @@ def test_stages_on_a_terminal_leave_one_line_each() -> None:
         for stage in ("speech", "units"):
             for done in range(11):
                 progress(stage, done, 10)
-    assert "speech: 10/10" in out.getvalue() and "units: 10/10" in out.getvalue()
+    for stage in ("speech", "units"):
+        assert len([text for text in out.getvalue().splitlines() if f"{stage}: " in text
+                    and "10 pairs" in text]) == 1  # fmt: skip
+    assert "0/10" in out.getvalue()
 
 
 def test_stages_may_run_side_by_side() -> None:
     terminal, out = console(terminal=False)
     clock = Clock()
     with StageProgress(console=terminal, clock=clock) as progress:
-        for done in range(5):
-            progress("vocoder", done, 4)
-            progress("base", 2 * done, 8)
+        for done in range(41):
+            progress("vocoder", done, 41)
+            progress("base", 2 * done, 80)
             clock.now += 1.0
-        progress("base", 8, 8)
     assert out.getvalue().splitlines() == [
-        "vocoder: 0/4",
-        "base: 0/8",
-        "vocoder: 4/4, 4 s",
-        "base: 8/8, 4 s",
+        "vocoder: fitting the vocoder ...",
+        "base: training the text language model ...",
+        "vocoder: 30/41; base: 58/80",
+        "base: training the text language model, 80 steps, 40 s",
     ]
 
 
@@ -157,4 +238,5 @@ def test_stages_leave_the_terminal_to_the_search_that_follows() -> None:
         stages("speech", 2, 2)
         toy.message("starting")
         toy.update(snapshot())
-    assert "speech: 2/2" in out.getvalue() and "best ASR-BLEU" in out.getvalue()
+    assert "speaking the sentences, 2 pairs" in out.getvalue()
+    assert "best 44.6" in out.getvalue()

@@ -50,8 +50,8 @@ def ray_session(
     Gives the address of Ray's dashboard, None where it has none or the block is within another.
 
     `pools` says whether trainers and evaluators are to fit: a corpus is prepared without them.
-    Nothing listens beyond loopback when Ray is started here. Logs of workers go to Ray's log
-    directory, not to the terminal.
+    Nothing listens beyond loopback when Ray is started here. What workers print and log goes to
+    Ray's log directory, and with `verbose` to the terminal too, as does what Ray itself has to say.
 
     Raises:
         ClusterTooSmall: The cluster has fewer CPUs or GPUs than the pools need.
@@ -62,6 +62,7 @@ def ray_session(
     warnings.filterwarnings("ignore", module="ray")
     import ray
 
+    level = logging.INFO if verbose else logging.ERROR
     own = not ray.is_initialized()
     dashboard = None
     if own:
@@ -73,7 +74,7 @@ def ray_session(
         common = {
             "namespace": NAMESPACE,
             "log_to_driver": verbose,
-            "logging_level": logging.ERROR,
+            "logging_level": level,
             "runtime_env": runtime_env,
         }
         if address:
@@ -90,8 +91,9 @@ def ray_session(
             )
         if context.dashboard_url:
             dashboard = f"http://{context.dashboard_url}"
-    for name in ("ray", "ray.tune", "ray.train", "ray.data"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+        # A session within this one changes nothing: it may not know that this one is verbose.
+        for name in ("ray", "ray.tune", "ray.train", "ray.data"):
+            logging.getLogger(name).setLevel(level)
     try:
         if pools:
             check_capacity(resources)

@@ -52,7 +52,6 @@ def _digest(utterances: Sequence[Utterance]) -> str:
 
 def run(
     pieces: Sequence[Piece],
-    *,
     corpus: Path,
     config: CorpusConfig,
     units: UnitsCard,
@@ -81,7 +80,6 @@ def run(
 
 def run_features(
     pieces: Sequence[Piece],
-    *,
     corpus: Path,
     config: CorpusConfig,
     resources: ResourcesConfig,
@@ -105,15 +103,9 @@ def _stream(
     last: Callable[[dict[str, Any]], dict[str, Any]] | None,
     on_done: Callable[[int], None],
 ) -> None:
-    if not pieces:
-        return
-    import logging
-
     import ray
     from ray.data import ActorPoolStrategy, ExecutionResources
 
-    # Its import made its logger talkative again; that a piece is no Arrow value is known.
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
     context = ray.data.DataContext.get_current().copy()
     context.execution_options.resource_limits = ExecutionResources(
         object_store_memory=_STORE_BYTES * resources.encoders

@@ -8,6 +8,7 @@ text ─────────────────────────
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from raystt.preparation.files import WORK, config_hash
 from raystt.preparation.operators import Piece
 from raystt.preparation.quality import QualityError, Quarantine
 from raystt.preparation.sources import Embedded, Recordings, Source, Utterances, spoken_splits
-from raystt.preparation.tasks import Progress, Tasks
+from raystt.preparation.tasks import Progress, Tasks, note_progress
 from raystt.readers.recordings import subset
 from raystt.readers.utterance import Quarantined
 from raystt.speech import SAMPLE_RATE
@@ -66,6 +67,8 @@ class Plan:
         Args:
             until: "encoder", "units", "shards" or "vocoder"; None = make all.
         """
+        for stage in self._stages(until):
+            self.progress(stage, 0, 0)
         self.tokenizer = self.source.tokenizer(rows.units_card(self.config, 0.0).total)
         if self.embedded:
             self.embedded.write_text(self.tokenizer)
@@ -80,7 +83,7 @@ class Plan:
                 tasks.wait()
             if until == "encoder":
                 return
-            self._fit_units()
+            self._fit_units(tasks)
             if until == "units":
                 return
             self._write_shards(tasks)
@@ -88,7 +91,25 @@ class Plan:
                 return
             self._fit_models(tasks, until)
 
-    def _fit_units(self) -> None:
+    def _stages(self, until: str | None) -> list[str]:
+        """Return the stages that will be told of, in their order."""
+        here = [
+            ("text", self.embedded is not None),
+            ("speech", self.embedded is not None),
+            ("encoder", self.config.finetune is not None),
+            ("units", self.config.units.codebook is None),
+            ("k-means", self.config.units.codebook is None),
+            ("shards", True),
+            ("merge", True),
+            ("vocoder", self.config.vocoder.kind == "conv"),
+            ("asr", self.embedded is not None and until is None),
+            ("base", self.embedded is not None and until is None),
+        ]
+        last = {"units": "k-means", "shards": "merge"}.get(until or "", until or "base")
+        names = [name for name, _ in here]
+        return [name for name, there in here[: names.index(last) + 1] if there]
+
+    def _fit_units(self, tasks: Tasks) -> None:
         """Fit the codebooks that are missing to a sample of the training speech."""
         from raystt.speech.encoders import frame_seconds
 
@@ -104,19 +125,18 @@ class Plan:
         if not missing:
             return
         pieces = self._sample()
-        advance = self._advance("units", pieces)
-        pipeline.run_features(
-            [piece for piece in pieces if not Path(piece.path).exists()],
-            corpus=self.corpus, config=self.config, resources=self.resources, on_done=advance,
-        )  # fmt: skip
+        self._stream(tasks, "units", pieces, pipeline.run_features, self.config, self.resources)
+        rounds = fit_units.ITERATIONS * len(missing)
+        made = itertools.count(1)
         for path, book in missing.items():
             sides = [side for side in rows.SIDES if getattr(self.units, side) == book]
             fit_units.fit_codebook(
                 self.corpus / path,
                 [(Path(piece.path), side) for piece in pieces for side in sides],
                 self.config, book.clusters,
-                on_iteration=lambda done, total: self.progress("k-means", done, total),
+                on_iteration=lambda *_: self.progress("k-means", next(made), rounds),
             )  # fmt: skip
+        self.progress("k-means", rounds, rounds)  # it stops early where nothing moves any more
 
     def _sample(self) -> list[Piece]:
         """Cut what k-means is fitted to into parts, in equal shares of each language."""
@@ -130,12 +150,7 @@ class Plan:
         pieces = {place: self._parts(*place) for place in spoken_splits(self.config)}
         stale = [place for place, parts in pieces.items() if not self._is_merged(place, parts)]
         every = [piece for place in stale for piece in pieces[place]]
-        advance = self._advance("shards", every)
-        pipeline.run(
-            [piece for piece in every if not Path(piece.path).exists()],
-            corpus=self.corpus, config=self.config, units=self.units, resources=self.resources,
-            on_done=advance,
-        )  # fmt: skip
+        self._stream(tasks, "shards", every, pipeline.run, self.config, self.units, self.resources)
         for language, split in stale:
             paths = [Path(piece.path) for piece in pieces[language, split]]
             refused = [one for path in paths for one in merge.quarantined(path)]
@@ -241,18 +256,26 @@ class Plan:
                         digest.update(hashlib.file_digest(file, "sha256").digest())
         return digest.hexdigest()[:16]
 
-    def _advance(self, stage: str, pieces: list[Piece]) -> Callable[[int], None]:
-        """Tell how many utterances of a stage are done, and return what tells of more."""
-        total = sum(len(piece.utterances) for piece in pieces)
-        done = sum(len(piece.utterances) for piece in pieces if Path(piece.path).exists())
-        self.progress(stage, done, total)
+    def _stream(
+        self, tasks: Tasks, stage: str, pieces: list[Piece], run: Callable[..., None], *args: Any
+    ) -> None:
+        """Run a pipeline over the parts that are missing.
+
+        In a task: what Ray Data and Ray's core print as it starts then goes to Ray's logs.
+        """
+        missing = [piece for piece in pieces if not Path(piece.path).exists()]
+        total, left = (sum(len(p.utterances) for p in some) for some in (pieces, missing))
+        note, done = note_progress(self.corpus, stage), total - left
 
         def advance(utterances: int) -> None:
             nonlocal done
             done += utterances
-            self.progress(stage, done, total)
+            note(done, total)
 
-        return advance
+        tasks.add(stage, run, done=True, amount=done)
+        tasks.add(stage, run, missing, self.corpus, *args, advance,
+                  done=not missing, amount=left, cpus=0.0)  # fmt: skip
+        tasks.wait()
 
     def _transcripts(self) -> list[tuple[str, str]]:
         """Return (audio, text) of all training speech that has a transcript, both sides."""

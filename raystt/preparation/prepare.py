@@ -32,9 +32,10 @@ def prepare(config: CorpusConfig, *, resources: ResourcesConfig, progress: Progr
     Args:
         config: what to prepare, and where.
         resources: the Ray to start or join.
-        progress: told (stage, done, total) of every step; the stages are, as far as the config has
-            them, text, speech (pairs), encoder (steps), units (utterances), k-means (iterations),
-            shards (utterances), merge, then side by side vocoder (steps), base (steps) and asr.
+        progress: told (stage, 0, 0) of every stage that will come, then (stage, done, total) of
+            each step. The stages are, as far as the config has them, text, speech (pairs), encoder
+            (steps), units (utterances), k-means (iterations), shards (utterances), merge, then side
+            by side vocoder (steps), base (steps) and asr.
 
     Raises:
         BadInput: the directory holds another corpus, or is being prepared by another process; the

@@ -27,5 +27,5 @@ def write_report(results: list[Result], summary: dict[str, Any], directory: Path
         results, directory, split=summary["split"], pairs=pairs, title=summary["name"]
     )
     table = directory / "table.md"
-    write_atomic(table, markdown(summary))
+    write_atomic(table, markdown(summary, results))
     return [*figures, table]

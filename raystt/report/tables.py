@@ -1,33 +1,46 @@
-"""The table of a search: each language's references and best schedule, with their intervals.
+"""The tables of a search: each language's references and best schedule, then all its trials.
 
-One set of rows, shown as a terminal table and as the Markdown of `report/table.md`.
+On a terminal the first, short enough for 80 columns; in `report/table.md` both, and what has to be
+read with the numbers: signature, ceilings.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from raystt import schedule as schedules
+from raystt.results import Result, latest
+from raystt.schedule import Constant, Schedule, from_dict
 
 NOTE = (
     "[lo, hi]: 95 % bootstrap interval. The best was chosen by its {split} score, which flatters "
     "it; {honest}"
 )
 
-
 # What may stand beside ASR-BLEU, on the split that trials are compared on: key, title, digits.
 METRICS = (("chrf", "chrF", 1), ("text_bleu", "text BLEU", 1), ("utmos", "UTMOS", 2))
+
+BASELINE, FLOOR = "paper", "none"
+"""The references that scores are held against: what is to be beaten, and what nothing gives."""
+
+_SHORT = {
+    "constant": "const",
+    "linear": "lin",
+    "cosine": "cos",
+    "exponential": "exp",
+    "polynomial": "poly",
+    "sigmoid": "sigm",
+    "staircase": "stair",
+}
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table, as text.
+    """One line of the first table, as text.
 
     `metrics` are those that any run of the summary has; `test` is None if the summary has no
     report split.
@@ -35,55 +48,76 @@ class Row:
 
     language: str
     run: str
-    schedule: str
+    schedule: Schedule | None
     score: str
+    against: str
     metrics: tuple[str, ...]
     test: str | None
     best: bool = False
 
-    @property
-    def cells(self) -> list[str]:
-        """The cells after the language's."""
-        last = [] if self.test is None else [self.test]
-        return [self.run, self.schedule, self.score, *self.metrics, *last]
 
+def short_label(schedule: Schedule) -> str:
+    """Return a label for narrow columns, such as `stair 0.9→0 @0.8` or `poly^2 0.9→0 @0.1-0.8`.
 
-def schedule_label(schedule: Mapping[str, Any]) -> str:
-    """Return the short label of a schedule's dict; its shape if this version does not know it."""
-    try:
-        return schedules.from_dict(dict(schedule)).label()
-    except ValueError:
-        return str(schedule.get("shape", "?"))
+    After the @: the progress at which the fall ends, or begins and ends.
+    """
+    values = schedule.model_dump()
+    initial, final, hold, end = (
+        f"{round(values[key], 2):g}" for key in ("initial", "final", "hold", "end")
+    )
+    name = _SHORT.get(schedule.shape, schedule.shape)
+    if isinstance(schedule, Constant):
+        return f"{name} {initial}"
+    # The steps of a staircase hardly differ; a power does.
+    own = values.keys() - {"shape", "initial", "final", "hold", "end", "step"}
+    name = "^".join([name, *(f"{values[key]:.2g}" for key in sorted(own))])
+    return f"{name} {initial}→{final} @{end if hold == '0' else f'{hold}-{end}'}"
 
 
 def rows(summary: Mapping[str, Any]) -> list[Row]:
     """Return the table's lines: each language's references, then its best."""
-    has_test = bool(summary.get("report_split")) and summary["report_split"] != summary["split"]
     lines = []
     for language, entry in summary["languages"].items():
-        pairs = entry.get("pairs")
-        title = language if pairs is None else f"{language}, {pairs}"
-        runs = [*entry["references"].items(), ("best", entry["best"])]
-        for name, run in runs:
+        title = _title(language, entry)
+        for name, run in [*entry["references"].items(), ("best", entry["best"])]:
             if run is None:
                 nothing = ("-",) * len(_metrics(summary))
-                last = "-" if has_test else None
-                lines.append(Row(title, name, "", "no finished trial", nothing, last))
+                last = "-" if _has_test(summary) else None
+                lines.append(Row(title, name, None, "no finished trial", "-", nothing, last))
                 continue
             heading = name
             if name == "best":
                 heading += f" = {run['reference']}" if run["reference"] else f", #{run['trial']}"
-            score = "diverged" if run["status"] == "diverged" else _interval(run)
             test = _interval(run["test"]) if "test" in run else "-"
-            label = schedule_label(run["schedule"])
-            found = run.get("metrics", {})
-            metrics = tuple(
-                f"{found[key]:.{digits}f}" if key in found else "-"
-                for key, _, digits in _metrics(summary)
+            lines.append(
+                Row(
+                    language=title,
+                    run=heading,
+                    schedule=from_dict(run["schedule"]),
+                    score="diverged" if run["status"] == "diverged" else _interval(run),
+                    against=_against(entry, run["asr_bleu"], run["status"]),
+                    metrics=_measured(summary, run.get("metrics", {})),
+                    test=test if _has_test(summary) else None,
+                    best=name == "best",
+                )
             )
-            last = test if has_test else None
-            lines.append(Row(title, heading, label, score, metrics, last, name == "best"))
     return lines
+
+
+def _title(language: str, entry: Mapping[str, Any]) -> str:
+    return language if entry.get("pairs") is None else f"{language}, {entry['pairs']}"
+
+
+def _has_test(summary: Mapping[str, Any]) -> bool:
+    return bool(summary.get("report_split")) and summary["report_split"] != summary["split"]
+
+
+def _against(entry: Mapping[str, Any], score: float, status: str) -> str:
+    """Return the difference of a score to that of the paper's schedule."""
+    baseline = entry["references"].get(BASELINE)
+    if status != "complete" or baseline is None or baseline["status"] != "complete":
+        return "-"
+    return f"{score - baseline['asr_bleu']:+.1f}"
 
 
 def _metrics(summary: Mapping[str, Any]) -> list[tuple[str, str, int]]:
@@ -93,39 +127,54 @@ def _metrics(summary: Mapping[str, Any]) -> list[tuple[str, str, int]]:
     return [metric for metric in METRICS if any(metric[0] in r.get("metrics", {}) for r in runs)]
 
 
+def _measured(summary: Mapping[str, Any], found: Mapping[str, float]) -> tuple[str, ...]:
+    return tuple(
+        f"{found[key]:.{digits}f}" if key in found else "-" for key, _, digits in _metrics(summary)
+    )
+
+
 def _interval(entry: Mapping[str, Any]) -> str:
     low, high = entry["ci"]
     return f"{entry['asr_bleu']:.1f} [{low:.1f}, {high:.1f}]"
 
 
 def _titles(summary: Mapping[str, Any]) -> list[str]:
-    titles = ["pairs", "run", "schedule", f"ASR-BLEU, {summary['split']}"]
+    titles = ["pairs", "run", "schedule", f"ASR-BLEU, {summary['split']}", f"vs {BASELINE}"]
     titles += [title for _, title, _ in _metrics(summary)]
-    if summary.get("report_split") and summary["report_split"] != summary["split"]:
-        titles.append(f"ASR-BLEU, {summary['report_split']}")
-    return titles
+    return titles + ([f"ASR-BLEU, {summary['report_split']}"] if _has_test(summary) else [])
 
 
 def _notes(summary: Mapping[str, Any]) -> list[str]:
-    """Return what has to be read with the numbers, the signature first."""
-    report = summary.get("report_split")
+    """Return what has to be read with the numbers, wherever they stand."""
     honest = (
-        f"the {report} score chose nothing."
-        if report and report != summary["split"]
+        f"the {summary['report_split']} score chose nothing."
+        if _has_test(summary)
         else "confirm it on a split that chose nothing."
     )
-    notes = [summary["signature"]] if summary["signature"] else []
-    notes.append(NOTE.format(split=summary["split"], honest=honest))
-    notes += [
-        _ceiling(language, split, ceiling, entry.get("signature"))
-        for language, entry in summary["languages"].items()
-        for split, ceiling in entry.get("ceilings", {}).items()
-    ]
-    notes.append(
+    floors = (_floor(name, e, summary["split"]) for name, e in summary["languages"].items())
+    return [
+        *filter(None, floors),
+        NOTE.format(split=summary["split"], honest=honest),
         f"{summary['trials']} trials in {summary['wall_s'] / 60:.1f} min; "
-        f"overhead {summary['overhead_s_per_trial']:.2f} s a trial."
-    )
-    return notes
+        f"overhead {summary['overhead_s_per_trial']:.2f} s a trial.",
+    ]
+
+
+def _floor(language: str, entry: Mapping[str, Any], split: str) -> str:
+    """Say whether the best of a language tells nothing ("" if it does)."""
+    best, none = entry["best"], entry["references"].get(FLOOR)
+    ceiling = entry.get("ceilings", {}).get(split)
+    reasons = []
+    if best and none and best["ci"][0] <= none["ci"][1]:
+        reasons.append("its interval meets that of no interleaving")
+    if best and ceiling:
+        resynthesis, audio = (ceiling[kind]["asr_bleu"] for kind in ("resynthesis", "audio"))
+        if resynthesis < audio / 2:
+            reasons.append(
+                f"reference speech spoken again from its units scores {resynthesis:.1f}, under "
+                f"half of the recordings' {audio:.1f}"
+            )
+    return f"{language}: the best lies at the floor: {'; '.join(reasons)}." if reasons else ""
 
 
 def _ceiling(language: str, split: str, ceiling: Mapping[str, Any], signature: str | None) -> str:
@@ -139,41 +188,72 @@ def _ceiling(language: str, split: str, ceiling: Mapping[str, Any], signature: s
 
 
 def terminal(summary: Mapping[str, Any]) -> Table:
-    """Return the table for a rich console, the signature under it."""
+    """Return the first table for a rich console of 80 columns or more; metrics are left out."""
     table = Table(
-        title=summary["name"],
+        title=f"{summary['name']}: ASR-BLEU [95 % interval]",
         title_justify="left",
         caption_justify="left",
-        box=SIMPLE_HEAD,
+        box=None,
+        padding=(0, 2, 0, 0),
         pad_edge=False,
     )
-    for index, title in enumerate(_titles(summary)):
-        # Where 80 columns do not hold it all, the schedule's label alone takes a second line.
-        table.add_column(title, justify="left" if index < 3 else "right", no_wrap=index != 2)
+    table.add_column("\nrun", overflow="fold")
+    # What is too long for 80 columns goes on in a second line: nothing is cut.
+    table.add_column("\nschedule", overflow="fold")
+    table.add_column(f"\n{summary['split']}", justify="right", no_wrap=True)
+    table.add_column(f"vs\n{BASELINE}", justify="right", no_wrap=True)
+    if _has_test(summary):
+        table.add_column(f"\n{summary['report_split']}", justify="right", no_wrap=True)
     before = ""
     for row in rows(summary):
-        if before not in ("", row.language):
-            table.add_section()
-        cells = [row.language if row.language != before else "", *row.cells]
+        if row.language != before:
+            table.add_row()
+            table.add_row(Text(row.language))
+            before = row.language
+        last = [] if row.test is None else [row.test]
+        label = short_label(row.schedule) if row.schedule else ""
+        cells = [f" {row.run}", label, row.score, row.against, *last]
         table.add_row(*map(Text, cells), style="bold" if row.best else "")
-        before = row.language
-    table.caption = Text("\n".join(_notes(summary)))
+    table.caption = Text("\n" + "\n".join(_notes(summary)))
     return table
 
 
-def markdown(summary: Mapping[str, Any]) -> str:
-    """Return the table and its notes as Markdown."""
+def markdown(summary: Mapping[str, Any], results: Iterable[Result]) -> str:
+    """Return both tables and what has to be read with them as Markdown."""
     titles = _titles(summary)
-    marks = ["---"] * 3 + ["---:"] * (len(titles) - 3)
-    lines = [f"# {summary['name']}", "", _cells(titles), _cells(marks)]
+    lines = [f"# {summary['name']}", "", *_head(titles, 3)]
     for row in rows(summary):
-        cells = [row.language, *row.cells]
+        label = row.schedule.label() if row.schedule else ""
+        cells = [row.language, row.run, label, row.score, row.against, *row.metrics]
+        cells += [] if row.test is None else [row.test]
         lines.append(_cells([f"**{cell}**" if row.best and cell else cell for cell in cells]))
-    signature, *notes = _notes(summary) if summary["signature"] else ["", *_notes(summary)]
+    signature = summary["signature"]
     lines += ["", f"Signature: `{signature}`" if signature else "No trial was scored."]
-    for note in notes:
+    ceilings = [
+        _ceiling(language, split, ceiling, entry.get("signature"))
+        for language, entry in summary["languages"].items()
+        for split, ceiling in entry.get("ceilings", {}).items()
+    ]
+    for note in [*_notes(summary), *ceilings]:
         lines += ["", note]
+    listed = [*titles[:1], "trial", *titles[1 : 5 + len(_metrics(summary))]]
+    lines += ["", "## All trials", "", *_head(listed, 4)]
+    done = [r for r in latest(results) if r.split == summary["split"]]
+    for language, entry in summary["languages"].items():
+        mine = [result for result in done if result.language == language]
+        for one in sorted(mine, key=lambda r: (-r.asr_bleu, r.trial)):
+            score = {"asr_bleu": one.asr_bleu, "ci": one.ci}
+            cells = [_title(language, entry), f"#{one.trial}", one.reference or ""]
+            cells += [one.schedule.label()]
+            cells += [_interval(score) if one.status == "complete" else one.status]
+            cells += [_against(entry, one.asr_bleu, one.status)]
+            lines.append(_cells([*cells, *_measured(summary, one.metrics)]))
     return "\n".join(lines) + "\n"
+
+
+def _head(titles: list[str], words: int) -> list[str]:
+    """Return the first two lines of a table whose columns after `words` hold numbers."""
+    return [_cells(titles), _cells(["---"] * words + ["---:"] * (len(titles) - words))]
 
 
 def _cells(cells: list[str]) -> str:

@@ -10,7 +10,7 @@ import ray
 
 from raystt.config import SearchConfig
 from raystt.pools.broker import Activity
-from raystt.progress import LanguageProgress, Running, Snapshot
+from raystt.progress import Ended, LanguageProgress, Running, Snapshot
 from raystt.results import Result, best
 from raystt.searching.searcher import StudySearcher
 from raystt.searching.trial import Pools
@@ -34,7 +34,7 @@ class Watch:
         self._searcher = searcher
         self._on_progress, self._on_message = on_progress, on_message
         self._began = time.time()
-        self._done_before = len(self._finished())
+        self._before = {(r.language, r.trial) for r in self._finished()}
         self._restarts = 0
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._loop, daemon=True)
@@ -55,17 +55,19 @@ class Watch:
 
     def _tell(self) -> None:
         finished = self._finished()
-        elapsed = time.time() - self._began
-        total = self._search.total_trials
-        done_now = len(finished) - self._done_before
-        pace = elapsed / done_now if done_now else None
-        running = self._running()
+        ended = [
+            Ended(r.label, r.status, r.schedule.label(), r.asr_bleu)
+            for r in finished
+            if (r.language, r.trial) not in self._before
+        ]
         self._on_progress(
             Snapshot(
-                elapsed_s=elapsed,
+                elapsed_s=time.time() - self._began,
                 languages=tuple(self._language(name, finished) for name in self._search.languages),
-                running=running,
-                left_s=pace * (total - len(finished)) if pace else None,
+                running=self._running(),
+                ended=tuple(ended),
+                failed=max(0, self._searcher.completed - len(ended)),
+                parallel=self._search.base.resources.trainers,
             )
         )
         restarts = ray.get(self._pools.broker.restarts.remote())
