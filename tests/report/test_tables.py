@@ -44,7 +44,7 @@ WIDEST = {"initial": 0.8634, "final": 0.0, "hold": 0.0, "end": 0.97812}
 @pytest.mark.parametrize("shape", sorted(schedules.SHAPES))
 @pytest.mark.parametrize(("hold", "name"), [(0.0, "constant"), (0.1234, "no_alignment")])
 def test_nothing_is_cut_at_80_columns(shape: str, hold: float, name: str) -> None:
-    fall = schedules.SHAPES[shape](**{**WIDEST, "hold": hold}).as_dict()
+    fall = schedules.SHAPES[shape](**{**WIDEST, "hold": hold}).model_dump()
     test = {"asr_bleu": 41.0, "ci": [36.0, 46.0]}
     content = summary(
         pairs=10_000,
