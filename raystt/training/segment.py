@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import pyarrow as pa
 import torch
@@ -33,7 +34,7 @@ from raystt.training.start import starting_model
 
 DONE = "done.json"
 
-
+_T = TypeVar("_T")
 Batches = Callable[[SegmentJob, Card], Iterable[pa.Table]]
 
 
@@ -74,6 +75,7 @@ def train_segment(
     *,
     batches: Batches = read_locally,
     on_step: Callable[[Step], None] | None = None,
+    device: str = "cpu",
 ) -> SegmentResult:
     """Train a segment, or return it if it is already there. All ranks of a group call this.
 
@@ -81,6 +83,7 @@ def train_segment(
         job: The segment.
         batches: Gives the global batches of the segment in order.
         on_step: Told of every step (rank 0).
+        device: "cpu", or "cuda": the current GPU.
 
     Raises:
         CheckpointError: The parent state cannot be continued from.
@@ -89,15 +92,17 @@ def train_segment(
         ValueError: The data ended early.
     """
     began = time.perf_counter()
-    rank, world_size = join_process_group()
+    rank, world_size = join_process_group(device)
     card = Card.load(Path(job.corpus))
-    finished = find_finished(job, card, world_size)
+    # One rank looks for all: a network file system shows a new file to some nodes before others,
+    # and a rank that trains would wait for one that has returned.
+    finished = _of_rank_0(find_finished(job, card, world_size) if rank == 0 else None)
     if finished is not None:
         return finished
     training = job.run.training
     model = starting_model(job.run, Path(job.corpus), card)
     room = context(model)
-    engine = Engine(model, training, training.steps)
+    engine = Engine(model, training, training.steps, device)
     log = TrainingLog(Path(job.log) if job.log and rank == 0 else None, job.start)
     try:
         if job.parent is not None:
@@ -107,7 +112,7 @@ def train_segment(
         totals = _train(job, card, engine, stream, log, on_step if rank == 0 else None, room)
         trained = time.perf_counter()
         state = Path(job.states) / segment_key(job, card, world_size)
-        partial = state.with_name(f"{state.name}.{_same_on_all_ranks(os.getpid())}.partial")
+        partial = state.with_name(f"{state.name}.{_of_rank_0(os.getpid())}.partial")
         if rank == 0:
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
@@ -122,7 +127,7 @@ def train_segment(
         # this, two or three models of a billion parameters would wait on the GPU to be collected.
         del engine, model
         gc.collect()
-        if torch.cuda.is_available():
+        if device == "cuda":
             torch.cuda.empty_cache()
     result = SegmentResult(
         state=str(state),
@@ -217,8 +222,8 @@ def _train(
     return totals
 
 
-def _same_on_all_ranks(value: int) -> int:
-    """Return rank 0's value."""
+def _of_rank_0(value: _T) -> _T:
+    """Return rank 0's value on all ranks."""
     box = [value]
     torch.distributed.broadcast_object_list(box, src=0)
     return box[0]

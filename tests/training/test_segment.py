@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import replace
+import pickle
+import subprocess
+import sys
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -235,6 +238,48 @@ def test_finished_segment_is_not_trained_again(corpus: Path) -> None:
     told: list[object] = []
     again = train_segment(job(corpus, 0, 3), on_step=told.append)
     assert again == replace(first, reused=True) and not told
+
+
+RANK = """
+import json, pickle, sys
+from dataclasses import asdict
+import torch.distributed as dist
+from raystt.training.segment import train_segment
+rank, store, jobs = int(sys.argv[1]), sys.argv[2], sys.argv[3]
+dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
+for job in pickle.load(open(jobs, "rb"))[rank]:
+    print(json.dumps(asdict(train_segment(job))))
+"""
+
+
+@pytest.mark.slow
+def test_one_rank_decides_whether_a_segment_is_there(corpus: Path) -> None:
+    """As on a network file system that shows `states` to one of two nodes first."""
+    known = job(corpus, 0, 1)
+    state = Path(known.states) / segment_key(known, Card.load(corpus), 2)
+    done = SegmentResult(str(state), "complete", 0, 1, 1.0, 0.1, 10, 2.5, 0.5, 0.5)
+    state.mkdir(parents=True)
+    (state / "done.json").write_text(json.dumps(asdict(done)))
+    blind = replace(known, states=str(corpus.parent / "elsewhere"))
+    (corpus.parent / "jobs").write_bytes(pickle.dumps([[known, blind], [blind, known]]))
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, "-c", "import json\nfrom dataclasses import asdict\n" + RANK,
+             str(rank), str(corpus.parent / "store"), str(corpus.parent / "jobs")],
+            stdout=subprocess.PIPE, text=True,
+        )
+        for rank in (0, 1)
+    ]  # fmt: skip
+    try:
+        printed = [process.communicate(timeout=120)[0] for process in ranks]
+    finally:
+        for process in ranks:
+            process.kill()
+    told = [[SegmentResult(**json.loads(line)) for line in text.splitlines()] for text in printed]
+    found, trained = zip(*told, strict=True)
+    assert found == (replace(done, reused=True),) * 2
+    assert [result.reused for result in trained] == [False, False]
+    assert trained[0].loss == trained[1].loss != done.loss
 
 
 def test_unfinished_segment_is_trained_again(corpus: Path) -> None:
