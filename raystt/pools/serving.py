@@ -10,6 +10,7 @@ import ray
 import torch
 import torch.distributed as dist
 
+from raystt.cluster.device import device_of
 from raystt.pools.stream import stream_batches
 from raystt.training.engine import join_process_group
 from raystt.training.jobs import SegmentJob, SegmentResult, Step
@@ -23,13 +24,14 @@ def serve(config: dict[str, Any]) -> None:
     """Ray Train's training function: take jobs until there are no more."""
     slot, broker, resources = config["slot"], config["broker"], config["resources"]
     torch.set_num_threads(resources.threads_per_worker)
-    rank, world_size = join_process_group()
+    device = device_of(resources.gpus_per_worker, "gpus_per_worker")
+    rank, world_size = join_process_group(device)
     data_cpus = resources.data_cpus / resources.trainers / world_size
     while True:
         job = _share(lambda: ray.get(broker.next_job.remote(slot)), rank, world_size)
         if job is None:
             return
-        outcome = _train(job, slot, broker, data_cpus)
+        outcome = _train(job, slot, broker, data_cpus, device)
         if rank == 0:
             ray.get(broker.finish.remote(slot, outcome))
         if isinstance(outcome, str) and world_size > 1:
@@ -45,7 +47,9 @@ def _share(ask: Any, rank: int, world_size: int) -> SegmentJob | None:
     return box[0]
 
 
-def _train(job: SegmentJob, slot: int, broker: Any, cpus: float) -> SegmentResult | str:
+def _train(
+    job: SegmentJob, slot: int, broker: Any, cpus: float, device: str
+) -> SegmentResult | str:
     """Train a segment; an error becomes its text, so that it fails one trial and not the pool."""
     told = 0.0
 
@@ -57,7 +61,10 @@ def _train(job: SegmentJob, slot: int, broker: Any, cpus: float) -> SegmentResul
 
     try:
         return train_segment(
-            job, batches=lambda j, card: stream_batches(j, card, cpus=cpus), on_step=on_step
+            job,
+            batches=lambda j, card: stream_batches(j, card, cpus=cpus),
+            on_step=on_step,
+            device=device,
         )
     except Exception as error:
         return f"{type(error).__name__}: {error}\n{traceback.format_exc(limit=-4)}"

@@ -69,7 +69,7 @@ def pretrain_base(
         )
         for language in card.languages
     ]
-    engine = Engine(model, training, config.steps)
+    engine = Engine(model, training, config.steps, "cpu")  # a task without a GPU
     try:
         for step, tables in enumerate(zip(*streams, strict=True)):
             batch = assemble(

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from raystt.config import CorpusConfig
+from raystt.cluster.device import device_of
+from raystt.config import CorpusConfig, ResourcesConfig
 from raystt.corpus.card import UnitsCard
 from raystt.errors import PrepareError
 from raystt.preparation.files import building
@@ -86,11 +87,13 @@ class Decoder:
 class Listener:
     """Actor with encoder, codebooks and aligner: waveforms to frames and word marks."""
 
-    def __init__(self, corpus: Path, config: CorpusConfig, units: UnitsCard, threads: int) -> None:
+    def __init__(
+        self, corpus: Path, config: CorpusConfig, units: UnitsCard, resources: ResourcesConfig
+    ) -> None:
         from raystt.speech.units import Codebook
 
         self._config = config
-        self._encoder, self._device, self._finetuned = _encoder(corpus, config, threads)
+        self._encoder, self._device, self._finetuned = _encoder(corpus, config, resources)
         self._books = {side: Codebook.load(corpus / getattr(units, side).path) for side in SIDES}
         self._target = config.target
         self._aligners: dict[str, Any] = {}
@@ -140,8 +143,8 @@ class Listener:
 class Featurizer:
     """Actor with the encoder alone: waveforms to features, for k-means."""
 
-    def __init__(self, corpus: Path, config: CorpusConfig, threads: int) -> None:
-        self._encoder, *_ = _encoder(corpus, config, threads)
+    def __init__(self, corpus: Path, config: CorpusConfig, resources: ResourcesConfig) -> None:
+        self._encoder, *_ = _encoder(corpus, config, resources)
 
     def __call__(self, item: dict[str, Any]) -> dict[str, Any]:
         piece: Piece = item["piece"]
@@ -184,14 +187,16 @@ class Writer:
         return {"path": piece.path}
 
 
-def _encoder(corpus: Path, config: CorpusConfig, threads: int) -> tuple[Any, str, Path | None]:
+def _encoder(
+    corpus: Path, config: CorpusConfig, resources: ResourcesConfig
+) -> tuple[Any, str, Path | None]:
     """Return the unit encoder, its device, and the directory of its fine-tuned weights."""
     import torch
 
     from raystt.speech.encoders import encoder
 
-    torch.set_num_threads(threads)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    torch.set_num_threads(resources.threads_per_worker)
+    device = device_of(resources.gpus_per_encoder, "gpus_per_encoder")
     finetuned = corpus / "encoder" if config.finetune else None
     units = config.units
     loaded = encoder(units.encoder, units.layer, finetuned=finetuned, device=device)

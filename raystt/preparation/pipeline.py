@@ -74,7 +74,7 @@ def run(
     """
     _stream(
         pieces, config, resources,
-        actor=Listener, arguments=(corpus, config, units, resources.threads_per_worker),
+        actor=Listener, arguments=(corpus, config, units, resources),
         last=Writer(corpus, units), on_done=on_done,
     )  # fmt: skip
 
@@ -90,7 +90,7 @@ def run_features(
     """Write the encoder's features of parts: an .npz each, `source` and `target` [frames, dim]."""
     _stream(
         pieces, config, resources,
-        actor=Featurizer, arguments=(corpus, config, resources.threads_per_worker),
+        actor=Featurizer, arguments=(corpus, config, resources),
         last=None, on_done=on_done,
     )  # fmt: skip
 

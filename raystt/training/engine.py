@@ -1,7 +1,8 @@
 """One DeepSpeed engine: optimiser step, learning-rate schedule, checkpoint and export.
 
-Works on a CPU with gloo and on a GPU with NCCL, with or without Ray: where nobody has made a
-process group, a group of one is made that listens on nothing.
+Works on "cpu" with gloo and on "cuda" with NCCL, with or without Ray: where nobody has made a
+process group, a group of one is made that listens on nothing. The caller says which device: on a
+machine with GPUs, those that Ray lent to somebody else may be visible too.
 """
 
 from __future__ import annotations
@@ -33,14 +34,13 @@ class CheckpointError(RuntimeError):
     """A training state that cannot be continued from; the text names the file and the fix."""
 
 
-def join_process_group() -> tuple[int, int]:
-    """Make sure there is a process group and return (rank, world size)."""
+def join_process_group(device: str) -> tuple[int, int]:
+    """Make sure there is a process group for "cpu" or "cuda" and return (rank, world size)."""
     if not dist.is_initialized():
-        backend = "nccl" if torch.cuda.is_available() else "gloo"
+        backend = "nccl" if device == "cuda" else "gloo"
         dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
     os.environ.setdefault("LOCAL_RANK", "0")  # DeepSpeed insists; launchers set it
-    if not torch.cuda.is_available():
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    os.environ["DS_ACCELERATOR"] = device  # read when it is imported; it would take a GPU it sees
     import deepspeed
     import deepspeed.ops
 
@@ -56,7 +56,7 @@ def join_process_group() -> tuple[int, int]:
     return dist.get_rank(), dist.get_world_size()
 
 
-def resolve_precision(precision: str) -> str:
+def resolve_precision(precision: str, device: str) -> str:
     """Return "bf16" or "fp32"; "auto" takes bf16 where the hardware multiplies in it.
 
     On a CPU without bf16 instructions bf16 takes ten times as long as fp32
@@ -64,7 +64,7 @@ def resolve_precision(precision: str) -> str:
     """
     if precision != "auto":
         return precision
-    if torch.cuda.is_available():
+    if device == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     capable = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return "bf16" if capable else "fp32"
@@ -77,14 +77,16 @@ class Engine:
         model: The causal LM, fp32, with packed attention; with or without adapters.
         config: Optimiser, precision and ZeRO stage.
         horizon: Optimiser steps of the whole training run (the learning rate's horizon).
+        device: "cpu", or "cuda": the current GPU.
     """
 
-    def __init__(self, model: torch.nn.Module, config: TrainingConfig, horizon: int) -> None:
-        self.rank, self.world_size = join_process_group()
+    def __init__(
+        self, model: torch.nn.Module, config: TrainingConfig, horizon: int, device: str
+    ) -> None:
+        self.rank, self.world_size = join_process_group(device)
         import deepspeed
 
-        self.precision = resolve_precision(config.precision)
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.precision = resolve_precision(config.precision, device)
         model.train()  # from_pretrained gives a model without dropout, and DeepSpeed leaves it so
         optimizer = torch.optim.AdamW(
             [p for p in model.parameters() if p.requires_grad],

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from raystt.training.batches import StepBatch
-    from raystt.training.jobs import Step
+from raystt.training.batches import StepBatch
+from raystt.training.jobs import Step
 
 
 class TrainingLog:

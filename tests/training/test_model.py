@@ -200,5 +200,5 @@ def test_a_segment_trains_on_a_gpu(tmp_path: Path, precision: str) -> None:
     )
     losses: list[float] = []
     job = SegmentJob(run, str(tmp_path / "corpus"), 0, 40, None, str(tmp_path / "states"))
-    train_segment(job, on_step=lambda step: losses.append(step.loss))
+    train_segment(job, on_step=lambda step: losses.append(step.loss), device="cuda")
     assert sum(losses[-4:]) < sum(losses[:4]) - 1.0

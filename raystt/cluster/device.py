@@ -1,0 +1,31 @@
+"""Where a process computes: decided by the GPUs it asked Ray for, not by those that it sees."""
+
+from __future__ import annotations
+
+from raystt.errors import BadInput
+
+
+class NoGpu(BadInput):
+    """A process was given GPUs that torch cannot use."""
+
+
+def device_of(gpus: float, key: str) -> str:
+    """Return "cuda" for a share of a GPU, else "cpu".
+
+    Args:
+        gpus: GPUs of the process, as in `resources`.
+        key: Where that is set, for the message.
+
+    Raises:
+        NoGpu: torch sees no GPU.
+    """
+    if gpus <= 0:
+        return "cpu"
+    import torch
+
+    if not torch.cuda.is_available():
+        raise NoGpu(
+            f"resources.{key}: {gpus:g}, but torch sees no GPU on this node; set it to 0, or mend "
+            "the driver (torch needs one for its CUDA version)"
+        )
+    return "cuda"
