@@ -32,6 +32,9 @@ def train_in_group(function: Callable[[Any], None], job: Any, resources: Resourc
     from ray.train import FailureConfig, RunConfig, ScalingConfig, WorkerGroupError
     from ray.train.torch import TorchTrainer
 
+    def work() -> None:
+        function(job)
+
     per_worker = {"CPU": resources.cpus_per_encoder}
     if resources.gpus_per_encoder:
         per_worker["GPU"] = resources.gpus_per_encoder
@@ -40,8 +43,7 @@ def train_in_group(function: Callable[[Any], None], job: Any, resources: Resourc
     handler = signal.getsignal(signal.SIGINT) if main else None
     with tempfile.TemporaryDirectory(prefix="raystt-train-") as storage:
         trainer = TorchTrainer(
-            _work,
-            train_loop_config={"function": function, "job": job},
+            work,  # and no config: the dashboard would be told of every utterance in it
             scaling_config=ScalingConfig(
                 num_workers=resources.encoders,
                 use_gpu=resources.gpus_per_encoder > 0,
@@ -69,8 +71,3 @@ def _cause(failures: dict[int, Exception], otherwise: Exception) -> Exception:
     """Return the error of one worker: a rank that lost its peer fails with a RuntimeError."""
     ranks = sorted(failures, key=lambda rank: (isinstance(failures[rank], RuntimeError), rank))
     return failures[ranks[0]] if ranks else otherwise
-
-
-def _work(config: dict[str, Any]) -> None:
-    """Ray Train's training function."""
-    config["function"](config["job"])

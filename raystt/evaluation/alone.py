@@ -10,6 +10,7 @@ from raystt.config import RunConfig
 from raystt.evaluation.ceiling import measure_ceiling
 from raystt.evaluation.jobs import CeilingJob, EvaluationJob, evaluate_run
 from raystt.evaluation.judge import Judge
+from raystt.training.device import device_of
 from raystt.training.jobs import SegmentResult, Step, train_in_segments
 from raystt.training.segment import train_segment
 
@@ -18,8 +19,9 @@ def train_run(
     run: RunConfig, corpus: Path, directory: Path, on_step: Callable[[Step], None]
 ) -> SegmentResult:
     """Train a run to its horizon; see `train_in_segments`."""
+    device = device_of(run.resources.gpus_per_worker, "gpus_per_worker")
     return train_in_segments(
-        run, corpus, directory, lambda job: train_segment(job, on_step=on_step)
+        run, corpus, directory, lambda job: train_segment(job, on_step=on_step, device=device)
     )
 
 

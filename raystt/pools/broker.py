@@ -3,6 +3,9 @@
 A worker group asks for its next job; a trial asks for a job to be run. Jobs wait in the order in
 which they came. A group that asks again while a job of its own is unfinished was restarted: it
 gets that job again, at most `_ATTEMPTS` times.
+
+What Ray's dashboard shows as an actor's name is its `__repr__`: an actor's own name would be taken
+once for a whole cluster.
 """
 
 from __future__ import annotations
@@ -31,6 +34,14 @@ class Served:
 
 
 @dataclass(frozen=True)
+class Assignment:
+    """A segment to train, and the label of the trial that it is of."""
+
+    job: SegmentJob
+    label: str
+
+
+@dataclass(frozen=True)
 class Activity:
     """What a worker group is doing: the trial's label and its last reported step."""
 
@@ -40,8 +51,7 @@ class Activity:
 
 @dataclass
 class _Ticket:
-    job: SegmentJob
-    label: str
+    assignment: Assignment
     answer: asyncio.Future[Any]
     submitted: float
     attempts: int = 0
@@ -72,13 +82,17 @@ class Broker:
         self._state = _State(slots={slot: _Slot() for slot in range(slots)})
         self._changed = asyncio.Condition()
 
+    def __repr__(self) -> str:
+        return "broker"
+
     async def run(self, job: SegmentJob, label: str) -> Served:
         """Have a segment trained.
 
         Raises:
             JobFailed: The segment's own error, or its worker died too often.
         """
-        ticket = _Ticket(job, label, asyncio.get_running_loop().create_future(), time.monotonic())
+        answer = asyncio.get_running_loop().create_future()
+        ticket = _Ticket(Assignment(job, label), answer, time.monotonic())
         async with self._changed:
             if not any(slot.alive for slot in self._state.slots.values()):
                 raise JobFailed("no trainer is left: all worker groups have failed")
@@ -86,7 +100,7 @@ class Broker:
             self._changed.notify_all()
         return Served(await ticket.answer, ticket.waited)
 
-    async def next_job(self, number: int) -> SegmentJob | None:
+    async def next_job(self, number: int) -> Assignment | None:
         """Wait for the next job of a slot; None = stop."""
         async with self._changed:
             slot = self._state.slots[number]
@@ -95,7 +109,7 @@ class Broker:
             if slot.ticket is not None:
                 slot.restarts += 1
                 if not self._abandon(slot):
-                    return slot.ticket.job if slot.ticket else None
+                    return slot.ticket.assignment if slot.ticket else None
             self._changed.notify_all()
             # A restarted group asks anew; the question of the dead one must not take a job.
             await self._changed.wait_for(
@@ -106,7 +120,7 @@ class Broker:
             ticket = self._state.queue.popleft()
             ticket.waited = max(0.0, slot.free_since - ticket.submitted)
             slot.ticket = ticket
-            return ticket.job
+            return ticket.assignment
 
     def _abandon(self, slot: _Slot) -> bool:
         """Give up a ticket whose worker died too often; return whether it was given up."""
@@ -116,7 +130,7 @@ class Broker:
         if slot.ticket.attempts < _ATTEMPTS:
             return False
         self._answer(slot, JobFailed(
-            f"{slot.ticket.label}: its trainer died {slot.ticket.attempts} times "
+            f"{slot.ticket.assignment.label}: its trainer died {slot.ticket.attempts} times "
             "(out of memory? see the worker's log in Ray's dashboard)"
         ))  # fmt: skip
         return True
@@ -136,6 +150,12 @@ class Broker:
         else:
             ticket.answer.set_result(outcome)
 
+    async def train(self, number: int) -> None:
+        """Last as long as the job that a slot was given: so Ray's dashboard can show its name."""
+        ticket = self._state.slots[number].ticket
+        if ticket is not None:
+            await asyncio.wait([ticket.answer])
+
     async def report(self, number: int, step: Step) -> None:
         """Take note of a slot's progress."""
         ticket = self._state.slots[number].ticket
@@ -145,7 +165,7 @@ class Broker:
     async def activity(self) -> list[Activity]:
         """Return what each busy slot is doing."""
         tickets = [slot.ticket for slot in self._state.slots.values()]
-        return [Activity(t.label, t.step) for t in tickets if t is not None]
+        return [Activity(t.assignment.label, t.step) for t in tickets if t is not None]
 
     async def ready(self) -> int:
         """Return how many slots have asked for work at least once."""
@@ -166,8 +186,9 @@ class Broker:
                 while self._state.queue:
                     self._state.queue.popleft().answer.set_exception(error)
 
-    async def stop(self) -> None:
-        """Let all groups end after what they are doing."""
+    async def stop(self) -> list[int]:
+        """Let all groups end after what they are doing; return those that do nothing."""
         async with self._changed:
             self._state.stopped = True
             self._changed.notify_all()
+            return [n for n, slot in self._state.slots.items() if slot.asks and not slot.ticket]

@@ -16,6 +16,7 @@ from raystt.config import EvaluationConfig, ResourcesConfig
 from raystt.errors import BadInput
 from raystt.evaluation.jobs import Ceiling, CeilingJob, Evaluation, EvaluationJob
 from raystt.pools.broker import Activity, JobFailed, Served
+from raystt.training.device import device_of
 
 if TYPE_CHECKING:
     from raystt.evaluation.judge import Judge
@@ -25,11 +26,14 @@ class Evaluator:
     """Ray actor that holds one judge, loaded when it is first needed.
 
     Not in `__init__`: Ray would wrap what is wrong with it in the death of the actor.
+    `number` tells it from the others in Ray's dashboard.
     """
 
-    def __init__(self, corpus: str, config: EvaluationConfig, device: str, threads: int) -> None:
-        self._corpus, self._config = corpus, config
-        self._device, self._threads = device, threads
+    def __init__(
+        self, number: int, corpus: str, config: EvaluationConfig, resources: ResourcesConfig
+    ) -> None:
+        self._number, self._corpus = number, corpus
+        self._config, self._resources = config, resources
 
     @cached_property
     def _judge(self) -> Judge:
@@ -38,8 +42,12 @@ class Evaluator:
 
         from raystt.evaluation.judge import Judge
 
-        torch.set_num_threads(self._threads)
-        return Judge(self._corpus, self._config, device=self._device)
+        torch.set_num_threads(self._resources.threads_per_worker)
+        device = device_of(self._resources.gpus_per_evaluator, "gpus_per_evaluator")
+        return Judge(self._corpus, self._config, device=device)
+
+    def __repr__(self) -> str:
+        return f"evaluator-{self._number}"
 
     def evaluate(self, job: EvaluationJob | CeilingJob) -> Evaluation | Ceiling:
         """Evaluate a model on a split, or measure the ceiling of a split."""
@@ -63,6 +71,9 @@ class _Dispatcher:
             self._idle.put_nowait(evaluator)
         self._running: list[str] = []
 
+    def __repr__(self) -> str:
+        return "evaluators' dispatcher"
+
     async def run(self, job: EvaluationJob | CeilingJob, label: str) -> Served:
         """Have a model evaluated, or a ceiling measured.
 
@@ -74,7 +85,8 @@ class _Dispatcher:
         wait = time.monotonic() - began
         self._running.append(label)
         try:
-            return Served(await evaluator.evaluate.remote(job), wait)
+            evaluate = evaluator.evaluate.options(name=f"Evaluator.evaluate {label}")
+            return Served(await evaluate.remote(job), wait)
         except ray.exceptions.RayError as error:
             raise JobFailed(f"{label}: evaluation failed: {error}") from None
         finally:
@@ -104,10 +116,9 @@ class EvaluatorPool:
             max_task_retries=-1,
             scheduling_strategy="DEFAULT",
         )
-        device = "cuda" if resources.gpus_per_evaluator > 0 else "cpu"
         self._actors = [
-            actor.remote(corpus, config, device, resources.threads_per_worker)
-            for _ in range(resources.evaluators)
+            actor.remote(number, corpus, config, resources)
+            for number in range(resources.evaluators)
         ]
         self.dispatcher = (
             ray.remote(_Dispatcher).options(num_cpus=0, max_concurrency=1000).remote(self._actors)

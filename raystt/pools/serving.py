@@ -10,8 +10,10 @@ import ray
 import torch
 import torch.distributed as dist
 
-from raystt.cluster.device import device_of
+from raystt.config import ResourcesConfig
+from raystt.pools.broker import Assignment
 from raystt.pools.stream import stream_batches
+from raystt.training.device import device_of
 from raystt.training.engine import join_process_group
 from raystt.training.jobs import SegmentJob, SegmentResult, Step
 from raystt.training.segment import train_segment
@@ -20,18 +22,19 @@ from raystt.training.segment import train_segment
 _REPORT_SECONDS = 1.0
 
 
-def serve(config: dict[str, Any]) -> None:
-    """Ray Train's training function: take jobs until there are no more."""
-    slot, broker, resources = config["slot"], config["broker"], config["resources"]
+def serve(slot: int, broker: Any, resources: ResourcesConfig) -> None:
+    """Take jobs until there are no more. All workers of a group call this."""
     torch.set_num_threads(resources.threads_per_worker)
     device = device_of(resources.gpus_per_worker, "gpus_per_worker")
     rank, world_size = join_process_group(device)
     data_cpus = resources.data_cpus / resources.trainers / world_size
     while True:
-        job = _share(lambda: ray.get(broker.next_job.remote(slot)), rank, world_size)
-        if job is None:
+        given = _share(lambda: ray.get(broker.next_job.remote(slot)), rank, world_size)
+        if given is None:
             return
-        outcome = _train(job, slot, broker, data_cpus, device)
+        if rank == 0:
+            broker.train.options(name=f"trainer-{slot}: {given.label}").remote(slot)
+        outcome = _train(given.job, slot, broker, data_cpus, device)
         if rank == 0:
             ray.get(broker.finish.remote(slot, outcome))
         if isinstance(outcome, str) and world_size > 1:
@@ -39,7 +42,7 @@ def serve(config: dict[str, Any]) -> None:
             raise RuntimeError(outcome)
 
 
-def _share(ask: Any, rank: int, world_size: int) -> SegmentJob | None:
+def _share(ask: Any, rank: int, world_size: int) -> Assignment | None:
     """Let rank 0 ask and tell the others."""
     box = [ask() if rank == 0 else None]
     if world_size > 1:

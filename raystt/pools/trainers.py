@@ -10,7 +10,6 @@ from __future__ import annotations
 import threading
 import time
 from pathlib import Path
-from typing import Any
 
 import ray
 
@@ -18,6 +17,7 @@ from raystt.config import ResourcesConfig
 from raystt.pools.broker import Broker
 
 _STOP_SECONDS = 20.0
+_LAUNCH_SECONDS = 0.5  # what `fit()` takes, at most, to come to where a shutdown of Ray ends it
 
 
 class TrainerPool:
@@ -34,7 +34,7 @@ class TrainerPool:
         )
         self._size = resources.trainers
         self._errors: dict[int, BaseException] = {}
-        self._stopping = False
+        self._started = self._stopping = False
         # `fit()` blocks as long as its group lives: a thread each, which only waits.
         self._threads = [
             threading.Thread(target=self._fit, args=(number, resources, str(storage)), daemon=True)
@@ -48,12 +48,19 @@ class TrainerPool:
         from ray.train import FailureConfig, RunConfig, ScalingConfig
         from ray.train.torch import TorchTrainer
 
+        broker = self.broker
+
+        def work() -> None:
+            # Imports in the worker, so that the driver need not.
+            from raystt.pools.serving import serve
+
+            serve(number, broker, resources)
+
         per_worker = {"CPU": resources.cpus_per_worker}
         if resources.gpus_per_worker:
             per_worker["GPU"] = resources.gpus_per_worker
         trainer = TorchTrainer(
-            _serve,
-            train_loop_config={"slot": number, "broker": self.broker, "resources": resources},
+            work,
             scaling_config=ScalingConfig(
                 num_workers=resources.workers_per_trainer,
                 use_gpu=resources.gpus_per_worker > 0,
@@ -66,9 +73,10 @@ class TrainerPool:
             ),
         )
         try:
-            trainer.fit()
-        except BaseException as error:
             # After the end, any call would start another Ray.
+            if not self._stopping:
+                trainer.fit()
+        except BaseException as error:
             if not self._stopping:
                 self._errors[number] = error
                 ray.get(self.broker.lost.remote(number, str(error)))
@@ -96,19 +104,11 @@ class TrainerPool:
                     "for the resources that they wait for"
                 )
             time.sleep(0.1)
+        self._started = True
 
     def stop(self) -> None:
-        """Let the groups end, and wait for those that are not in the middle of a segment."""
+        """Let idle groups end; the others end with the driver's connection to Ray."""
         self._stopping = True
-        ray.get(self.broker.stop.remote())
-        # A thread that is still in `fit()` when Ray is shut down takes the process with it.
-        limit = time.monotonic() + _STOP_SECONDS
-        for thread in self._threads:
-            thread.join(max(0.0, limit - time.monotonic()))
-
-
-def _serve(config: dict[str, Any]) -> None:
-    """Ray Train's training function. Imports in the worker, so that the driver need not."""
-    from raystt.pools.serving import serve
-
-    serve(config)
+        idle = ray.get(self.broker.stop.remote()) if self._started else []
+        for number, thread in enumerate(self._threads):
+            thread.join(_STOP_SECONDS if number in idle else _LAUNCH_SECONDS)

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from raystt.cluster.device import device_of
 from raystt.config import CorpusConfig, ResourcesConfig
 from raystt.corpus.card import UnitsCard
 from raystt.errors import PrepareError
@@ -23,6 +22,7 @@ from raystt.preparation.rows import SIDES, Heard, RowError, row
 from raystt.readers.utterance import Quarantined, Utterance, audio_path
 from raystt.speech import SAMPLE_RATE
 from raystt.speech.alignment import AlignmentError
+from raystt.training.device import device_of
 
 LISTENED = ("dev", "test")
 """Splits whose audio is kept as FLAC: to listen to, and for the ceiling of the scores."""

@@ -26,7 +26,7 @@ def test_jobs_are_served_in_order(tmp_path: Path) -> None:
         runs = [asyncio.create_task(broker.run(job(tmp_path, n), f"es#{n}")) for n in (1, 2, 3)]
         for n in (1, 2, 3):
             given = await broker.next_job(0)
-            assert given is not None and given.stop == n
+            assert given is not None and (given.job.stop, given.label) == (n, f"es#{n}")
             assert [a.label for a in await broker.activity()] == [f"es#{n}"]
             await broker.finish(0, result(n))
         served = [await run for run in runs]
@@ -76,7 +76,7 @@ def test_a_job_that_kills_its_trainer_is_given_up(tmp_path: Path) -> None:
             await run
         again = asyncio.create_task(broker.run(job(tmp_path, 7), "es#1"))
         given = await last
-        assert given is not None and given.stop == 7
+        assert given is not None and given.job.stop == 7
         await broker.finish(0, result(7))
         await again
 

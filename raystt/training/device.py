@@ -1,4 +1,4 @@
-"""Where a process computes: decided by the GPUs it asked Ray for, not by those that it sees."""
+"""Where a process computes: decided by the GPUs it asked for, not by those that it sees."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from raystt.cluster.device import NoGpu, device_of
+from raystt.training.device import NoGpu, device_of
 
 
 def test_no_gpu_asked_is_the_cpu() -> None:
