@@ -19,6 +19,8 @@ _QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
     "RAY_DEDUP_LOGS": "1",
+    # The Train view of Ray's dashboard shows the trainers.
+    "RAY_TRAIN_ENABLE_STATE_TRACKING": "1",
     "RAY_TRAIN_V2_ENABLED": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
@@ -42,8 +44,10 @@ class ClusterTooSmall(BadInput):
 @contextmanager
 def ray_session(
     resources: ResourcesConfig, *, pools: bool = True, verbose: bool = False
-) -> Iterator[None]:
+) -> Iterator[str | None]:
     """Start a local Ray, or join `resources.address`, for the time of the block.
+
+    Gives the address of Ray's dashboard, None where it has none or the block is within another.
 
     `pools` says whether trainers and evaluators are to fit: a corpus is prepared without them.
     Nothing listens beyond loopback when Ray is started here. Logs of workers go to Ray's log
@@ -59,6 +63,7 @@ def ray_session(
     import ray
 
     own = not ray.is_initialized()
+    dashboard = None
     if own:
         address = resources.address or os.environ.get("RAY_ADDRESS")
         threads = str(resources.threads_per_worker)
@@ -72,20 +77,25 @@ def ray_session(
             "runtime_env": runtime_env,
         }
         if address:
-            ray.init(address=address, **common)
+            context = ray.init(address=address, **common)
         else:
-            ray.init(
+            # "local": beside the record of any cluster on this machine, be it long dead, Ray would
+            # join that one.
+            context = ray.init(
+                address="local",
                 num_cpus=resources.local_cpus(),
                 include_dashboard=True,
                 dashboard_host="127.0.0.1",
                 **common,
             )
+        if context.dashboard_url:
+            dashboard = f"http://{context.dashboard_url}"
     for name in ("ray", "ray.tune", "ray.train", "ray.data"):
         logging.getLogger(name).setLevel(logging.ERROR)
     try:
         if pools:
             check_capacity(resources)
-        yield
+        yield dashboard
     finally:
         if own:
             ray.shutdown()

@@ -130,7 +130,9 @@ def run_search(
     # Ray Train's own files of an earlier driver: nothing in them is needed, and it would restore
     # them.
     shutil.rmtree(directory.path / "ray", ignore_errors=True)
-    with ray_session(resources, verbose=verbose):
+    with ray_session(resources, verbose=verbose) as dashboard:
+        if dashboard:
+            on_message(f"Ray dashboard: {dashboard}")
         prepare(search.base.corpus, resources=resources, progress=on_prepare)
         directory.keep_card(corpus)
         on_message("starting trainers and evaluators")
