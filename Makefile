@@ -14,11 +14,12 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install quickstart test check format clean
+.PHONY: help install quickstart test test-fast check format clean
 
 help:
 	@echo "make quickstart  search ratio schedules for two languages on the embedded corpus"
-	@echo "make test        run the tests (PYTEST='-m \"not slow\"' passes arguments on)"
+	@echo "make test        run the tests (PYTEST='-k schedule' passes arguments on)"
+	@echo "make test-fast   those that start no Ray and train no model for long"
 	@echo "make check       ruff, formatting and mypy"
 	@echo "make install     set up .venv to use raystt (the other targets do so by themselves)"
 	@echo "make format      let ruff fix and format the sources"
@@ -32,6 +33,9 @@ quickstart: $(DEMO)
 
 test: $(DEV)
 	$(BIN)/python -m pytest $(PYTEST)
+
+test-fast: $(DEV)
+	$(BIN)/python -m pytest -m "not slow" $(PYTEST)
 
 check: $(DEV)
 	$(BIN)/ruff check .
