@@ -18,8 +18,8 @@ unexport PYTHONDONTWRITEBYTECODE
 
 help:
 	@echo "make quickstart  search ratio schedules for two languages on the embedded corpus"
-	@echo "make test        run the tests (PYTEST='tests/report -x' passes arguments on)"
-	@echo "make test-fast   run those that take no more than a few seconds each"
+	@echo "make test        run the tests (PYTEST='-k schedule' passes arguments on)"
+	@echo "make test-fast   those that start no Ray and train no model for long"
 	@echo "make check       ruff, formatting and mypy"
 	@echo "make install     set up .venv to use raystt (the other targets do so by themselves)"
 	@echo "make format      let ruff fix and format the sources"

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -25,6 +28,36 @@ def _environment() -> Iterator[None]:
     for name in os.environ.keys() - before.keys():
         del os.environ[name]
     os.environ.update(before)
+
+
+@pytest.fixture(scope="session")
+def ray_local() -> Iterator[str]:
+    """One Ray of two CPUs for all tests that need no Ray of their own; its dashboard's address.
+
+    It is started beside the record of a cluster that died, which it must not try to join.
+    """
+    from raystt.cluster.start import ray_session
+    from raystt.config import ResourcesConfig
+
+    # Not pytest's own directory: the path of a socket has 107 characters.
+    with tempfile.TemporaryDirectory(prefix="raystt-", ignore_cleanup_errors=True) as place:
+        record = Path(place, "ray", "ray_current_cluster")
+        record.parent.mkdir()
+        record.write_text("127.0.0.1:9")
+        with pytest.MonkeyPatch.context() as changed:
+            changed.setenv("RAY_TMPDIR", place)
+            session = ray_session(ResourcesConfig(cpus=2), pools=False)
+            dashboard = session.__enter__()
+        try:
+            assert dashboard is not None
+            yield dashboard
+        finally:
+            session.__exit__(None, None, None)
+
+
+def pytest_collection_finish() -> None:
+    """Spare the garbage collector what the tests have imported: DeepSpeed alone calls it often."""
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,11 @@ def test_help_says_what_a_verb_does(verb: str, capsys: pytest.CaptureFixture[str
         main([verb, "--help"])
     assert stop.value.code == 0
     text = capsys.readouterr().out
-    assert "--json" in text and len(text.splitlines()) > 8
+    usage, said, *_ = text.split("\n\n")
+    assert f"raystt {verb} [-h]" in usage and "--json" in usage and said.endswith(".")
+    (options,) = [part for part in text.split("\n\n") if part.startswith("options:")]
+    for option in re.split(r"\n  (?=-)", options)[1:]:
+        assert re.search(r"\S\s{2,}\w", option), f"nothing is said of {option}"
 
 
 def test_check_prints_a_report(space: Path, capsys: pytest.CaptureFixture[str]) -> None:

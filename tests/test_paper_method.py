@@ -20,7 +20,7 @@ SIZES = {"es": {"train": 12, "dev": 3, "test": 2}}
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run(tmp_path_factory: pytest.TempPathFactory, ray_local: str) -> Path:
     """Write recordings, models and the config of a run."""
     pytest.importorskip("espeakng_loader")
     root = tmp_path_factory.mktemp("paper")

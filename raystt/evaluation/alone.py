@@ -29,7 +29,7 @@ def evaluate_model(
     run: RunConfig, corpus: Path, model: Path, split: str, hypotheses: Path
 ) -> dict[str, Any]:
     """Score a model on a split and write its hypotheses; see `evaluate_run`."""
-    device = "cuda" if run.resources.gpus_per_evaluator > 0 else "cpu"
+    device = device_of(run.resources.gpus_per_evaluator, "gpus_per_evaluator")
     judge = Judge(corpus, run.evaluation, device=device)
 
     def ask(job: EvaluationJob | CeilingJob) -> Any:

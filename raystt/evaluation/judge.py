@@ -7,22 +7,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from raystt.config import EvaluationConfig
 from raystt.corpus.card import Card
 from raystt.corpus.shards import read_rows
-from raystt.errors import BadInput
 from raystt.evaluation.generate import Generated, generate
 from raystt.evaluation.jobs import Evaluation, EvaluationJob, Sentence
 from raystt.recognition.loading import load_recognizer
 from raystt.recognition.utmos import Utmos
 from raystt.scores import Metric, bleu, chrf
 from raystt.vocoder.loading import load_vocoder
-
-
-class DeviceError(BadInput):
-    """A GPU was asked for where there is none."""
 
 
 class Judge:
@@ -42,19 +36,12 @@ class Judge:
         signature: How ASR-BLEU comes about.
 
     Raises:
-        BadInput: There is no such device, or one of them cannot be loaded, or does not fit the
-            corpus.
+        BadInput: One of them cannot be loaded, or does not fit the corpus.
     """
 
     def __init__(self, corpus: str | Path, config: EvaluationConfig, *, device: str) -> None:
         self.corpus = Path(corpus)
         self.card = Card.load(self.corpus)
-        if torch.device(device).type == "cuda" and not torch.cuda.is_available():
-            raise DeviceError(
-                "evaluators are to run on a GPU, and torch sees none: set "
-                "`resources.gpus_per_evaluator: 0`, or see what `nvidia-smi` and "
-                "`python -m torch.utils.collect_env` say there"
-            )
         self._device = device
         vocoder, asr = self.card.vocoder, self.card.asr
         self.vocoder = load_vocoder(vocoder.name, self.corpus / vocoder.path, device=device)

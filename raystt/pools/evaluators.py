@@ -16,6 +16,7 @@ from raystt.config import EvaluationConfig, ResourcesConfig
 from raystt.errors import BadInput
 from raystt.evaluation.jobs import Ceiling, CeilingJob, Evaluation, EvaluationJob
 from raystt.pools.broker import Activity, JobFailed, Served
+from raystt.training.device import device_of
 
 if TYPE_CHECKING:
     from raystt.evaluation.judge import Judge
@@ -24,15 +25,15 @@ if TYPE_CHECKING:
 class Evaluator:
     """Ray actor that holds one judge, loaded when it is first needed.
 
-    Not in `__init__`: Ray would wrap what is wrong with it in the death of the actor. `number`
-    tells it from the others in Ray's dashboard.
+    Not in `__init__`: Ray would wrap what is wrong with it in the death of the actor.
+    `number` tells it from the others in Ray's dashboard.
     """
 
     def __init__(
-        self, number: int, corpus: str, config: EvaluationConfig, device: str, threads: int
+        self, number: int, corpus: str, config: EvaluationConfig, resources: ResourcesConfig
     ) -> None:
-        self._number, self._corpus, self._config = number, corpus, config
-        self._device, self._threads = device, threads
+        self._number, self._corpus = number, corpus
+        self._config, self._resources = config, resources
 
     @cached_property
     def _judge(self) -> Judge:
@@ -41,8 +42,9 @@ class Evaluator:
 
         from raystt.evaluation.judge import Judge
 
-        torch.set_num_threads(self._threads)
-        return Judge(self._corpus, self._config, device=self._device)
+        torch.set_num_threads(self._resources.threads_per_worker)
+        device = device_of(self._resources.gpus_per_evaluator, "gpus_per_evaluator")
+        return Judge(self._corpus, self._config, device=device)
 
     def __repr__(self) -> str:
         return f"evaluator-{self._number}"
@@ -114,9 +116,8 @@ class EvaluatorPool:
             max_task_retries=-1,
             scheduling_strategy="DEFAULT",
         )
-        device = "cuda" if resources.gpus_per_evaluator > 0 else "cpu"
         self._actors = [
-            actor.remote(number, corpus, config, device, resources.threads_per_worker)
+            actor.remote(number, corpus, config, resources)
             for number in range(resources.evaluators)
         ]
         self.dispatcher = (

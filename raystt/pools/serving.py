@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 import traceback
 from typing import Any
@@ -27,6 +28,7 @@ def serve(slot: int, broker: Any, resources: ResourcesConfig) -> None:
     torch.set_num_threads(resources.threads_per_worker)
     device = device_of(resources.gpus_per_worker, "gpus_per_worker")
     rank, world_size = join_process_group(device)
+    gc.freeze()  # what was imported stays: each segment's collection need not go through it
     data_cpus = resources.data_cpus / resources.trainers / world_size
     while True:
         given = _share(lambda: ray.get(broker.next_job.remote(slot)), rank, world_size)

@@ -25,7 +25,7 @@ def device_of(gpus: float, key: str) -> str:
 
     if not torch.cuda.is_available():
         raise NoGpu(
-            f"resources.{key}: {gpus:g}, but torch sees no GPU on this node; set it to 0, or mend "
-            "the driver (torch needs one for its CUDA version)"
+            f"resources.{key}: {gpus:g}, but torch sees no GPU on this node; set it to 0, or see "
+            "what `nvidia-smi` and `python -m torch.utils.collect_env` say there"
         )
     return "cuda"

@@ -122,6 +122,6 @@ def test_waiting_is_counted_only_while_all_are_busy(tmp_path: Path) -> None:
         await broker.next_job(0)
         await broker.finish(0, result())
         assert (await first).wait_seconds == 0.0
-        assert (await second).wait_seconds == pytest.approx(0.2, abs=0.1)
+        assert (await second).wait_seconds >= 0.2
 
     asyncio.run(scenario())

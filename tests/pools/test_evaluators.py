@@ -5,27 +5,31 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import ray
 import torch
+from ray.util.state import list_actors
 from tiny import tiny_corpus
 
 from raystt.config import EvaluationConfig, ResourcesConfig
-from raystt.evaluation.judge import DeviceError
-from raystt.pools.evaluators import EvaluatorPool
+from raystt.pools.evaluators import Evaluator, EvaluatorPool
+from raystt.training.device import NoGpu
 from raystt.vocoder.spectrum import VocoderError
 
-pytestmark = pytest.mark.slow
+
+@pytest.mark.slow
+def test_what_is_wrong_with_an_evaluator_is_told_as_it_is(ray_local: str, tmp_path: Path) -> None:
+    tiny_corpus(tmp_path)
+    resources = ResourcesConfig(evaluators=1, cpus_per_evaluator=0.25)
+    with EvaluatorPool(str(tmp_path), EvaluationConfig(), resources) as pool:
+        with pytest.raises(VocoderError):
+            pool.wait_until_ready(timeout=120)
+        (actor,) = list_actors(address=ray_local, detail=True, filters=[
+            ("class_name", "=", "Evaluator"), ("state", "=", "ALIVE")
+        ])  # fmt: skip
+        assert actor.repr_name == "evaluator-0"
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
-def test_what_is_wrong_with_an_evaluator_is_told_as_it_is(tmp_path: Path) -> None:
-    tiny_corpus(tmp_path)
-    config = EvaluationConfig()
-    ray.init(num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False)
-    try:
-        for gpus, error in ((0.0, VocoderError), (1.0, DeviceError)):
-            resources = ResourcesConfig(evaluators=1, gpus_per_evaluator=gpus)
-            with EvaluatorPool(str(tmp_path), config, resources) as pool, pytest.raises(error):
-                pool.wait_until_ready(timeout=120)
-    finally:
-        ray.shutdown()
+def test_an_evaluator_without_its_gpu_is_refused(tmp_path: Path) -> None:
+    resources = ResourcesConfig(gpus_per_evaluator=0.5)
+    with pytest.raises(NoGpu, match=r"resources\.gpus_per_evaluator: 0\.5"):
+        Evaluator(0, str(tmp_path), EvaluationConfig(), resources).ready()

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+import time
+import urllib.request
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import ray
+from ray.util.state import list_tasks
+from ray.util.state.common import TaskState
 from safetensors.torch import load_file
 from tiny import tiny_corpus, tiny_run
 
-from raystt.cluster.start import ClusterTooSmall, check_capacity, ray_session
+from raystt.cluster.start import ClusterTooSmall, check_capacity
 from raystt.config import ResourcesConfig
 from raystt.corpus.card import Card
 from raystt.pools.stream import stream_batches
@@ -27,19 +31,13 @@ RESOURCES = ResourcesConfig(
 )  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def session() -> Iterator[None]:
-    with ray_session(RESOURCES):
-        yield
-
-
 def segment(path: Path, states: str, stop: int = 6, **training) -> SegmentJob:
     return SegmentJob(
         tiny_run(path, **training), str(path), 0, stop, None, str(path.parent / states)
     )
 
 
-def test_ray_data_gives_the_batches_of_a_plain_loop(session: None, tmp_path: Path) -> None:
+def test_ray_data_gives_the_batches_of_a_plain_loop(ray_local: str, tmp_path: Path) -> None:
     card = tiny_corpus(tmp_path / "corpus", shards=(7, 5, 6))
     job = segment(tmp_path / "corpus", "states", steps=30)
     local = list(read_locally(job, card))
@@ -48,7 +46,22 @@ def test_ray_data_gives_the_batches_of_a_plain_loop(session: None, tmp_path: Pat
     assert all(a.equals(b) for a, b in zip(local, streamed, strict=True))
 
 
-def test_a_group_of_two_trains_what_one_process_does(session: None, tmp_path: Path) -> None:
+def tasks(dashboard: str) -> list[TaskState]:
+    """What Ray's dashboard lists, once it was told of a segment."""
+    for _ in range(100):
+        listed = list_tasks(address=dashboard, limit=10_000)
+        if any(task.name.startswith("trainer-") for task in listed):
+            break
+        time.sleep(0.2)
+    return listed
+
+
+def test_a_pool_that_is_starting_can_be_stopped(ray_local: str, tmp_path: Path) -> None:
+    pool = TrainerPool(RESOURCES, tmp_path / "ray")
+    pool.stop()
+
+
+def test_a_group_of_two_trains_what_one_process_does(ray_local: str, tmp_path: Path) -> None:
     path = tmp_path / "corpus"
     tiny_corpus(path)
     pool = TrainerPool(RESOURCES, tmp_path / "ray")
@@ -61,6 +74,10 @@ def test_a_group_of_two_trains_what_one_process_does(session: None, tmp_path: Pa
         ray.get(bad)
     # The group came back after the error, and finds the finished segment.
     again = ray.get(pool.broker.run.remote(segment(path, "pool", **options), "es#0"))
+    assert {"broker.run", "trainer-0: es#0"} <= {task.name for task in tasks(ray_local)}
+    with urllib.request.urlopen(f"{ray_local}/api/train/v2/runs/v1", timeout=60) as answer:
+        shown = json.load(answer)["train_runs"]
+    assert "trainer-0" in [run["name"] for run in shown if run["status"] == "RUNNING"]
     pool.stop()
     result: SegmentResult = served.result
     assert again.result == replace(result, reused=True)
@@ -72,7 +89,7 @@ def test_a_group_of_two_trains_what_one_process_does(session: None, tmp_path: Pa
         assert theirs[name].allclose(tensor, atol=1e-4), name
 
 
-def test_a_cluster_that_is_too_small_is_refused(session: None) -> None:
+def test_a_cluster_that_is_too_small_is_refused(ray_local: str) -> None:
     with pytest.raises(ClusterTooSmall, match=r"need 41 CPU.*lower resources.trainers"):
         check_capacity(ResourcesConfig(trainers=80, evaluators=1, cpus_per_evaluator=0.5))
     with pytest.raises(ClusterTooSmall, match="GPU"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,6 @@ import torch
 from safetensors.torch import load_file
 from transformers import SeamlessM4TFeatureExtractor, Wav2Vec2BertConfig, Wav2Vec2BertModel
 
-from raystt.cluster.start import ray_session
 from raystt.config import FinetuneConfig, QualityConfig, ResourcesConfig, UnitsConfig
 from raystt.errors import BadInput, PrepareError
 from raystt.preparation.fit_encoder import FinetuneJob, fit_encoder, train
@@ -163,15 +161,9 @@ RESOURCES = ResourcesConfig(
 )  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def session() -> Iterator[None]:
-    with ray_session(RESOURCES):
-        yield
-
-
 @pytest.mark.slow
 def test_two_workers_of_ray_train_fit_what_one_process_does(
-    session: None, base: str, utterances: list[tuple[str, str]], tmp_path: Path
+    ray_local: str, base: str, utterances: list[tuple[str, str]], tmp_path: Path
 ) -> None:
     # No dropout: its random numbers are each rank's own.
     still = tmp_path / "still"
@@ -205,7 +197,7 @@ def test_two_workers_of_ray_train_fit_what_one_process_does(
 
 @pytest.mark.slow
 def test_a_task_with_a_group_of_one_fails_with_the_error_of_its_worker(
-    session: None, base: str, utterances: list[tuple[str, str]], tmp_path: Path
+    ray_local: str, base: str, utterances: list[tuple[str, str]], tmp_path: Path
 ) -> None:
     one = RESOURCES.model_copy(update={"encoders": 1})
     few = [utterances[0], utterances[3]]

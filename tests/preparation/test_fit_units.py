@@ -2,19 +2,13 @@
 
 import numpy as np
 import pytest
-import ray
 
 from raystt.errors import PrepareError
 from raystt.preparation import fit_units as kmeans
 
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_local")]
+
 CENTRES = np.array([[0, 0], [100, 0], [0, 1], [100, 1], [50, 5]], np.float32)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _ray():
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-    yield
-    ray.shutdown()
 
 
 def files(folder, counts, seed=0):
@@ -29,7 +23,6 @@ def files(folder, counts, seed=0):
     return made
 
 
-@pytest.mark.slow
 def test_clusters_are_found_and_repeat(tmp_path):
     made = files(tmp_path, [300, 200, 250, 100, 150, 50])
     told = []
@@ -48,7 +41,6 @@ def test_clusters_are_found_and_repeat(tmp_path):
         assert np.array_equal(before, again)
 
 
-@pytest.mark.slow
 def test_fewer_frames_than_clusters_are_refused(tmp_path):
     made = files(tmp_path, [3])
     with pytest.raises(PrepareError, match=r"4 clusters .* the sample has 3; .*units.sample"):

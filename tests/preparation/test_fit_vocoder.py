@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from raystt.cluster.start import ray_session
 from raystt.config import ResourcesConfig
 from raystt.config.corpus import VocoderConfig
 from raystt.files import write_atomic
@@ -25,12 +23,6 @@ pytestmark = pytest.mark.slow
 CLUSTERS = 10
 RESOURCES = ResourcesConfig(cpus=2, trainers=1, cpus_per_encoder=0.5)
 Files = list[tuple[np.ndarray, np.ndarray, str]]
-
-
-@pytest.fixture(scope="module")
-def _ray() -> Iterator[None]:
-    with ray_session(RESOURCES):
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +55,8 @@ def fit(files: Files, out: Path, workers: int, steps: int = 12) -> ConvVocoder:
     return ConvVocoder.load(out)
 
 
-def test_two_workers_fit_what_the_plain_loop_does(_ray: None, files: Files, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("ray_local")
+def test_two_workers_fit_what_the_plain_loop_does(files: Files, tmp_path: Path) -> None:
     found = fit(files, tmp_path / "vocoder", 2, steps=250)._tensors()
     # Four sentences are learnt in three steps each, whatever is asked for.
     asked = train_vocoder(files, Settings(CLUSTERS, seed=3, steps=12))._tensors()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import pickle
+import shutil
 import subprocess
 import sys
 from dataclasses import asdict, replace
@@ -33,10 +34,16 @@ from raystt.training.segment import segment_key, train_segment
 from raystt.training.start import starting_model
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("made") / "corpus"
+    tiny_corpus(path)
+    return path
+
+
 @pytest.fixture
-def corpus(tmp_path: Path) -> Path:
-    tiny_corpus(tmp_path / "corpus")
-    return tmp_path / "corpus"
+def corpus(made: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(made, tmp_path / "corpus")
 
 
 def job(corpus: Path, start: int, stop: int, parent: SegmentResult | None = None, **training):
@@ -59,7 +66,7 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
 
 
-@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+@pytest.mark.parametrize("stage", [0, 1, 3])
 def test_two_segments_equal_one(corpus: Path, stage: int) -> None:
     whole = train_segment(job(corpus, 0, 6, zero_stage=stage))
     first = train_segment(job(corpus, 0, 3, zero_stage=stage))
@@ -153,7 +160,7 @@ def test_adapters_learn_beside_a_frozen_base(corpus: Path, tied: bool) -> None:
             assert torch.equal(after[name], tensor)
 
 
-@pytest.mark.parametrize(("stage", "precision"), [(0, "fp32"), (2, "fp32"), (1, "bf16")])
+@pytest.mark.parametrize(("stage", "precision"), [(2, "fp32"), (1, "bf16")])
 def test_two_segments_of_adapters_equal_one(corpus: Path, stage: int, precision: str) -> None:
     base = pretrained(corpus.parent / "hub")
     settings = {
