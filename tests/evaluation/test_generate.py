@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +39,7 @@ def told(generated: Generated) -> tuple[list[int] | None, ...]:
         (DIRECT, [UNIT, 9, UNIT, EOS, UNIT], (None, None, [UNIT, 9, UNIT])),
         (DIRECT, [], (None, None, [])),
         (DIRECT, [UNIT, SPEECH, EOS], (None, None, [UNIT, SPEECH])),
-        (replace(DIRECT, modality_tokens=True), [SPEECH, UNIT, EOS], (None, None, [UNIT])),
+        (Interleaving(modality_tokens=True), [SPEECH, UNIT, EOS], (None, None, [UNIT])),
         (COT, [8, 9, SEP, 10, SEP, UNIT, EOS, PAD], ([8, 9], [10], [UNIT])),
         (COT, [8, SEP, SEP, UNIT, SEP, UNIT], ([8], [], [UNIT, SEP, UNIT])),
         (COT, [8, 9, SEP, 10], ([8, 9], [10], [])),
@@ -48,7 +47,7 @@ def told(generated: Generated) -> tuple[list[int] | None, ...]:
         (COT, [SEP], ([], [], [])),
         (COT, [], ([], [], [])),
         (
-            replace(COT, modality_tokens=True),
+            Interleaving(format="chain_of_thought", modality_tokens=True),
             [SWITCH, 8, SEP, SWITCH, 10, SEP, SPEECH, UNIT, EOS],
             ([8], [10], [UNIT]),
         ),

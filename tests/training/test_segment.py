@@ -26,6 +26,7 @@ from transformers import (
 
 from raystt.config import LoraConfig, ModelConfig
 from raystt.corpus.card import Card
+from raystt.schedule import Linear
 from raystt.training.adapters import merged
 from raystt.training.engine import CheckpointError
 from raystt.training.jobs import SegmentJob, SegmentResult, plan
@@ -301,8 +302,8 @@ def test_fork_leaves_the_trunk_alone(corpus: Path) -> None:
     trunk = train_segment(job(corpus, 0, 3))
     before = weights(trunk)
     cooled = job(corpus, 3, 6, trunk)
-    cooled = replace(cooled, run=cooled.run.model_copy(update={"schedule": {
-        "shape": "linear", "initial": 0.9, "final": 0.0, "hold": 0.0, "end": 0.5}}))  # fmt: skip
+    falling = Linear(initial=0.9, end=0.5)
+    cooled = replace(cooled, run=cooled.run.model_copy(update={"schedule": falling}))
     fork = train_segment(cooled)
     on = train_segment(job(corpus, 3, 6, trunk))
     assert fork.state != on.state and fork.achieved_words < on.achieved_words
