@@ -150,7 +150,7 @@ def _prepare(options: argparse.Namespace) -> int:
         print(f"prepared, fingerprint {card.fingerprint}")
         for language, splits in card.languages.items():
             counts = ", ".join(
-                f"{name} {split.pairs} pairs ({split.source_hours * 60:.0f} min)"
+                f"{name} {split.pairs} pairs ({split.source.hours * 60:.0f} min)"
                 for name, split in splits.items()
             )
             print(f"  {language}: {counts}")

@@ -14,7 +14,7 @@ from typing import Any
 
 from raystt.cluster.start import check_encoders, ray_session
 from raystt.config import CorpusConfig, ResourcesConfig
-from raystt.corpus.card import Card, Part, TokenizerCard, UnitsCard
+from raystt.corpus.card import SIDES, Card, Part, TokenizerCard, UnitsCard
 from raystt.preparation import fit_units, merge, models, pipeline, rows
 from raystt.preparation.files import WORK, config_hash
 from raystt.preparation.operators import Piece
@@ -108,7 +108,7 @@ class Plan:
             corpus=self.corpus, config=self.config, resources=self.resources, on_done=advance,
         )  # fmt: skip
         for path, book in missing.items():
-            sides = [side for side in rows.SIDES if getattr(self.units, side) == book]
+            sides = [side for side in SIDES if getattr(self.units, side) == book]
             fit_units.fit_codebook(
                 self.corpus / path,
                 [(Path(piece.path), side) for piece in pieces for side in sides],
@@ -214,7 +214,7 @@ class Plan:
         return {"text": rows.count(self.corpus, self.embedded.text_shards(language), 0)}
 
     def _describe(self, languages: dict[str, Any], fingerprint: str = "") -> Card:
-        texts = (u.source_text for found in self.utterances.values() for u in found)
+        texts = (u.source.text for found in self.utterances.values() for u in found)
         return Card(
             fingerprint=fingerprint,
             reader=self.config.reader,
@@ -255,11 +255,11 @@ class Plan:
     def _transcripts(self) -> list[tuple[str, str]]:
         """Return (audio, text) of all training speech that has a transcript, both sides."""
         return [
-            (getattr(utterance, f"{side}_audio"), text)
+            (recording.audio, recording.text)
             for language in self.languages
             for utterance in self.utterances[language, "train"]
-            for side in rows.SIDES
-            if (text := getattr(utterance, f"{side}_text"))
+            for recording in (utterance.source, utterance.target)
+            if recording.text
         ]
 
 

@@ -80,13 +80,13 @@ def _transcribed(
     found: list[Utterance], refused: list[Quarantined]
 ) -> tuple[list[Utterance], list[Quarantined]]:
     """Refuse the few rows without a transcript where the others have one."""
-    with_text = [utterance for utterance in found if utterance.source_text is not None]
+    with_text = [utterance for utterance in found if utterance.source.text is not None]
     if 2 * len(with_text) < len(found):
         return found, refused
     bare = [
-        Quarantined(u.language, u.split, u.id, u.source_audio, "no source text, as others have")
+        Quarantined(u.language, u.split, u.id, u.source.audio, "no source text, as others have")
         for u in found
-        if u.source_text is None
+        if u.source.text is None
     ]
     return with_text, refused + bare
 

@@ -25,7 +25,7 @@ from raystt.readers.tables import (
     clean,
     read_table,
 )
-from raystt.readers.utterance import Quarantined, Utterance
+from raystt.readers.utterance import Quarantined, Recording, Utterance
 
 # CVSS has codes of languages, Common Voice and CoVoST 2 have codes of regions.
 _REGIONS = {"zh": "zh-CN", "sv": "sv-SE"}
@@ -101,7 +101,8 @@ class CvssReader:
                 quarantined.append(Quarantined(language, split, identity, where, fault))
                 continue
             lines[clip] = number
-            utterances.append(Utterance(identity, language, split, source, sentence, target, text))
+            sides = Recording(source, sentence), Recording(target, text)
+            utterances.append(Utterance(identity, language, split, *sides))
         return utterances, quarantined
 
     def _sentences(

@@ -17,7 +17,7 @@ from raystt.readers.tables import (
     read_lines,
     read_table,
 )
-from raystt.readers.utterance import Quarantined, Utterance
+from raystt.readers.utterance import Quarantined, Recording, Utterance
 
 COLUMNS = ("id", "language", "source_audio", "target_audio", "target_text", "split")
 OPTIONAL = ("source_text",)
@@ -99,17 +99,8 @@ class ManifestReader:
                     quarantined.append(Quarantined(language, split, identity, where, reason))
                     continue
                 ids[identity] = where
-                utterances.append(
-                    Utterance(
-                        id=identity,
-                        language=language,
-                        split=split,
-                        source_audio=audio[0],
-                        source_text=source_text or None,
-                        target_audio=audio[1],
-                        target_text=text,
-                    )
-                )
+                sides = Recording(audio[0], source_text or None), Recording(audio[1], text)
+                utterances.append(Utterance(identity, language, split, *sides))
         return found
 
     def _placed(self, path: str) -> Iterator[tuple[_Place, Row]]:

@@ -14,6 +14,21 @@ Marks = tuple[tuple[int, float], ...]
 
 
 @dataclass(frozen=True)
+class Recording:
+    """One side of an utterance.
+
+    Attributes:
+        audio: path of the recording, of any rate and number of channels.
+        text: its transcript in spoken form; None if there is none, which only a source may do.
+        marks: exact word marks, where a synthesizer gave them.
+    """
+
+    audio: str
+    text: str | None
+    marks: Marks | None = None
+
+
+@dataclass(frozen=True)
 class Utterance:
     """A sentence pair as a reader finds it.
 
@@ -21,23 +36,15 @@ class Utterance:
         id: unique in the corpus.
         language: source language.
         split: "train", "dev" or "test".
-        source_audio: path of the source recording, of any rate and number of channels.
-        source_text: its transcript in spoken form; None if there is none.
-        target_audio: path of the target recording.
-        target_text: its transcript.
-        source_marks: exact word marks, where a synthesizer gave them.
-        target_marks: the same of the target.
+        source: its recording in `language`.
+        target: its recording in the target language.
     """
 
     id: str
     language: str
     split: str
-    source_audio: str
-    source_text: str | None
-    target_audio: str
-    target_text: str
-    source_marks: Marks | None = None
-    target_marks: Marks | None = None
+    source: Recording
+    target: Recording
 
 
 @dataclass(frozen=True)

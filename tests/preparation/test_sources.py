@@ -1,7 +1,8 @@
 """Which recordings a preparation takes, and how it cuts them into parts."""
 
-import dataclasses
 import json
+import os
+from dataclasses import replace
 from pathlib import Path
 
 from raystt.config import CorpusConfig
@@ -77,11 +78,30 @@ def test_an_edited_row_changes_the_name_of_its_part(tmp_path):
     every = recordings(tmp_path, [("train", i, "uno", "a.wav") for i in range(70)] + OTHERS)
     found = every._found["es", "train"]
     before = [piece.path for piece in pipeline.cut(tmp_path, found)]
-    found[-1] = dataclasses.replace(found[-1], target_text="two")
+    found[-1] = replace(found[-1], target=replace(found[-1].target, text="two"))
     after = [piece.path for piece in pipeline.cut(tmp_path, found)]
     assert len(before) == 2
     assert after[0] == before[0]
     assert after[1] != before[1]
+
+
+def test_a_replaced_recording_changes_the_name_of_its_part(tmp_path):
+    every = recordings(tmp_path, [("train", i, "uno", "a.wav") for i in range(3)] + OTHERS)
+    found = every._found["es", "train"]
+    (before,) = pipeline.cut(tmp_path, found)
+    (again,) = pipeline.cut(tmp_path, found)
+    assert again == before
+    file = (tmp_path / "a.wav").stat()
+    os.utime(tmp_path / "a.wav", ns=(file.st_atime_ns, file.st_mtime_ns + 1))
+    (after,) = pipeline.cut(tmp_path, found)
+    assert after.path != before.path
+    (tmp_path / "b").mkdir()
+    (tmp_path / "a.wav").rename(tmp_path / "b" / "a.wav")
+    elsewhere = [
+        replace(u, source=replace(u.source, audio=str(tmp_path / "b" / "a.wav"))) for u in found
+    ]
+    (moved,) = pipeline.cut(tmp_path, elsewhere)
+    assert moved.path != after.path, "of the same base name"
 
 
 def test_any_id_names_a_file(tmp_path):

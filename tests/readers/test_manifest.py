@@ -10,7 +10,7 @@ from recordings import COLUMNS, manifest_tree, write_tsv
 
 from raystt.readers.manifest import ManifestReader
 from raystt.readers.tables import ReaderError
-from raystt.readers.utterance import Quarantined, Utterance
+from raystt.readers.utterance import Quarantined, Recording, Utterance
 
 
 @pytest.fixture
@@ -46,12 +46,10 @@ def test_reads_a_tree_of_recordings(tmp_path: Path, suffix: str) -> None:
         id="es-train-0000",
         language="es",
         split="train",
-        source_audio=str(tmp_path / "audio/es/train-0000.mp3"),
-        source_text="en casa",
-        target_audio=str(tmp_path / "audio/es/train-0000.en.mp3"),
-        target_text="at home",
+        source=Recording(str(tmp_path / "audio/es/train-0000.mp3"), "en casa"),
+        target=Recording(str(tmp_path / "audio/es/train-0000.en.mp3"), "at home"),
     )
-    assert all(Path(u.source_audio).is_file() for u in utterances)
+    assert all(Path(u.source.audio).is_file() for u in utterances)
     assert len(reader.read("es", "dev")[0]) == 1
     with pytest.raises(ReaderError, match="no rows of language 'fr'"):  # was not asked for
         reader.read("fr", "train")
@@ -61,15 +59,15 @@ def test_an_untranscribed_source(root: Path) -> None:
     path = root / "pairs.tsv"
     names = [name for name in COLUMNS if name != "source_text"]
     write_tsv(path, [names, [row()[name] for name in names]])
-    assert ManifestReader(str(path), ["es"], "en").read("es", "train")[0][0].source_text is None
+    assert ManifestReader(str(path), ["es"], "en").read("es", "train")[0][0].source.text is None
 
-    assert manifest(root, row(source_text=" ")).read("es", "train")[0][0].source_text is None
+    assert manifest(root, row(source_text=" ")).read("es", "train")[0][0].source.text is None
 
     path = root / "pairs.jsonl"
     objects = [row() | {"source_text": None}, {n: v for n, v in row(id="2").items() if n in names}]
     path.write_text("".join(json.dumps(o) + "\n" for o in objects))
     utterances, bad = ManifestReader(str(path), ["es"], "en").read("es", "train")
-    assert [u.source_text for u in utterances] == [None, None] and not bad
+    assert [u.source.text for u in utterances] == [None, None] and not bad
 
 
 def test_texts_stay_as_they_are_except_white_space(root: Path) -> None:
@@ -79,8 +77,8 @@ def test_texts_stay_as_they_are_except_white_space(root: Path) -> None:
     lines = ["\t".join(COLUMNS), "\t".join(good[name] for name in COLUMNS), ""]
     path.write_bytes(b"\xef\xbb\xbf" + "\r\n".join(lines).encode())
     (utterance,), bad = ManifestReader(str(path), ["es"], "en").read("es", "train")
-    assert utterance.source_text == '"¿Qué?" dijo él\\n'
-    assert utterance.target_text == '"What?" he said.'
+    assert utterance.source.text == '"¿Qué?" dijo él\\n'
+    assert utterance.target.text == '"What?" he said.'
     assert not bad
 
 
@@ -116,7 +114,7 @@ def test_of_rows_with_one_id_the_first_usable_is_kept(root: Path) -> None:
     reader = manifest(
         root, row(target_text=""), row(target_text="kept"), row(language="fr"), row(split="dev")
     )
-    assert [u.target_text for u in reader.read("es", "train")[0]] == ["kept"]
+    assert [u.target.text for u in reader.read("es", "train")[0]] == ["kept"]
     for language, split in (("fr", "train"), ("es", "dev")):  # across languages and splits
         utterances, (bad,) = reader.read(language, split)
         assert not utterances and bad.reason == f"the id is that of {root}/pairs.tsv:3"
@@ -192,8 +190,8 @@ def test_the_paths_do_not_depend_on_the_working_directory(
     monkeypatch.chdir(root.parent)
     reader = ManifestReader(f"{root.name}/pairs.tsv", ["es"], "en")
     (utterance,), _ = reader.read("es", "train")
-    assert utterance.source_audio == str(root / "a.wav")
-    assert utterance.target_audio == str(root / "c.wav")
+    assert utterance.source.audio == str(root / "a.wav")
+    assert utterance.target.audio == str(root / "c.wav")
 
 
 def test_a_manifest_that_cannot_be_used_is_refused(root: Path) -> None:
