@@ -154,7 +154,8 @@ def _prepare(options: argparse.Namespace) -> int:
                 for name, split in splits.items()
             )
             print(f"  {language}: {counts}")
-        bad = sum(split.quarantined for s in card.languages.values() for split in s.values())
+        bad = card.unplaced
+        bad += sum(split.quarantined for s in card.languages.values() for split in s.values())
         if bad:
             print(f"  {bad} rows were left out, see quarantine.jsonl in the corpus")
     return DONE

@@ -42,6 +42,8 @@ def tiny_corpus(path: Path, *, shards: tuple[int, ...] = (7, 5), seed: int = 0) 
         reader="embedded",
         fingerprint=f"tiny-{seed}",
         config={},
+        tables={},
+        unplaced=0,
         sample_rate=16000,
         target_language="en",
         transcribed=True,

@@ -121,14 +121,17 @@ class Card:
     """Description of a prepared corpus, see `docs` of the fields' own classes.
 
     `fingerprint` is a hash of the corpus config and of the bytes of every shard; `config` is that
-    config as it was (without the directory's own path). Without `transcribed`, no source speech
-    has text. `asr` and `base` are what was fitted to the corpus, None where pretrained models are
-    used.
+    config as it was (without the directory's own path); `tables` are the hashes of the files that
+    named the recordings, by path, and `unplaced` their rows that tell no language and split.
+    Without `transcribed`, no source speech has text. `asr` and `base` are what was fitted to the
+    corpus, None where pretrained models are used.
     """
 
     reader: str
     fingerprint: str
     config: dict[str, Any]
+    tables: dict[str, str]
+    unplaced: int
     sample_rate: int
     target_language: str
     languages: dict[str, dict[str, SplitCard]]

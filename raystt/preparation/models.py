@@ -19,6 +19,7 @@ from raystt.readers.recordings import subset
 from raystt.readers.utterance import Utterance
 
 ENCODER, VOCODER, ASR, BASE = "encoder", "vocoder", "asr", "base"  # relative to the corpus
+FITTED = (ENCODER, "units")  # all that follows is made of
 RECOGNIZER = "pocketsphinx"
 
 Trained = Mapping[str, tuple[Sequence[ShardEntry], Sequence[Utterance]]]

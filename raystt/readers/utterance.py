@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
+NOWHERE = ("", "")
+"""Language and split of a row that does not say where it belongs."""
+
 _LONGEST_STEM = 120
+_PARTICULAR = re.compile(r"\S*/\S*|[\d.]+")
 
 Marks = tuple[tuple[int, float], ...]
 """Word marks: (index of the first word, start in seconds)."""
@@ -53,7 +59,7 @@ class Quarantined:
 
     Attributes:
         language: source language.
-        split: its split.
+        split: its split; where the row does not tell, language and split are `NOWHERE`.
         id: its id, or "" where it has none.
         place: file and line of the row, or the audio file at fault.
         reason: what is wrong with it.
@@ -64,6 +70,15 @@ class Quarantined:
     id: str
     place: str
     reason: str
+
+
+def reasons(rows: Iterable[Quarantined], most: int = 3) -> str:
+    """Name the most frequent reasons, each with its number and the place of one such row."""
+    kinds: dict[str, list[Quarantined]] = {}
+    for row in rows:  # paths and numbers differ from row to row
+        kinds.setdefault(_PARTICULAR.sub("", row.reason), []).append(row)
+    frequent = sorted(kinds.values(), key=len, reverse=True)[:most]
+    return "; ".join(f"{len(rows)} x {rows[0].reason} ({rows[0].place})" for rows in frequent)
 
 
 def audio_path(corpus: Path, language: str, split: str, name: str, side: str) -> Path:

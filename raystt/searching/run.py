@@ -132,7 +132,10 @@ def run_search(
     # them.
     shutil.rmtree(directory.path / "ray", ignore_errors=True)
     with ray_session(resources, verbose=verbose):
-        prepare(search.base.corpus, resources=resources, progress=on_prepare)
+        prepare(
+            search.base.corpus, resources=resources, progress=on_prepare,
+            interleaving=search.base.interleaving,
+        )  # fmt: skip
         directory.keep_card(corpus)
         on_message("starting trainers and evaluators")
         with (

@@ -24,6 +24,8 @@ def make_card() -> Card:
         reader="embedded",
         fingerprint="0123456789abcdef",
         config={"seed": 1, "languages": {"es": {"train": 3}}},
+        tables={},
+        unplaced=0,
         sample_rate=16000,
         target_language="en",
         transcribed=True,

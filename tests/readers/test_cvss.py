@@ -64,6 +64,17 @@ def test_joins_the_three_corpora(made: Path) -> None:
     )
 
 
+def test_the_tables_that_were_read_are_named(made: Path) -> None:
+    ours = reader(made)
+    ours.read("es", "dev")
+    assert ours.tables == [
+        f"{made}/cvss_c_es_en_v1.0/dev.tsv",
+        f"{made}/covost/covost_v2.es_en.tsv",
+        f"{made}/cv-corpus-4-2019-12-10/es/validated.tsv",
+    ]
+    assert ours.unplaced() == []
+
+
 def test_the_files_of_one_split_say_the_same(made: Path, tmp_path: Path) -> None:
     sources = cvss_tree(tmp_path, sizes=SIZES, per_split=True)
     assert not list(tmp_path.rglob("validated.tsv"))

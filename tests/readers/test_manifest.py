@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -106,8 +107,47 @@ def test_bad_rows_are_set_aside_with_their_reason(root: Path) -> None:
         (f"{table}:7", "4", "no target audio"),
     ]
     assert {(q.language, q.split) for q in bad} == {("es", "train")}
-    # A row without a language counts with the one above it.
-    assert [q.reason for q in reader.read("fr", "train")[1]] == ["no language"]
+    assert len(reader.read("fr", "train")[0]) == 1 and not reader.read("fr", "train")[1]
+    # A row without a language counts with no other.
+    assert reader.unplaced() == [Quarantined("", "", "6", f"{table}:9", "no language")]
+
+
+def test_a_row_that_tells_no_split_is_of_its_language_alone(root: Path) -> None:
+    reader = manifest(
+        root, row(), row(id="2", split=""), row(id="3", language="de", split=""), row(id="4")
+    )
+    utterances, bad = reader.read("es", "train")
+    assert [u.id for u in utterances] == ["1", "4"] and not bad
+    (lost,) = reader.unplaced()  # that of German was not asked for
+    assert lost == Quarantined("", "", "2", f"{root}/pairs.tsv:3", "no split")
+
+
+def test_reasons_are_given_where_every_row_is_bad(root: Path) -> None:
+    rows = [row(id=str(n), split="") for n in range(5)] + [row(language=""), row(language="")]
+    with pytest.raises(ReaderError) as error:
+        manifest(root, *rows).read("es", "train")
+    table = f"{root}/pairs.tsv"
+    for part in ("the rows are: none", f"5 x no split ({table}:2)", f"2 x no language ({table}:7)"):
+        assert part in str(error.value)
+
+
+def test_what_is_no_regular_file_is_no_audio(root: Path) -> None:
+    """To open a named pipe is to wait for ever."""
+    os.mkfifo(root / "pipe.wav")
+    (root / "zero.wav").symlink_to("/dev/zero")
+    (root / "folder.wav").mkdir()
+    (root / "loop.wav").symlink_to(root / "loop.wav")
+    (root / "link.wav").symlink_to(root / "a.wav")
+    names = ("pipe.wav", "zero.wav", "folder.wav", "loop.wav", "link.wav")
+    reader = manifest(root, *(row(id=name, source_audio=name) for name in names))
+    utterances, bad = reader.read("es", "train")
+    assert [u.id for u in utterances] == ["link.wav"]
+    assert [q.reason for q in bad] == [
+        f"the source audio is no regular file: {root}/{name}" for name in names[:4]
+    ]
+    os.mkfifo(root / "pairs.jsonl")
+    with pytest.raises(ReaderError, match=r"pairs\.jsonl: not a regular file"):
+        ManifestReader(str(root / "pairs.jsonl"), ["es"], "en").read("es", "train")
 
 
 def test_of_rows_with_one_id_the_first_usable_is_kept(root: Path) -> None:
@@ -137,10 +177,8 @@ def test_lines_that_are_no_rows(root: Path) -> None:
     reader = ManifestReader(str(path), ["es"], "en")
     utterances, bad = reader.read("es", "train")
     assert [u.id for u in utterances] == ["1", "3"]
-    assert [(q.place, q.reason) for q in bad] == [
-        (f"{path}:2", "2 fields in place of 7"),
-        (f"{path}:5", "8 fields in place of 7"),
-    ]
+    assert [(q.place, q.reason) for q in bad] == [(f"{path}:5", "8 fields in place of 7")]
+    assert reader.unplaced() == [Quarantined("", "", "too", f"{path}:2", "2 fields in place of 7")]
     utterances, bad = reader.read("es", "dev")  # a broken text does not hide the split
     assert not utterances
     (broken,) = bad
@@ -161,16 +199,17 @@ def test_lines_that_are_no_objects(root: Path) -> None:
         json.dumps(row(id="5", target_text="whole \U0001f600")),
     ]
     path.write_text("\n".join(odd))
-    utterances, bad = ManifestReader(str(path), ["es"], "en").read("es", "train")
+    reader = ManifestReader(str(path), ["es"], "en")
+    utterances, bad = reader.read("es", "train")
     assert [u.id for u in utterances] == ["1", "5"]
     assert [q.reason for q in bad] == [
-        "not JSON",
-        "not a JSON object",
         "target_text is 7, not a text",
         "no target audio",
         "target_text has half a character (an unpaired surrogate)",
-        "not JSON",
     ]
+    assert [(q.place, q.reason) for q in reader.unplaced()] == [
+        (f"{path}:2", "not JSON"), (f"{path}:3", "not a JSON object"), (f"{path}:7", "not JSON"),
+    ]  # fmt: skip
 
 
 def test_a_manifest_a_language(root: Path) -> None:
