@@ -85,7 +85,9 @@ def prepare(
         if stage is not None:
             fit(stage, base.corpus, resources=base.resources, progress=told)
             return None
-        return prepare_corpus(base.corpus, resources=base.resources, progress=told)
+        return prepare_corpus(
+            base.corpus, resources=base.resources, progress=told, interleaving=base.interleaving
+        )
 
 
 def train(
@@ -132,7 +134,9 @@ def train(
             from raystt.preparation.prepare import prepare as prepare_corpus
 
             stack.enter_context(ray_session(run.resources, verbose=verbose))
-            prepare_corpus(run.corpus, resources=run.resources, progress=told)
+            prepare_corpus(
+                run.corpus, resources=run.resources, progress=told, interleaving=run.interleaving
+            )
             trained = single.train_run(run, corpus, directory, on_step)
             evaluate_model = single.evaluate_model
         link = directory / "model"

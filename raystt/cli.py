@@ -150,11 +150,12 @@ def _prepare(options: argparse.Namespace) -> int:
         print(f"prepared, fingerprint {card.fingerprint}")
         for language, splits in card.languages.items():
             counts = ", ".join(
-                f"{name} {split.pairs} pairs ({split.source_hours * 60:.0f} min)"
+                f"{name} {split.pairs} pairs ({split.source.hours * 60:.0f} min)"
                 for name, split in splits.items()
             )
             print(f"  {language}: {counts}")
-        bad = sum(split.quarantined for s in card.languages.values() for split in s.values())
+        bad = card.unplaced
+        bad += sum(split.quarantined for s in card.languages.values() for split in s.values())
         if bad:
             print(f"  {bad} rows were left out, see quarantine.jsonl in the corpus")
     return DONE

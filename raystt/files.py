@@ -1,7 +1,8 @@
-"""Files that appear as a whole or not at all."""
+"""Files that appear as a whole or not at all, and hashes of them."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +23,12 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def content_hash(path: str | os.PathLike[str]) -> str:
+    """Hash what is in a file, 16 hex digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 def write_atomic(path: str | os.PathLike[str], text: str) -> None:

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -20,11 +19,12 @@ from raystt.corpus.card import (
     CodebookCard,
     Part,
     ShardEntry,
+    SideCard,
     SplitCard,
     TokenizerCard,
     UnitsCard,
 )
-from raystt.corpus.shards import split_directory, write_shard
+from raystt.corpus.shards import Row, RowSide, split_directory, write_shard
 
 RUN = """\
 name: r
@@ -75,20 +75,10 @@ def problems(text: str, *changes: tuple[str, str]) -> list[str]:
     return str(caught.value).splitlines()
 
 
-def row(name: str, language: str, split: str) -> dict[str, Any]:
+def row(name: str, language: str, split: str) -> Row:
     """Return a pair of two words, with three units a side."""
-    sides = {}
-    for side in ("source", "target"):
-        sides |= {
-            f"{side}_text": "two words",
-            f"{side}_tokens": [5, 6],
-            f"{side}_token_offsets": [0, 1, 2],
-            f"{side}_units": [0, 1, 0],
-            f"{side}_durations": [1, 2, 1],
-            f"{side}_unit_offsets": [0, 2, 3],
-            f"{side}_seconds": 0.24,
-        }
-    return {"id": name, "language": language, "split": split, **sides}
+    side = RowSide("two words", [5, 6], [0, 1, 2], [0, 1, 0], [1, 2, 1], [0, 2, 3], 0.24)
+    return Row(name, language, split, side, side)
 
 
 def prepare(config: str, *, transcribed: bool = True) -> Card:
@@ -104,12 +94,14 @@ def prepare(config: str, *, transcribed: bool = True) -> Card:
             rows = [row(f"{split}{i}", language, split) for i in range(pairs)]
             write_shard(rows, directory / path)
             shards = (ShardEntry(path, pairs),)
-            counts = (pairs, 0, 0.1, 0.1, 2 * pairs, 2 * pairs, 3 * pairs, 3 * pairs)
-            languages[language][split] = SplitCard(*counts, shards)
+            side = SideCard(0.1, 2 * pairs, 3 * pairs)
+            languages[language][split] = SplitCard(pairs, 0, side, side, shards)
     card = Card(
         reader="embedded",
         fingerprint="f",
         config=corpus.content(),
+        tables={},
+        unplaced=0,
         sample_rate=16000,
         target_language="en",
         transcribed=transcribed,

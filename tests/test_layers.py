@@ -45,7 +45,7 @@ ALLOWED = {
     "core": {"numpy", "pydantic", "sacrebleu"},
     "config": {"pydantic", "yaml"},
     "records": {"pandas", "pydantic", "rich"},
-    "corpus": {"numpy", "pyarrow"},
+    "corpus": {"numpy", "pyarrow", "pydantic", "yaml"},
     "speech": {
         "espeakng_loader",
         "numpy",

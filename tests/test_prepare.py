@@ -151,7 +151,7 @@ def test_a_corpus_is_prepared_whole(prepared):
             assert [shard.rows for shard in counted.shards][:1] == [min(8, pairs)]
             for which, low, high in (("source", 0, 12), ("target", 12, 28)):
                 units = side(table, which, 0).units
-                assert len(units) == getattr(counted, f"{which}_units")
+                assert len(units) == getattr(counted, which).units
                 assert (len(units) == 0) == (split == "text")
                 assert ((units >= low) & (units < high)).all()
             if split in ("dev", "test"):

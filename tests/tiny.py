@@ -13,11 +13,12 @@ from raystt.corpus.card import (
     CodebookCard,
     Part,
     ShardEntry,
+    SideCard,
     SplitCard,
     TokenizerCard,
     UnitsCard,
 )
-from raystt.corpus.shards import split_directory, write_shard
+from raystt.corpus.shards import Row, RowSide, split_directory, write_shard
 from raystt.preparation import tokenizer
 
 TEXT, SOURCE_UNITS, TARGET_UNITS = 40, 12, 16
@@ -35,11 +36,14 @@ def tiny_corpus(path: Path, *, shards: tuple[int, ...] = (7, 5), seed: int = 0) 
                 [_row(rng, f"{split}-{number}-{i}", split) for i in range(rows)], path / name
             )
             entries.append(ShardEntry(name, rows))
-        splits[split] = SplitCard(sum(sizes), 0, 0.1, 0.1, 1, 1, 1, 1, tuple(entries))
+        side = SideCard(0.1, 1, 1)
+        splits[split] = SplitCard(sum(sizes), 0, side, side, tuple(entries))
     card = Card(
         reader="embedded",
         fingerprint=f"tiny-{seed}",
         config={},
+        tables={},
+        unplaced=0,
         sample_rate=16000,
         target_language="en",
         transcribed=True,
@@ -84,26 +88,24 @@ def tiny_corpus(path: Path, *, shards: tuple[int, ...] = (7, 5), seed: int = 0) 
     return card
 
 
-def _row(rng: np.random.Generator, name: str, split: str) -> dict[str, Any]:
-    row: dict[str, Any] = {"id": name, "language": "es", "split": split}
+def _row(rng: np.random.Generator, name: str, split: str) -> Row:
+    sides = []
     spoken = split != "text"
-    for side, low, clusters in (
-        ("source", 0, SOURCE_UNITS),
-        ("target", SOURCE_UNITS, TARGET_UNITS),
-    ):
+    for low, clusters in ((0, SOURCE_UNITS), (SOURCE_UNITS, TARGET_UNITS)):
         words = int(rng.integers(2, 6))
         units = rng.integers(1, 5, words) if spoken else np.zeros(words, np.int64)
         total = int(units.sum())
-        row |= {
-            f"{side}_text": " ".join(["word"] * words),
-            f"{side}_tokens": rng.integers(5, TEXT, words).tolist(),
-            f"{side}_token_offsets": list(range(words + 1)),
-            f"{side}_units": _no_repeats(rng, low, clusters, total),
-            f"{side}_durations": rng.integers(1, 4, total).tolist(),
-            f"{side}_unit_offsets": np.concatenate([[0], np.cumsum(units)]).tolist(),
-            f"{side}_seconds": 0.06 * total,
-        }
-    return row
+        side = RowSide(
+            text=" ".join(["word"] * words),
+            tokens=rng.integers(5, TEXT, words).tolist(),
+            token_offsets=list(range(words + 1)),
+            units=_no_repeats(rng, low, clusters, total),
+            durations=rng.integers(1, 4, total).tolist(),
+            unit_offsets=np.concatenate([[0], np.cumsum(units)]).tolist(),
+            seconds=0.06 * total,
+        )
+        sides.append(side)
+    return Row(name, "es", split, *sides)
 
 
 def _no_repeats(rng: np.random.Generator, low: int, clusters: int, total: int) -> list[int]:

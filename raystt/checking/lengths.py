@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from raystt.config.corpus import CorpusConfig
-from raystt.corpus.card import Card, SplitCard
+from raystt.corpus.card import SIDES, Card, SplitCard
 from raystt.interleaving.rules import SOURCE, TARGET, Interleaving, thresholds
 
 Counts = npt.NDArray[np.int64]
@@ -82,8 +82,7 @@ def lengths(corpus: CorpusConfig, split: SplitCard | None) -> Lengths:
     tokens_a_word = 1.0 if corpus.reader == "embedded" else SUBWORDS
     if split is not None:
         n = split.pairs
-        source = (split.source_words / n, split.source_units / n)
-        target = (split.target_words / n, split.target_units / n)
+        source, target = ((side.words / n, side.units / n) for side in (split.source, split.target))
     elif corpus.reader == "embedded":
         source = target = (_EMBEDDED_WORDS / 2, _EMBEDDED_UNITS / 2)
     else:
@@ -131,10 +130,12 @@ def word_counts(corpus: CorpusConfig, card: Card | None, languages: Sequence[str
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
+    from raystt.corpus.shards import column
+
     counted = []
     for language in languages:
         for shard in card.split(language, "train").shards[:1]:
-            columns = ["source_token_offsets", "target_token_offsets"]
+            columns = [column(side, "token_offsets") for side in SIDES]
             file = pq.ParquetFile(Path(corpus.path) / shard.path)
             for batch in file.iter_batches(batch_size=_READ, columns=columns):
                 counted += [pc.list_value_length(batch.column(c)).to_numpy() - 1 for c in columns]

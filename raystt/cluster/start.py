@@ -107,9 +107,7 @@ def needed(resources: ResourcesConfig) -> dict[str, float]:
     """Return the CPUs and GPUs that the pools and the data pipeline take."""
     workers = resources.trainers * resources.workers_per_trainer
     return {
-        "CPU": workers * resources.cpus_per_worker
-        + resources.evaluators * resources.cpus_per_evaluator
-        + resources.data_cpus,
+        "CPU": resources.reserved_cpus + resources.data_cpus,
         "GPU": workers * resources.gpus_per_worker
         + resources.evaluators * resources.gpus_per_evaluator,
     }

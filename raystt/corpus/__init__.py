@@ -1,1 +1,1 @@
-"""The corpus on disk: its card, its shards, and the grammar behind the embedded one."""
+"""The corpus on disk: its card and its shards."""

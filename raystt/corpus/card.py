@@ -8,24 +8,29 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import types
-import typing
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
 
 from raystt.errors import BadInput
 from raystt.files import write_atomic
 
-FORMAT = 2
+FORMAT = 3
 FILE_NAME = "card.json"
+
+SideName = Literal["source", "target"]
+SIDES: tuple[SideName, ...] = ("source", "target")
+
+_STRICT = ConfigDict(strict=True, extra="forbid")
 
 
 class CardError(BadInput, ValueError):
     """A corpus card that is missing, damaged or inconsistent; the text names file and fix."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=_STRICT)
 class ShardEntry:
     """One Parquet file of a split: `path` relative to the corpus, `rows` its sentence pairs."""
 
@@ -33,25 +38,30 @@ class ShardEntry:
     rows: int
 
 
-@dataclass(frozen=True)
-class SplitCard:
-    """Counts of one split of one language; hours are of audio, units are after deduplication.
+@dataclass(frozen=True, config=_STRICT)
+class SideCard:
+    """Counts of one side of a split; hours are of audio, units are after deduplication."""
 
-    `quarantined` rows of the source are not among the pairs; `quarantine.jsonl` says why.
+    hours: float
+    words: int
+    units: int
+
+
+@dataclass(frozen=True, config=_STRICT)
+class SplitCard:
+    """Counts of one split of one language.
+
+    `quarantined` rows of the reader are not among the pairs; `quarantine.jsonl` says why.
     """
 
     pairs: int
     quarantined: int
-    source_hours: float
-    target_hours: float
-    source_words: int
-    target_words: int
-    source_units: int
-    target_units: int
+    source: SideCard
+    target: SideCard
     shards: tuple[ShardEntry, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=_STRICT)
 class TokenizerCard:
     """Text tokenizer and the ids that frame a sequence.
 
@@ -74,7 +84,7 @@ class TokenizerCard:
     text: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=_STRICT)
 class CodebookCard:
     """One codebook: its file, its number of clusters, and the unit id of its first cluster."""
 
@@ -83,7 +93,7 @@ class CodebookCard:
     offset: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=_STRICT)
 class UnitsCard:
     """Speech units over both codebooks; `frame_seconds` is what a duration of 1 lasts."""
 
@@ -95,7 +105,7 @@ class UnitsCard:
     target: CodebookCard
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=_STRICT)
 class Part:
     """A registered component (vocoder, recogniser): registry name and saved state.
 
@@ -106,19 +116,22 @@ class Part:
     path: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=_STRICT)
 class Card:
     """Description of a prepared corpus, see `docs` of the fields' own classes.
 
     `fingerprint` is a hash of the corpus config and of the bytes of every shard; `config` is that
-    config as it was (without the directory's own path). Without `transcribed`, no source speech
-    has text. `asr` and `base` are what was fitted to the corpus, None where pretrained models are
-    used.
+    config as it was (without the directory's own path); `tables` are the hashes of the files that
+    named the recordings, by path, and `unplaced` their rows that tell no language and split.
+    Without `transcribed`, no source speech has text. `asr` and `base` are what was fitted to the
+    corpus, None where pretrained models are used.
     """
 
     reader: str
     fingerprint: str
     config: dict[str, Any]
+    tables: dict[str, str]
+    unplaced: int
     sample_rate: int
     target_language: str
     languages: dict[str, dict[str, SplitCard]]
@@ -181,7 +194,8 @@ class Card:
         """
         path = Path(directory) / FILE_NAME
         try:
-            data = json.loads(path.read_text(encoding="utf-8"))
+            text = path.read_text(encoding="utf-8")
+            data = json.loads(text)
         except FileNotFoundError:
             raise CardError(
                 f"{path}: there is no corpus card; run `raystt prepare` to build the corpus "
@@ -198,57 +212,23 @@ class Card:
                 "prepare the corpus again in a new directory"
             )
         try:
-            return cast(Card, _decode(cls, data, ""))
-        except _Mismatch as error:
+            return _ADAPTER.validate_json(text)
+        except ValidationError as error:
             raise CardError(
-                f"{path}: {error}; restore the file, or delete it and run `raystt prepare` again"
+                f"{path}: {_complaint(error)}; restore the file, or delete it and run "
+                "`raystt prepare` again"
             ) from None
 
 
-class _Mismatch(Exception):
-    pass
+_ADAPTER = TypeAdapter(Card)
 
 
-def _decode(kind: Any, value: Any, key: str) -> Any:
-    """Build `kind` (dataclass, dict, tuple or scalar) from parsed JSON, strictly."""
-    origin = typing.get_origin(kind)
-    if dataclasses.is_dataclass(kind):
-        if not isinstance(value, dict):
-            raise _Mismatch(f"{key}: expected a mapping, found {value!r}")
-        hints = typing.get_type_hints(kind)
-        prefix = f"{key}." if key else ""
-        for name in value:
-            if name not in hints:
-                raise _Mismatch(f"{prefix}{name}: unknown key")
-        needed = [f.name for f in dataclasses.fields(kind)]
-        for name in needed:
-            if name not in value:
-                raise _Mismatch(f"{prefix}{name}: missing key")
-        return cast(Any, kind)(
-            **{name: _decode(hints[name], value[name], f"{prefix}{name}") for name in needed}
-        )
-    if origin is dict:
-        if not isinstance(value, dict):
-            raise _Mismatch(f"{key}: expected a mapping, found {value!r}")
-        item = typing.get_args(kind)[1]
-        return {name: _decode(item, v, f"{key}.{name}") for name, v in value.items()}
-    if origin is tuple:
-        items = typing.get_args(kind)
-        if not isinstance(value, list):
-            raise _Mismatch(f"{key}: expected a list, found {value!r}")
-        if items[-1] is Ellipsis:
-            return tuple(_decode(items[0], v, f"{key}[{i}]") for i, v in enumerate(value))
-        if len(value) != len(items):
-            raise _Mismatch(f"{key}: expected {len(items)} values, found {len(value)}")
-        pairs = zip(items, value, strict=True)
-        return tuple(_decode(k, v, f"{key}[{i}]") for i, (k, v) in enumerate(pairs))
-    if kind is Any:
-        return value
-    if isinstance(kind, types.UnionType):
-        plain = next(part for part in typing.get_args(kind) if part is not type(None))
-        return None if value is None else _decode(plain, value, key)
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise _Mismatch(f"{key}: expected {kind.__name__}, found {value!r}")
-    return value
+def _complaint(error: ValidationError) -> str:
+    """Word the first thing that is wrong with a card: `key[index].key: reason`."""
+    first = error.errors(include_url=False)[0]
+    key = "".join(f"[{at}]" if isinstance(at, int) else f".{at}" for at in first["loc"]).lstrip(".")
+    if first["type"] == "missing":
+        return f"{key}: missing key"
+    if first["type"] == "unexpected_keyword_argument":
+        return f"{key}: unknown key"
+    return f"{key}: {first['msg']}, found {first['input']!r}"

@@ -13,13 +13,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from raystt.corpus.card import Card
+from raystt.corpus.card import SIDES, Card
 from raystt.corpus.order import Piece, piece_rows, pieces
+from raystt.corpus.shards import column
 
 # The columns that training reads; texts and durations stay on disk.
 COLUMNS = ["id"] + [
-    f"{which}_{name}"
-    for which in ("source", "target")
+    column(which, name)
+    for which in SIDES
     for name in ("units", "unit_offsets", "tokens", "token_offsets")
 ]
 

@@ -7,45 +7,82 @@ units.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from raystt.corpus.card import Card
+from raystt.corpus.card import SIDES, Card, SideName
 from raystt.errors import BadInput
 from raystt.files import replacing
 from raystt.interleaving.rules import utterance_key
 from raystt.interleaving.sequences import Side
 
 _IDS = pa.list_(pa.field("item", pa.int32(), nullable=False))
+_SIDE = {
+    "text": pa.string(),
+    "tokens": _IDS,
+    "token_offsets": _IDS,
+    "units": _IDS,
+    "durations": _IDS,
+    "unit_offsets": _IDS,
+    "seconds": pa.float32(),
+}
 
 
-def _side_fields(side: str) -> list[pa.Field]:
-    return [
-        pa.field(f"{side}_text", pa.string(), nullable=False),
-        pa.field(f"{side}_tokens", _IDS, nullable=False),
-        pa.field(f"{side}_token_offsets", _IDS, nullable=False),
-        pa.field(f"{side}_units", _IDS, nullable=False),
-        pa.field(f"{side}_durations", _IDS, nullable=False),
-        pa.field(f"{side}_unit_offsets", _IDS, nullable=False),
-        pa.field(f"{side}_seconds", pa.float32(), nullable=False),
-    ]
+def column(which: SideName, name: str) -> str:
+    """Name the column of a side's field: columns are flat, since they are read one by one."""
+    return f"{which}_{name}"
 
 
 SCHEMA = pa.schema(
     [
-        pa.field("id", pa.string(), nullable=False),
-        pa.field("language", pa.string(), nullable=False),
-        pa.field("split", pa.string(), nullable=False),
-        *_side_fields("source"),
-        *_side_fields("target"),
+        *(pa.field(name, pa.string(), nullable=False) for name in ("id", "language", "split")),
+        *(
+            pa.field(column(which, name), kind, nullable=False)
+            for which in SIDES
+            for name, kind in _SIDE.items()
+        ),
     ]
 )
+
+
+@dataclass(frozen=True)
+class RowSide:
+    """One side of a row.
+
+    Attributes:
+        text: as the reader gives it; "" where there is none.
+        tokens: its token ids.
+        token_offsets: the tokens of each word, [words + 1].
+        units: unit ids.
+        durations: frames of each unit.
+        unit_offsets: the units of each word, [words + 1].
+        seconds: length of the audio.
+    """
+
+    text: str
+    tokens: Sequence[int] | np.ndarray
+    token_offsets: Sequence[int] | np.ndarray
+    units: Sequence[int] | np.ndarray
+    durations: Sequence[int] | np.ndarray
+    unit_offsets: Sequence[int] | np.ndarray
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Row:
+    """A sentence pair as a shard holds it."""
+
+    id: str
+    language: str
+    split: str
+    source: RowSide
+    target: RowSide
 
 
 class ShardError(BadInput, ValueError):
@@ -57,19 +94,30 @@ def split_directory(language: str, split: str) -> str:
     return f"shards/language={language}/split={split}"
 
 
-def write_shard(rows: Iterable[Mapping[str, Any]], path: Path | str) -> None:
-    """Write rows (mappings with the columns of `SCHEMA`) atomically; equal rows, equal bytes.
+def table_of(rows: Sequence[Row]) -> pa.Table:
+    """Put rows into a table with the columns of `SCHEMA`, unchecked."""
+    arrays = [[getattr(row, name) for row in rows] for name in ("id", "language", "split")]
+    for which in SIDES:
+        sides = [getattr(row, which) for row in rows]
+        arrays += [[getattr(side, name) for side in sides] for name in _SIDE]
+    columns = [pa.array(one, type=f.type) for one, f in zip(arrays, SCHEMA, strict=True)]
+    return pa.table(columns, schema=SCHEMA)
+
+
+def of_side(table: pa.Table, which: SideName) -> pa.Table:
+    """Return a side's columns, as many as the table has of them, under their plain names."""
+    names = {name: column(which, name) for name in _SIDE}
+    held = {name: table[full] for name, full in names.items() if full in table.column_names}
+    return pa.table(held)
+
+
+def write_shard(rows: Iterable[Row], path: Path | str) -> None:
+    """Write rows atomically; equal rows, equal bytes.
 
     Raises:
-        ShardError: a row breaks a rule of `validate`, or lacks a column.
+        ShardError: a row breaks a rule of `validate`.
     """
-    path = Path(path)
-    rows = list(rows)
-    try:
-        columns = {f.name: pa.array([r[f.name] for r in rows], type=f.type) for f in SCHEMA}
-    except KeyError as error:
-        raise ShardError(f"{path}: a row has no column {error}") from None
-    write_table(pa.table(columns, schema=SCHEMA), path)
+    write_table(table_of(list(rows)), Path(path))
 
 
 def write_table(table: pa.Table, path: Path) -> None:
@@ -115,7 +163,7 @@ def _read(path: Path) -> pa.Table:
     return _with_schema(table, path)
 
 
-def side(table: pa.Table, which: Literal["source", "target"], unit_token_offset: int) -> Side:
+def side(table: pa.Table, which: SideName, unit_token_offset: int) -> Side:
     """Turn one side of the rows of a table into ragged arrays.
 
     Args:
@@ -126,10 +174,11 @@ def side(table: pa.Table, which: Literal["source", "target"], unit_token_offset:
     Returns:
         A `Side` whose `units` are token ids.
     """
-    text, text_lengths = _ragged(table, f"{which}_tokens")
-    units, unit_lengths = _ragged(table, f"{which}_units")
-    text_starts, counts = _ragged(table, f"{which}_token_offsets")
-    unit_starts, _ = _ragged(table, f"{which}_unit_offsets")
+    held = of_side(table, which)
+    text, text_lengths = _ragged(held, "tokens")
+    units, unit_lengths = _ragged(held, "units")
+    text_starts, counts = _ragged(held, "token_offsets")
+    unit_starts, _ = _ragged(held, "unit_offsets")
     word_offsets = _cumulative(counts - 1)
     return Side(
         text=text,
@@ -147,47 +196,44 @@ def validate(table: pa.Table, path: Path | str) -> None:
         ShardError: naming the file, the row and the column.
     """
     table = _with_schema(table, path)
-
-    def refuse(row: int, column: str, reason: str) -> None:
-        name = table.column("id")[row].as_py()
-        raise ShardError(
-            f"{path}: row {row} (id {name!r}): {column}: {reason}; prepare the corpus again"
-        )
-
     if len(pc.unique(table.column("id"))) != len(table):
         counts = pc.value_counts(table.column("id"))
         names = [c["values"] for c in counts.to_pylist() if c["counts"] > 1]
         raise ShardError(f"{path}: id: {names[0]!r} appears more than once; prepare again")
-    for which in ("source", "target"):
-        words = _ragged(table, f"{which}_token_offsets")[1]
-        for kind, offsets in (("tokens", "token_offsets"), ("units", "unit_offsets")):
-            values, lengths = _ragged(table, f"{which}_{kind}")
-            spans, counts = _ragged(table, f"{which}_{offsets}")
-            bad = _first(counts != words) if kind == "units" else _first(counts < 2)
-            if bad is not None:
-                refuse(
-                    bad,
-                    f"{which}_{offsets}",
-                    f"has {counts[bad]} values; "
-                    f"{which}_token_offsets has {words[bad]} and needs at least two",
-                )
-            bad = _first_bad_offsets(spans, counts, lengths)
-            if bad is not None:
-                refuse(
-                    bad, f"{which}_{offsets}", f"must rise from 0 to the number of {which}_{kind}"
-                )
-            if values.size and values.min() < 0:
-                row = int(np.repeat(np.arange(len(lengths)), lengths)[np.argmin(values)])
-                refuse(row, f"{which}_{kind}", "has a negative id")
-        durations, duration_counts = _ragged(table, f"{which}_durations")
-        bad = _first(duration_counts != _ragged(table, f"{which}_units")[1])
-        if bad is not None:
-            refuse(bad, f"{which}_durations", "must have one value a unit")
-        if durations.size and durations.min() < 1:
-            row = int(
-                np.repeat(np.arange(len(duration_counts)), duration_counts)[np.argmin(durations)]
+    for which in SIDES:
+        fault = _fault(of_side(table, which))
+        if fault is not None:
+            row, name, reason = fault
+            raise ShardError(
+                f"{path}: row {row} (id {table['id'][row].as_py()!r}): {column(which, name)}: "
+                f"{reason}; prepare the corpus again"
             )
-            refuse(row, f"{which}_durations", "must be 1 frame or more")
+
+
+def _fault(held: pa.Table) -> tuple[int, str, str] | None:
+    """Return row, field and reason of the first rule that the rows of a side break."""
+    words = _ragged(held, "token_offsets")[1]
+    for kind, offsets in (("tokens", "token_offsets"), ("units", "unit_offsets")):
+        values, lengths = _ragged(held, kind)
+        spans, counts = _ragged(held, offsets)
+        bad = _first(counts != words) if kind == "units" else _first(counts < 2)
+        if bad is not None:
+            reason = (
+                f"has {counts[bad]} values; token_offsets has {words[bad]} and needs two or more"
+            )
+            return bad, offsets, reason
+        bad = _first_bad_offsets(spans, counts, lengths)
+        if bad is not None:
+            return bad, offsets, f"must rise from 0 to the number of {kind}"
+        bad = _row_of_first(values < 0, lengths)
+        if bad is not None:
+            return bad, kind, "has a negative id"
+    durations, duration_counts = _ragged(held, "durations")
+    bad = _first(duration_counts != _ragged(held, "units")[1])
+    if bad is not None:
+        return bad, "durations", "must have one value a unit"
+    bad = _row_of_first(durations < 1, duration_counts)
+    return None if bad is None else (bad, "durations", "must be 1 frame or more")
 
 
 def _with_schema(table: pa.Table, path: Path | str) -> pa.Table:
@@ -237,6 +283,13 @@ def _word_spans(starts: np.ndarray, counts: np.ndarray, lengths: np.ndarray) -> 
 
 def _first(wrong: np.ndarray) -> int | None:
     return int(np.argmax(wrong)) if wrong.any() else None
+
+
+def _row_of_first(wrong: np.ndarray, lengths: np.ndarray) -> int | None:
+    """Find the row of the first wrong one of the flat values."""
+    return (
+        int(np.repeat(np.arange(len(lengths)), lengths)[np.argmax(wrong)]) if wrong.any() else None
+    )
 
 
 def _first_bad_offsets(spans: np.ndarray, counts: np.ndarray, lengths: np.ndarray) -> int | None:

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from raystt.corpus.shards import read_rows
+from raystt.corpus.shards import of_side, read_rows
 from raystt.evaluation.jobs import Ceiling, CeilingJob
 from raystt.evaluation.judge import Judge
 from raystt.files import write_atomic
@@ -30,14 +30,14 @@ def measure_ceiling(judge: Judge, job: CeilingJob) -> Ceiling:
         FileNotFoundError: the corpus has lost a recording.
     """
     rows = read_rows(judge.corpus, judge.card, job.language, job.split, job.config.sentences)
-    names = rows["id"].to_pylist()
+    names, target = rows["id"].to_pylist(), of_side(rows, "target")
     path = _path(judge, job, names)
     if path.exists():
         return _read(path)
     offset = judge.card.units.target.offset
-    units = [np.array(unit) - offset for unit in rows["target_units"].to_pylist()]
+    units = [np.array(unit) - offset for unit in target["units"].to_pylist()]
     recorded = [_recording(judge.corpus, job, name) for name in names]
-    references = [judge.recogniser.normalise(text) for text in rows["target_text"].to_pylist()]
+    references = [judge.recogniser.normalise(text) for text in target["text"].to_pylist()]
     scores = {}
     for kind, waveforms in (
         ("audio", recorded),

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from raystt.config import EvaluationConfig
-from raystt.corpus.card import Card
-from raystt.corpus.shards import read_rows
+from raystt.corpus.card import SIDES, Card
+from raystt.corpus.shards import of_side, read_rows
 from raystt.evaluation.generate import Generated, generate
 from raystt.evaluation.jobs import Evaluation, EvaluationJob, Sentence
 from raystt.recognition.loading import load_recognizer
@@ -89,9 +89,8 @@ class Judge:
         waveforms = self.vocoder.synthesize(kept)
         hypotheses = self.hear(waveforms)
         natural = [None] * len(kept) if self._utmos is None else self._utmos.score(waveforms)
-        ids, sources, targets = (
-            rows[name].to_pylist() for name in ("id", "source_text", "target_text")
-        )
+        ids = rows["id"].to_pylist()
+        sources, targets = (of_side(rows, which)["text"].to_pylist() for which in SIDES)
         references = [self.recogniser.normalise(text) for text in targets]
         wrote = self._written(generated)
         texts = {}

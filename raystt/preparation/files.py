@@ -12,8 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from raystt.config.changes import changed
 from raystt.errors import PrepareError
-from raystt.files import write_atomic
+from raystt.files import content_hash, write_atomic
 
 WORK = "work"
 """Directory of what is needed only until the card is written."""
@@ -84,29 +85,33 @@ def same_config(directory: Path, held: dict[str, Any], asked: dict[str, Any]) ->
     Raises:
         PrepareError: naming both configs, where they differ, and the fix.
     """
-    if config_hash(held) == config_hash(asked):
-        return
-    before, now = _flat(held), _flat(asked)
-    changes = [
-        f"corpus.{key}: {before.get(key, 'absent')!r} there, {now.get(key, 'absent')!r} asked"
-        for key in sorted(before.keys() | now.keys())
-        if before.get(key, "absent") != now.get(key, "absent")
+    changes = "; ".join(f"corpus.{change}" for change in changed(held, asked))
+    if changes:
+        raise PrepareError(
+            f"{directory}: holds the corpus of config {config_hash(held)}, asked is "
+            f"{config_hash(asked)} ({changes}); set another `corpus.path`, or delete the "
+            "directory to prepare it anew"
+        )
+
+
+def same_tables(directory: Path, held: dict[str, str]) -> None:
+    """Refuse a directory that was prepared from tables that have changed since.
+
+    Args:
+        directory: of the corpus.
+        held: hashes of the tables by path; those that are not on this machine are passed over.
+
+    Raises:
+        PrepareError: naming the tables and the fix.
+    """
+    edited = [
+        path for path, there in held.items() if Path(path).is_file() and content_hash(path) != there
     ]
-    raise PrepareError(
-        f"{directory}: holds the corpus of config {config_hash(held)}, asked is "
-        f"{config_hash(asked)} ({'; '.join(changes)}); set another `corpus.path`, "
-        "or delete the directory to prepare it anew"
-    )
-
-
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
+    if edited:
+        raise PrepareError(
+            f"{', '.join(edited)}: changed since {directory} was prepared from it; set another "
+            f"`corpus.path`, or delete {directory} to prepare it anew"
+        )
 
 
 def _remove(path: Path) -> None:

@@ -7,13 +7,12 @@ import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from raystt.corpus.card import ShardEntry
-from raystt.corpus.shards import SCHEMA, split_directory, write_table
+from raystt.corpus.shards import Row, split_directory, table_of, write_table
 from raystt.preparation.files import building
 from raystt.readers.utterance import Quarantined
 
@@ -33,15 +32,12 @@ class Merged:
     parts: tuple[str, ...]
 
 
-def write_part(
-    path: Path, rows: Sequence[dict[str, Any]], quarantined: Sequence[Quarantined]
-) -> None:
+def write_part(path: Path, rows: Sequence[Row], quarantined: Sequence[Quarantined]) -> None:
     """Write the rows of a part, and what it refused, as one file that is whole or absent."""
-    columns = {field.name: pa.array([r[field.name] for r in rows], field.type) for field in SCHEMA}
     refused = json.dumps([asdict(one) for one in quarantined])
-    schema = SCHEMA.with_metadata({_QUARANTINED: refused.encode()})
+    table = table_of(rows).replace_schema_metadata({_QUARANTINED: refused.encode()})
     with building(path) as temporary:
-        pq.write_table(pa.table(columns, schema=schema), temporary, compression="zstd")
+        pq.write_table(table, temporary, compression="zstd")
 
 
 def quarantined(path: Path) -> list[Quarantined]:

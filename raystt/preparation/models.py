@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 
 from raystt.config import CorpusConfig, ResourcesConfig
 from raystt.corpus.card import Card, CodebookCard, ShardEntry, UnitsCard
+from raystt.corpus.shards import column
 from raystt.errors import PrepareError
 from raystt.preparation.files import building
 from raystt.preparation.rows import encoder_name
@@ -18,6 +19,7 @@ from raystt.readers.recordings import subset
 from raystt.readers.utterance import Utterance
 
 ENCODER, VOCODER, ASR, BASE = "encoder", "vocoder", "asr", "base"  # relative to the corpus
+FITTED = (ENCODER, "units")  # all that follows is made of
 RECOGNIZER = "pocketsphinx"
 
 Trained = Mapping[str, tuple[Sequence[ShardEntry], Sequence[Utterance]]]
@@ -115,7 +117,7 @@ def add_vocoder(
     done = (corpus / VOCODER).exists()
     share = -(-config.vocoder.sample // len(train))
     sample = {
-        language: (shards, {u.id: u.target_audio for u in subset(utterances, share)})
+        language: (shards, {u.id: u.target.audio for u in subset(utterances, share)})
         for language, (shards, utterances) in train.items()
     }
     args = (corpus, config, units, sample, resources)
@@ -149,13 +151,13 @@ def _target_units(
     corpus: Path, shards: Sequence[ShardEntry], units: UnitsCard, names: Container[str]
 ) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
     """Yield (id, clusters, durations) of the named rows; some may have been set aside."""
-    columns = ["id", "target_units", "target_durations"]
+    columns = ["id", *(column("target", name) for name in ("units", "durations"))]
     for entry in shards:
         table = pq.read_table(corpus / entry.path, columns=columns, partitioning=None)
         wanted = [name in names for name in table["id"].to_pylist()]
-        for row in table.filter(wanted).to_pylist():
-            local = np.array(row["target_units"]) - units.target.offset
-            yield row["id"], local, np.array(row["target_durations"])
+        rows = table.filter(wanted).to_pydict().values()
+        for name, ids, durations in zip(*rows, strict=True):
+            yield name, np.array(ids) - units.target.offset, np.array(durations)
 
 
 def add_asr(tasks: Tasks, corpus: Path, sentences: Sequence[str]) -> None:

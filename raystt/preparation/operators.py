@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 
 from raystt.config import CorpusConfig, ResourcesConfig
-from raystt.corpus.card import UnitsCard
+from raystt.corpus.card import SIDES, UnitsCard
 from raystt.errors import PrepareError
 from raystt.preparation.files import building
 from raystt.preparation.merge import write_part
-from raystt.preparation.rows import SIDES, Heard, RowError, row
+from raystt.preparation.rows import Heard, RowError, row
 from raystt.readers.utterance import Quarantined, Utterance, audio_path
 from raystt.speech import SAMPLE_RATE
 from raystt.speech.alignment import AlignmentError
@@ -64,15 +64,14 @@ class Decoder:
         for utterance in piece.utterances:
             sides: dict[str, np.ndarray] = {}
             for side in SIDES:
-                path = getattr(utterance, f"{side}_audio")
+                recording = getattr(utterance, side)
                 try:
-                    sides[side] = read_audio(path)
-                    text = getattr(utterance, f"{side}_text")
-                    reason = judge_audio(sides[side], text, self._quality)
+                    sides[side] = read_audio(recording.audio)
+                    reason = judge_audio(sides[side], recording.text, self._quality)
                 except AudioError as error:
                     reason = str(error)
                 if reason is not None:
-                    refused.append(_refuse(utterance, f"{side}: {reason}", path))
+                    refused.append(_refuse(utterance, f"{side}: {reason}", recording.audio))
                     break
             else:
                 kept.append(utterance)
@@ -118,8 +117,8 @@ class Listener:
         self, side: str, utterances: Sequence[Utterance], waveforms: Sequence[np.ndarray]
     ) -> list[Any]:
         if self._config.alignment.method == "marks":
-            return [getattr(utterance, f"{side}_marks") for utterance in utterances]
-        texts = [getattr(utterance, f"{side}_text") for utterance in utterances]
+            return [getattr(utterance, side).marks for utterance in utterances]
+        texts = [getattr(utterance, side).text for utterance in utterances]
         spoken = [index for index, text in enumerate(texts) if text]
         marks: list[Any] = [None] * len(texts)
         if spoken:
@@ -175,7 +174,7 @@ class Writer:
             try:
                 rows.append(row(utterance, heard, tokenizer, self._units))
             except (RowError, AlignmentError, PrepareError) as error:
-                refused.append(_refuse(utterance, str(error), utterance.target_audio))
+                refused.append(_refuse(utterance, str(error), utterance.target.audio))
                 continue
             if piece.waveforms is not None:
                 for side in SIDES:

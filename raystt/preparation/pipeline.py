@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from typing import Any
 from raystt.config import CorpusConfig, ResourcesConfig
 from raystt.corpus.card import UnitsCard
 from raystt.preparation.operators import Decoder, Featurizer, Listener, Piece, Writer
-from raystt.readers.utterance import Utterance
+from raystt.readers.utterance import Recording, Utterance
 
 UTTERANCES = 64
 """Utterances of a part: some ten megabytes of audio."""
@@ -32,7 +33,8 @@ _DECODERS_CPUS = 0.5
 def cut(directory: Path, utterances: Sequence[Utterance], suffix: str = ".parquet") -> list[Piece]:
     """Cut utterances into parts of `UTTERANCES`, each with its file in `directory`.
 
-    The name of the file says what the part holds: one of rows that were edited since is not used.
+    The name of the file says what the part holds: one of rows that were edited or of recordings
+    that were replaced since is not used.
     """
     pieces = []
     for start in range(0, len(utterances), UTTERANCES):
@@ -43,11 +45,19 @@ def cut(directory: Path, utterances: Sequence[Utterance], suffix: str = ".parque
 
 
 def _digest(utterances: Sequence[Utterance]) -> str:
-    held = [
-        (u.id, u.source_text, u.target_text, Path(u.source_audio).name, Path(u.target_audio).name)
-        for u in utterances
-    ]
+    held = [[u.id, _content(u.source), _content(u.target)] for u in utterances]
     return hashlib.blake2b(json.dumps(held).encode(), digest_size=6).hexdigest()
+
+
+def _content(recording: Recording) -> list[Any]:
+    """Tell a recording from another, or from what its file was before."""
+    if recording.marks is not None:  # the text says it all: it was spoken here
+        return [recording.text]
+    try:
+        file = os.stat(recording.audio)
+    except OSError:
+        return [recording.text, recording.audio]
+    return [recording.text, recording.audio, file.st_size, file.st_mtime_ns]
 
 
 def run(

@@ -9,21 +9,23 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from raystt.cluster.start import check_encoders, ray_session
 from raystt.config import CorpusConfig, ResourcesConfig
-from raystt.corpus.card import Card, Part, TokenizerCard, UnitsCard
+from raystt.corpus.card import SIDES, Card, Part, TokenizerCard, UnitsCard
+from raystt.files import write_atomic
 from raystt.preparation import fit_units, merge, models, pipeline, rows
-from raystt.preparation.files import WORK, config_hash
+from raystt.preparation.files import WORK, config_hash, same_tables
 from raystt.preparation.operators import Piece
 from raystt.preparation.quality import QualityError, Quarantine
 from raystt.preparation.sources import Embedded, Recordings, Source, Utterances, spoken_splits
 from raystt.preparation.tasks import Progress, Tasks, note_progress
 from raystt.readers.recordings import subset
-from raystt.readers.utterance import Quarantined
+from raystt.readers.utterance import NOWHERE, Quarantined
 from raystt.speech import SAMPLE_RATE
 
 QUARANTINE = "quarantine.jsonl"
@@ -39,7 +41,8 @@ class Plan:
         progress: told (stage, done, total).
 
     Raises:
-        BadInput: the reader cannot give what the config asks, or too many of its rows are bad.
+        BadInput: the reader cannot give what the config asks, or its tables have changed since a
+            model was fitted to them.
     """
 
     tokenizer: TokenizerCard
@@ -57,9 +60,17 @@ class Plan:
         self.languages = sorted(config.languages)
         self.embedded = Embedded(corpus, config, progress) if config.reader == "embedded" else None
         self.source: Source = self.embedded or Recordings(corpus, config)
+        self._note_tables()
         self.quarantine = Quarantine(corpus / QUARANTINE)
-        for language, split in spoken_splits(config):
+        for language, split in (*spoken_splits(config), NOWHERE):
             self._set_aside(self.source.refused(language, split))
+
+    def _note_tables(self) -> None:
+        """Note of which tables the models will be, unless they are of others already."""
+        note = self.corpus / WORK / "tables.json"
+        if note.exists() and any((self.corpus / fitted).exists() for fitted in models.FITTED):
+            same_tables(self.corpus, json.loads(note.read_text(encoding="utf-8")))
+        write_atomic(note, json.dumps(self.source.tables, indent=1) + "\n")
 
     def run(self, until: str | None = None) -> None:
         """Make what is missing, all of it or what comes before the end of a stage.
@@ -129,7 +140,7 @@ class Plan:
         rounds = fit_units.ITERATIONS * len(missing)
         made = itertools.count(1)
         for path, book in missing.items():
-            sides = [side for side in rows.SIDES if getattr(self.units, side) == book]
+            sides = [side for side in SIDES if getattr(self.units, side) == book]
             fit_units.fit_codebook(
                 self.corpus / path,
                 [(Path(piece.path), side) for piece in pieces for side in sides],
@@ -182,8 +193,13 @@ class Plan:
             QualityError: naming the share, the file with the reasons, and the key.
         """
         self.quarantine.write()
-        for (language, split), found in self.utterances.items():
-            total = len(found) + len(self.source.refused(language, split))
+        totals = {
+            place: len(found) + len(self.source.refused(*place))
+            for place, found in self.utterances.items()
+        }
+        unplaced = len(self.source.refused(*NOWHERE))
+        self.quarantine.check(*NOWHERE, sum(totals.values()) + unplaced, self.config.quality)
+        for (language, split), total in totals.items():
             try:
                 self.quarantine.check(language, split, total, self.config.quality)
             except QualityError:
@@ -231,15 +247,16 @@ class Plan:
         return {"text": rows.count(self.corpus, self.embedded.text_shards(language), 0)}
 
     def _describe(self, languages: dict[str, Any], fingerprint: str = "") -> Card:
-        texts = (u.source_text for found in self.utterances.values() for u in found)
         return Card(
             fingerprint=fingerprint,
             reader=self.config.reader,
             config=self._asked.content(),
+            tables=self.source.tables,
+            unplaced=len(self.source.refused(*NOWHERE)),
             sample_rate=SAMPLE_RATE,
             target_language=self.config.target,
             languages=languages,
-            transcribed=all(text is not None for text in texts),
+            transcribed=self.source.transcribed,
             tokenizer=self.tokenizer,
             units=self.units,
             vocoder=Part(self.config.vocoder.kind, models.VOCODER),
@@ -280,11 +297,11 @@ class Plan:
     def _transcripts(self) -> list[tuple[str, str]]:
         """Return (audio, text) of all training speech that has a transcript, both sides."""
         return [
-            (getattr(utterance, f"{side}_audio"), text)
+            (recording.audio, recording.text)
             for language in self.languages
             for utterance in self.utterances[language, "train"]
-            for side in rows.SIDES
-            if (text := getattr(utterance, f"{side}_text"))
+            for recording in (utterance.source, utterance.target)
+            if recording.text
         ]
 
 

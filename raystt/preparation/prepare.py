@@ -18,7 +18,8 @@ from typing import Literal
 from raystt.config import CorpusConfig, ResourcesConfig
 from raystt.corpus.card import FILE_NAME, Card
 from raystt.errors import PrepareError
-from raystt.preparation.files import WORK, claim, locked, same_config
+from raystt.interleaving.rules import Interleaving, untranscribed_complaint
+from raystt.preparation.files import WORK, claim, locked, same_config, same_tables
 
 __all__ = ["PrepareError", "fit", "prepare"]
 
@@ -26,7 +27,13 @@ Progress = Callable[[str, int, int], None]
 Stage = Literal["encoder", "units", "vocoder"]
 
 
-def prepare(config: CorpusConfig, *, resources: ResourcesConfig, progress: Progress) -> Card:
+def prepare(
+    config: CorpusConfig,
+    *,
+    resources: ResourcesConfig,
+    progress: Progress,
+    interleaving: Interleaving | None = None,
+) -> Card:
     """Prepare the corpus of a config, or return it if that was done.
 
     Args:
@@ -36,14 +43,17 @@ def prepare(config: CorpusConfig, *, resources: ResourcesConfig, progress: Progr
             each step. The stages are, as far as the config has them, text, speech (pairs), encoder
             (steps), units (utterances), k-means (iterations), shards (utterances), merge, then side
             by side vocoder (steps), base (steps) and asr.
+        interleaving: of the runs to come: what it needs and the corpus lacks is told first.
 
     Raises:
-        BadInput: the directory holds another corpus, or is being prepared by another process; the
-            recordings are not what they should be; a model cannot be loaded; the card is damaged.
+        BadInput: the directory holds another corpus, or one of tables that have changed since, or
+            is being prepared by another process; the recordings are not what they should be, or
+            lack the source text that is needed; a model cannot be loaded; the card is damaged.
     """
     corpus = Path(config.path).absolute()
     done = _finished(corpus, config)
     if done is not None:
+        _refuse_untranscribed(done.transcribed, interleaving)
         return done
     with locked(corpus):
         claim(corpus, config.content())
@@ -51,6 +61,7 @@ def prepare(config: CorpusConfig, *, resources: ResourcesConfig, progress: Progr
         from raystt.preparation.plan import Plan
 
         plan = Plan(corpus, config, resources, progress)
+        _refuse_untranscribed(plan.source.transcribed, interleaving)
         plan.run()
         card = plan.card()
         card.save(corpus)
@@ -97,10 +108,19 @@ def _finished(corpus: Path, config: CorpusConfig) -> Card | None:
     """Return the card of a complete corpus of this config.
 
     Raises:
-        PrepareError: it is of another config.
+        PrepareError: it is of another config, or of tables that have changed since.
     """
     if not (corpus / FILE_NAME).exists():
         return None
     card = Card.load(corpus)
     same_config(corpus, card.config, config.content())
+    same_tables(corpus, card.tables)
     return None if card.missing(corpus) else card
+
+
+def _refuse_untranscribed(transcribed: bool, interleaving: Interleaving | None) -> None:
+    if transcribed or interleaving is None:
+        return
+    complaint = untranscribed_complaint(interleaving)
+    if complaint is not None:
+        raise PrepareError(complaint)

@@ -12,7 +12,7 @@ import numpy as np
 from raystt.config.corpus import QualityConfig
 from raystt.errors import BadInput
 from raystt.files import write_atomic
-from raystt.readers.utterance import Quarantined
+from raystt.readers.utterance import NOWHERE, Quarantined, reasons
 from raystt.speech import SAMPLE_RATE
 
 SILENCE = 1e-4
@@ -78,28 +78,34 @@ class Quarantine:
 
         Args:
             language: source language.
-            split: its split.
+            split: its split; with `NOWHERE`, the rows that do not tell are judged.
             total: rows of the split, the unusable ones among them.
             config: `max_quarantined` is the share from which on the split is refused. Under 0 no
                 row may be unusable; under 1 a split is refused that has no other rows.
 
         Raises:
-            QualityError: naming the split, the share, one of the rows, the file and the key.
+            QualityError: naming the split, the share, frequent reasons, the file and the key.
         """
         place, bad = (language, split), self.count(language, split)
         if not bad or bad < config.max_quarantined * total:
             return
         self.write()
-        example = next(row for row in self._sorted() if (row.language, row.split) == place)
+        found = reasons(row for row in self._sorted() if (row.language, row.split) == place)
+        where = "corpus.sources" if place == NOWHERE else f"corpus.languages.{language}.{split}"
         raise QualityError(
-            f"corpus.languages.{language}.{split}: {bad} of {total} rows ({bad / total:.1%}) "
-            f"cannot be used, the limit is {config.max_quarantined:.1%}; one is "
-            f"{example.place}: {example.reason}; see {self.path} for all reasons and mend the "
-            "rows, or raise corpus.quality.max_quarantined"
+            f"{where}: {bad} of {total} rows ({bad / total:.1%}) cannot be used, the limit is "
+            f"{config.max_quarantined:.1%}; most frequent: {found}; see {self.path} for all and "
+            "mend the rows, or raise corpus.quality.max_quarantined"
         )
 
     def write(self) -> None:
-        """Write one JSON object a row, in an order that does not depend on that of adding."""
+        """Write one JSON object a row, in an order that does not depend on that of adding.
+
+        Without a row there is no file.
+        """
+        if not self._rows:
+            self.path.unlink(missing_ok=True)
+            return
         lines = [
             json.dumps(dataclasses.asdict(row), ensure_ascii=False) + "\n" for row in self._sorted()
         ]

@@ -5,19 +5,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from raystt.config import CorpusConfig
-from raystt.corpus.card import CodebookCard, ShardEntry, SplitCard, UnitsCard
+from raystt.corpus.card import (
+    SIDES,
+    CodebookCard,
+    ShardEntry,
+    SideCard,
+    SideName,
+    SplitCard,
+    UnitsCard,
+)
+from raystt.corpus.shards import Row, RowSide, column
 from raystt.readers.utterance import Utterance
 from raystt.speech.alignment import Marks, align
 from raystt.speech.units import deduplicate
-
-SIDES = ("source", "target")
 
 
 class Tokenizer(Protocol):
@@ -75,11 +82,11 @@ def encoder_name(config: CorpusConfig) -> str:
 
 def row(
     utterance: Utterance, heard: dict[str, Heard], tokenizer: Tokenizer, units: UnitsCard
-) -> dict[str, Any]:
-    """Build the row of an utterance (`corpus.shards.SCHEMA`).
+) -> Row:
+    """Build the row of an utterance.
 
     Args:
-        utterance: its texts; without `source_text` the source is one group without a token.
+        utterance: its texts; a source without text is one group without a token.
         heard: both sides' frames and marks.
         tokenizer: of the text.
         units: the codebooks, and whether runs of a unit are merged.
@@ -87,11 +94,9 @@ def row(
     Raises:
         RowError: a side has no frames, or could not be aligned.
     """
-    result: dict[str, Any] = {
-        "id": utterance.id, "language": utterance.language, "split": utterance.split,
-    }  # fmt: skip
+    sides = {}
     for side in SIDES:
-        text, found = getattr(utterance, f"{side}_text"), heard[side]
+        text, found = getattr(utterance, side).text, heard[side]
         if not len(found.frames):
             raise RowError(f"{side}: too short for a single frame of {units.frame_seconds} s")
         frames, durations = found.frames, np.ones(len(found.frames), dtype=np.int64)
@@ -100,35 +105,25 @@ def row(
         tokens, token_offsets, unit_offsets = _words(
             side, text, found.marks, durations, tokenizer, units.frame_seconds
         )
-        result |= {
-            f"{side}_text": text or "",
-            f"{side}_tokens": tokens,
-            f"{side}_token_offsets": token_offsets,
-            f"{side}_units": frames + getattr(units, side).offset,
-            f"{side}_durations": durations,
-            f"{side}_unit_offsets": unit_offsets,
-            f"{side}_seconds": found.seconds,
-        }
-    return result
+        sides[side] = RowSide(
+            text=text or "",
+            tokens=tokens,
+            token_offsets=token_offsets,
+            units=frames + getattr(units, side).offset,
+            durations=durations,
+            unit_offsets=unit_offsets,
+            seconds=found.seconds,
+        )
+    return Row(utterance.id, utterance.language, utterance.split, **sides)
 
 
-def text_row(
-    name: str, language: str, texts: Sequence[str], tokenizer: Tokenizer
-) -> dict[str, Any]:
+def text_row(name: str, language: str, texts: Sequence[str], tokenizer: Tokenizer) -> Row:
     """Build the row of a pair without speech: every word is a group of its own."""
-    result: dict[str, Any] = {"id": name, "language": language, "split": "text"}
-    for side, text in zip(SIDES, texts, strict=True):
+    sides = []
+    for text in texts:
         tokens, offsets = tokenizer.encode(text)
-        result |= {
-            f"{side}_text": text,
-            f"{side}_tokens": tokens,
-            f"{side}_token_offsets": offsets,
-            f"{side}_units": [],
-            f"{side}_durations": [],
-            f"{side}_unit_offsets": [0] * len(offsets),
-            f"{side}_seconds": 0.0,
-        }
-    return result
+        sides.append(RowSide(text, tokens, offsets, [], [], [0] * len(offsets), 0.0))
+    return Row(name, language, "text", *sides)
 
 
 def _words(
@@ -151,25 +146,22 @@ def _words(
 
 def count(corpus: Path, entries: Sequence[ShardEntry], quarantined: int) -> SplitCard:
     """Count what the shards of a split hold."""
-    names = ("hours", "words", "units")
-    sums = dict.fromkeys([f"{side}_{name}" for side in SIDES for name in names], 0.0)
-    for entry in entries:
-        table = pq.read_table(corpus / entry.path, partitioning=None)
-        for side in SIDES:
-            if not len(table):
-                continue
-            words = pc.sum(pc.list_value_length(table[f"{side}_token_offsets"])).as_py()
-            sums[f"{side}_words"] += words - len(table)
-            sums[f"{side}_units"] += pc.sum(pc.list_value_length(table[f"{side}_units"])).as_py()
-            sums[f"{side}_hours"] += pc.sum(table[f"{side}_seconds"]).as_py() / 3600.0
+    paths = [corpus / entry.path for entry in entries]
     return SplitCard(
         pairs=sum(entry.rows for entry in entries),
         quarantined=quarantined,
-        source_hours=round(sums["source_hours"], 6),
-        target_hours=round(sums["target_hours"], 6),
-        source_words=int(sums["source_words"]),
-        target_words=int(sums["target_words"]),
-        source_units=int(sums["source_units"]),
-        target_units=int(sums["target_units"]),
+        **{side: _count_side(paths, side) for side in SIDES},
         shards=tuple(entries),
     )
+
+
+def _count_side(paths: Sequence[Path], side: SideName) -> SideCard:
+    hours, words, units = 0.0, 0, 0
+    names = [column(side, name) for name in ("seconds", "token_offsets", "units")]
+    for path in paths:
+        table = pq.read_table(path, columns=names, partitioning=None)
+        seconds, offsets, ids = (table[name] for name in names)
+        hours += (pc.sum(seconds).as_py() or 0.0) / 3600.0
+        words += (pc.sum(pc.list_value_length(offsets)).as_py() or 0) - len(table)
+        units += pc.sum(pc.list_value_length(ids)).as_py() or 0
+    return SideCard(round(hours, 6), words, units)

@@ -10,12 +10,13 @@ from typing import Protocol
 from raystt.config import CorpusConfig
 from raystt.corpus.card import ShardEntry, TokenizerCard
 from raystt.corpus.shards import split_directory, write_shard
+from raystt.files import content_hash
 from raystt.preparation import speak
 from raystt.preparation.rows import text_row
 from raystt.preparation.tasks import Progress, Tasks
 from raystt.readers.embedded import EmbeddedReader, TextPair
 from raystt.readers.recordings import open_reader, subset
-from raystt.readers.utterance import Quarantined, Utterance
+from raystt.readers.utterance import NOWHERE, Quarantined, Utterance
 
 SPOKEN = ("train", "dev", "test")
 """Splits with speech."""
@@ -25,7 +26,15 @@ Utterances = dict[tuple[str, str], list[Utterance]]
 
 
 class Source(Protocol):
-    """What a preparation needs of either kind of corpus."""
+    """What a preparation needs of either kind of corpus.
+
+    Attributes:
+        tables: hashes of the files that name the recordings, by path.
+        transcribed: whether all sources have a text.
+    """
+
+    tables: dict[str, str]
+    transcribed: bool
 
     def tokenizer(self, units: int) -> TokenizerCard:
         """Write the tokenizer, with so many units, unless it is there."""
@@ -36,7 +45,7 @@ class Source(Protocol):
         ...
 
     def refused(self, language: str, split: str) -> list[Quarantined]:
-        """Return the rows of a split that were no use, before any audio was read."""
+        """Return the rows of a split, or of `NOWHERE`, that were no use as they stand."""
         ...
 
 
@@ -51,6 +60,7 @@ class Recordings:
         self._corpus, self._config = corpus, config
         reader = open_reader(config)
         self._found: Utterances = {}
+        rows = 0
         self._refused: dict[tuple[str, str], list[Quarantined]] = {}
         for language, split in spoken_splits(config):
             found, refused = _transcribed(*reader.read(language, split))
@@ -59,6 +69,13 @@ class Recordings:
             share = len(drawn) / len(found) if found else 1.0
             self._found[language, split] = drawn
             self._refused[language, split] = refused[: math.ceil(share * len(refused))]
+            rows += len(found)
+        share = sum(map(len, self._found.values())) / rows if rows else 1.0
+        unplaced = reader.unplaced()
+        self._refused[NOWHERE] = unplaced[: math.ceil(share * len(unplaced))]
+        self.tables = {path: content_hash(path) for path in sorted(set(reader.tables))}
+        texts = (u.source.text for found in self._found.values() for u in found)
+        self.transcribed = all(text is not None for text in texts)
 
     def tokenizer(self, units: int) -> TokenizerCard:
         """Extend the tokenizer of the base model."""
@@ -80,13 +97,13 @@ def _transcribed(
     found: list[Utterance], refused: list[Quarantined]
 ) -> tuple[list[Utterance], list[Quarantined]]:
     """Refuse the few rows without a transcript where the others have one."""
-    with_text = [utterance for utterance in found if utterance.source_text is not None]
+    with_text = [utterance for utterance in found if utterance.source.text is not None]
     if 2 * len(with_text) < len(found):
         return found, refused
     bare = [
-        Quarantined(u.language, u.split, u.id, u.source_audio, "no source text, as others have")
+        Quarantined(u.language, u.split, u.id, u.source.audio, "no source text, as others have")
         for u in found
-        if u.source_text is None
+        if u.source.text is None
     ]
     return with_text, refused + bare
 
@@ -97,6 +114,9 @@ class Embedded:
     Raises:
         PrepareError: its grammar cannot give what the config asks.
     """
+
+    tables: dict[str, str] = {}
+    transcribed = True
 
     def __init__(self, corpus: Path, config: CorpusConfig, progress: Progress) -> None:
         self._corpus, self._config, self._progress = corpus, config, progress

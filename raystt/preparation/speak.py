@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from raystt.config import CorpusConfig
+from raystt.corpus.card import SIDES
 from raystt.preparation.files import WORK, building
 from raystt.readers.embedded import SOURCE_VOICES, TARGET_VOICES, WORDS_A_MINUTE, TextPair
-from raystt.readers.utterance import Utterance
+from raystt.readers.utterance import Recording, Utterance
 from raystt.speech import SAMPLE_RATE
 from raystt.speech.alignment import Marks
 
@@ -42,7 +43,7 @@ def speak(
     named = SOURCE_VOICES[language], TARGET_VOICES[config.target]
     voices = [EspeakSynthesizer(Voice(*v, rate=WORDS_A_MINUTE), config.seed) for v in named]
     marks: dict[str, list[Marks]] = {pair.id: [] for pair in pairs}
-    for side, voice in zip(("source", "target"), voices, strict=True):
+    for side, voice in zip(SIDES, voices, strict=True):
         for pair in pairs:
             speech = voice.speak(getattr(pair, side))
             pcm = np.clip(speech.waveform * _FULL_SCALE, -32768, 32767).round().astype(np.int16)
@@ -64,12 +65,14 @@ def spoken(corpus: Path, language: str, split: str, pairs: Sequence[TextPair]) -
             id=pair.id,
             language=language,
             split=split,
-            source_audio=str(_audio(corpus, pair.id, "source")),
-            source_text=pair.source,
-            target_audio=str(_audio(corpus, pair.id, "target")),
-            target_text=pair.target,
-            source_marks=tuple((word, at) for word, at in marks[pair.id][0]),
-            target_marks=tuple((word, at) for word, at in marks[pair.id][1]),
+            **{
+                side: Recording(
+                    audio=str(_audio(corpus, pair.id, side)),
+                    text=getattr(pair, side),
+                    marks=tuple((word, at) for word, at in found),
+                )
+                for side, found in zip(SIDES, marks[pair.id], strict=True)
+            },
         )
         for pair in pairs
     ]

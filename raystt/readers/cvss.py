@@ -17,15 +17,17 @@ All but those of CVSS may have a backslash before a character that is meant lite
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Sequence
 
 from raystt.readers.tables import (
     SPLITS,
     Listing,
     ReaderError,
+    Row,
     clean,
     read_table,
 )
-from raystt.readers.utterance import Quarantined, Utterance
+from raystt.readers.utterance import Quarantined, Recording, Utterance
 
 # CVSS has codes of languages, Common Voice and CoVoST 2 have codes of regions.
 _REGIONS = {"zh": "zh-CN", "sv": "sv-SE"}
@@ -57,6 +59,7 @@ class CvssReader:
         """
         self._sources = {"common_voice": common_voice, "covost": covost, "cvss": cvss}
         self._target = target
+        self.tables: list[str] = []
 
     def read(self, language: str, split: str) -> tuple[list[Utterance], list[Quarantined]]:
         """Return the usable rows of a split in file order, and the rows that are not usable.
@@ -71,7 +74,7 @@ class CvssReader:
         cvss = self._directory("cvss", language, f"{split}.tsv")
         table = os.path.join(cvss, f"{split}.tsv")
         fix = f"unpack CVSS' archive of {language}-{self._target} there, or correct {_key('cvss')}"
-        rows = list(read_table(table, ("clip", "text"), header=False, fix=fix))
+        rows = list(self._read(table, ("clip", "text"), header=False, fix=fix))
         if not rows:
             raise ReaderError(f"{table}: the file is empty; {fix}")
         clips = self._directory("common_voice", language, "clips")
@@ -93,16 +96,20 @@ class CvssReader:
                 fault = fault or "no target text"
             fault = fault or gap
             for side, path in (("source", source), ("target", target)):
-                if not listing.holds(path):
-                    fault = fault or f"no such {side} audio: {path}"
+                fault = fault or listing.fault(side, path)
             identity = clip.removesuffix(".mp3")
             if fault:
                 where = f"{table}:{number}"
                 quarantined.append(Quarantined(language, split, identity, where, fault))
                 continue
             lines[clip] = number
-            utterances.append(Utterance(identity, language, split, source, sentence, target, text))
+            sides = Recording(source, sentence), Recording(target, text)
+            utterances.append(Utterance(identity, language, split, *sides))
         return utterances, quarantined
+
+    def unplaced(self) -> list[Quarantined]:
+        """Return nothing: every table is of one language and split."""
+        return []
 
     def _sentences(
         self, language: str, split: str, wanted: set[str]
@@ -113,21 +120,47 @@ class CvssReader:
         table = os.path.join(covost, f"{name}.{split}.tsv")
         if os.path.exists(table):
             fix = "make the file again with CoVoST 2's script, or remove it"
-            return _transcripts(table, wanted, fix)
+            return self._transcripts(table, wanted, fix)
         table = os.path.join(covost, f"{name}.tsv")
         fix = f"unpack CoVoST 2's archive {name}.tsv.tar.gz there, or correct {_key('covost')}"
         # As its script does: version 2 adds to train, and to nothing else, what only CoVoST has.
         splits = (split, f"{split}_covost") if split == "train" else (split,)
         members = {
             row.values[0]
-            for row in read_table(table, ("path", "split"), escapes=True, fix=fix)
+            for row in self._read(table, ("path", "split"), escapes=True, fix=fix)
             if row.values[1] in splits and row.values[0] in wanted
         }
         voice = self._directory("common_voice", language, "validated.tsv")
         table = os.path.join(voice, "validated.tsv")
         fix = f"unpack Common Voice 4 in {language} there, or correct {_key('common_voice')}"
         unknown: tuple[str, str | None] = ("", f"not in {table}")
-        return dict.fromkeys(members, unknown) | _transcripts(table, members, fix)
+        return dict.fromkeys(members, unknown) | self._transcripts(table, members, fix)
+
+    def _transcripts(
+        self, path: str, wanted: set[str], fix: str
+    ) -> dict[str, tuple[str, str | None]]:
+        found: dict[str, tuple[str, str | None]] = {}
+        for number, (clip, text), fault in self._read(
+            path, ("path", "sentence"), escapes=True, fix=fix
+        ):
+            if clip in wanted and clip not in found:
+                sentence = clean(text)
+                if not sentence:
+                    fault = fault or "no sentence"
+                found[clip] = (sentence, f"{path}:{number}: {fault}" if fault else None)
+        return found
+
+    def _read(
+        self,
+        path: str,
+        columns: Sequence[str],
+        *,
+        fix: str,
+        header: bool = True,
+        escapes: bool = False,
+    ) -> Iterator[Row]:
+        self.tables.append(path)
+        return read_table(path, columns, fix=fix, header=header, escapes=escapes)
 
     def _covost_name(self, language: str) -> str:
         return f"covost_v2.{_REGIONS.get(language, language)}_{self._target}"
@@ -141,19 +174,6 @@ class CvssReader:
             if any(os.path.exists(os.path.join(path, member)) for member in members):
                 return path
         return found[0]
-
-
-def _transcripts(path: str, wanted: set[str], fix: str) -> dict[str, tuple[str, str | None]]:
-    found: dict[str, tuple[str, str | None]] = {}
-    for number, (clip, text), fault in read_table(
-        path, ("path", "sentence"), escapes=True, fix=fix
-    ):
-        if clip in wanted and clip not in found:
-            sentence = clean(text)
-            if not sentence:
-                fault = fault or "no sentence"
-            found[clip] = (sentence, f"{path}:{number}: {fault}" if fault else None)
-    return found
 
 
 def _key(source: str) -> str:

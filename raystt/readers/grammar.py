@@ -13,18 +13,24 @@ Every meaning belongs to one of three pools by a hash of itself: `dev`, `test`, 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import resources
 from math import prod
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
+import yaml
+from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 SPLITS = ("train", "dev", "test", "text")
 _POOLS = {"dev": (0, 1), "test": (1, 2), "train": (2, 10), "text": (2, 10)}  # tenths of the hash
 
 # Share of sentences in which an optional slot is filled; gives about 7.5 English words.
 _FILLED = {"colour": 0.85, "place": 0.6, "time": 0.6}
+
+Person = Literal["1s", "3s", "1p", "3p"]
+Gender = Literal["m", "f", "n"]
+Slot = Literal["subject", "verb", "number", "colour", "noun", "place", "time"]
 
 
 class Meaning(NamedTuple):
@@ -48,58 +54,63 @@ class Pair:
     target: str
 
 
-@dataclass(frozen=True)
-class Noun:
-    """Singular, plural and grammatical gender (m, f, n)."""
+class Noun(NamedTuple):
+    """Singular, plural and grammatical gender."""
 
     singular: str
     plural: str
-    gender: str = "n"
+    gender: Gender
 
 
-@dataclass(frozen=True)
-class Lexicon:
-    """Words of a language by slot, and the two rules that order and inflect them.
+class Lexicon(BaseModel):
+    """Words of a language by slot, and the rules that order and inflect them; see `grammar.yaml`.
 
     Attributes:
-        subjects: (words, person), person one of `1s 3s 1p 3p`.
+        subjects: person by words.
         verbs: forms by person.
-        one: "one" by gender; the other numbers do not inflect.
+        one: "one" by gender.
         numbers: two to six.
-        colours: inflected forms, read by `colour_form`.
-        colour_form: (gender, plural) -> index into the forms of a colour.
-        order: puts the rendered slots into a sentence; empty ones are "".
+        colours: inflected forms.
+        colour_forms: by gender, which form is singular and which plural.
+        order: of the slots in a sentence.
+        order_with_time: of those of a sentence with a time, where that differs.
     """
 
-    subjects: tuple[tuple[str, str], ...]
-    verbs: tuple[dict[str, str], ...]
-    one: dict[str, str]
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    subjects: dict[str, Person]
+    verbs: tuple[tuple[str, str, str, str], ...]
+    one: dict[Gender, str]
     numbers: tuple[str, ...]
     colours: tuple[tuple[str, ...], ...]
+    colour_forms: dict[Gender, tuple[int, int]]
     nouns: tuple[Noun, ...]
     places: tuple[str, ...]
     times: tuple[str, ...]
-    colour_form: Callable[[str, bool], int]
-    order: Callable[[dict[str, str]], tuple[str, ...]]
+    order: tuple[Slot, ...]
+    order_with_time: tuple[Slot, ...] | None = None
 
     def render(self, meaning: Meaning) -> str:
         """Return the sentence of a meaning, words separated by one space."""
-        subject, person = self.subjects[meaning.subject]
+        subject, person = list(self.subjects.items())[meaning.subject]
         noun = self.nouns[meaning.noun]
         plural = meaning.number > 0
-        colour = ""
-        if meaning.colour >= 0:
-            colour = self.colours[meaning.colour][self.colour_form(noun.gender, plural)]
         slots = {
             "subject": subject,
-            "verb": self.verbs[meaning.verb][person],
+            "verb": self.verbs[meaning.verb][get_args(Person).index(person)],
             "number": self.numbers[meaning.number - 1] if plural else self.one[noun.gender],
-            "colour": colour,
             "noun": noun.plural if plural else noun.singular,
-            "place": self.places[meaning.place] if meaning.place >= 0 else "",
-            "time": self.times[meaning.time] if meaning.time >= 0 else "",
         }
-        return " ".join(part for part in self.order(slots) if part)
+        if meaning.colour >= 0:
+            form = self.colour_forms[noun.gender][plural]
+            slots["colour"] = self.colours[meaning.colour][form]
+        if meaning.place >= 0:
+            slots["place"] = self.places[meaning.place]
+        order = self.order
+        if meaning.time >= 0:
+            slots["time"] = self.times[meaning.time]
+            order = self.order_with_time or order
+        return " ".join(slots[slot] for slot in order if slot in slots)
 
 
 def pairs(language: str, split: str, count: int, *, seed: int, target: str = "en") -> list[Pair]:
@@ -149,8 +160,8 @@ def meanings() -> int:
 def words(language: str) -> list[str]:
     """List every word that a sentence of a language can hold, in alphabetical order."""
     lexicon = LEXICONS[language]
-    parts = [words for words, _ in lexicon.subjects]
-    parts += [form for verb in lexicon.verbs for form in verb.values()]
+    parts = [*lexicon.subjects]
+    parts += [form for verb in lexicon.verbs for form in verb]
     parts += [*lexicon.one.values(), *lexicon.numbers]
     parts += [form for forms in lexicon.colours for form in forms]
     parts += [form for noun in lexicon.nouns for form in (noun.singular, noun.plural)]
@@ -180,242 +191,9 @@ def _digest(text: str) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
 
 
-def _persons(*rows: str) -> tuple[dict[str, str], ...]:
-    return tuple(dict(zip(("1s", "3s", "1p", "3p"), row.split(), strict=True)) for row in rows)
+def _load() -> dict[str, Lexicon]:
+    text = resources.files("raystt.readers").joinpath("grammar.yaml").read_text(encoding="utf-8")
+    return TypeAdapter(dict[str, Lexicon]).validate_python(yaml.safe_load(text))
 
 
-def _rows(*rows: str) -> tuple[tuple[str, ...], ...]:
-    return tuple(tuple(row.split()) for row in rows)
-
-
-def _nouns(*rows: str) -> tuple[Noun, ...]:
-    return tuple(Noun(*row.split()) for row in rows)
-
-
-def _romance_form(gender: str, plural: bool) -> int:
-    return (gender == "f") + 2 * plural
-
-
-def _german_form(gender: str, plural: bool) -> int:
-    # Accusative: einen roten, eine rote, ein rotes; without an article, plural: rote.
-    return 1 if plural else {"m": 0, "f": 1, "n": 2}[gender]
-
-
-def _german_order(s: dict[str, str]) -> tuple[str, ...]:
-    # The verb stands second: a time in front pushes the subject behind it.
-    objects = (s["number"], s["colour"], s["noun"])
-    if s["time"]:
-        return (s["time"], s["verb"], s["subject"], s["place"], *objects)
-    return (s["subject"], s["verb"], *objects, s["place"])
-
-
-def _german_colours(*stems: str) -> tuple[tuple[str, ...], ...]:
-    return tuple((f"{stem}en", f"{stem}e", f"{stem}es") for stem in stems)
-
-
-LEXICONS: dict[str, Lexicon] = {
-    "en": Lexicon(
-        subjects=(
-            ("i", "1s"),
-            ("he", "3s"),
-            ("we", "1p"),
-            ("the doctor", "3s"),
-            ("my brother", "3s"),
-            ("my parents", "3p"),
-        ),
-        verbs=_persons(
-            "see sees see see",
-            "sell sells sell sell",
-            "wash washes wash wash",
-            "carry carries carry carry",
-            "find finds find find",
-            "paint paints paint paint",
-        ),
-        one={"n": "one"},
-        numbers=("two", "three", "four", "five", "six"),
-        colours=_rows("red", "blue", "green", "yellow", "black", "white"),
-        nouns=_nouns(
-            "book books",
-            "table tables",
-            "flower flowers",
-            "apple apples",
-            "bottle bottles",
-            "letter letters",
-            "basket baskets",
-            "hat hats",
-        ),
-        places=(
-            "at home",
-            "in the garden",
-            "in the kitchen",
-            "near the river",
-            "here",
-        ),
-        times=("now", "tonight", "every morning", "on monday", "in summer"),
-        colour_form=lambda gender, plural: 0,
-        order=lambda s: (
-            s["subject"],
-            s["verb"],
-            s["number"],
-            s["colour"],
-            s["noun"],
-            s["place"],
-            s["time"],
-        ),
-    ),
-    "es": Lexicon(
-        subjects=(
-            ("yo", "1s"),
-            ("él", "3s"),
-            ("nosotros", "1p"),
-            ("el médico", "3s"),
-            ("mi hermano", "3s"),
-            ("mis padres", "3p"),
-        ),
-        verbs=_persons(
-            "veo ve vemos ven",
-            "vendo vende vendemos venden",
-            "lavo lava lavamos lavan",
-            "llevo lleva llevamos llevan",
-            "encuentro encuentra encontramos encuentran",
-            "pinto pinta pintamos pintan",
-        ),
-        one={"m": "un", "f": "una"},
-        numbers=("dos", "tres", "cuatro", "cinco", "seis"),
-        colours=_rows(
-            "rojo roja rojos rojas",
-            "azul azul azules azules",
-            "verde verde verdes verdes",
-            "amarillo amarilla amarillos amarillas",
-            "negro negra negros negras",
-            "blanco blanca blancos blancas",
-        ),
-        nouns=_nouns(
-            "libro libros m",
-            "mesa mesas f",
-            "flor flores f",
-            "manzana manzanas f",
-            "botella botellas f",
-            "carta cartas f",
-            "cesta cestas f",
-            "sombrero sombreros m",
-        ),
-        places=(
-            "en casa",
-            "en el jardín",
-            "en la cocina",
-            "cerca del río",
-            "aquí",
-        ),
-        times=("ahora", "esta noche", "cada mañana", "el lunes", "en verano"),
-        colour_form=_romance_form,
-        order=lambda s: (
-            s["time"],
-            s["subject"],
-            s["verb"],
-            s["number"],
-            s["noun"],
-            s["colour"],
-            s["place"],
-        ),
-    ),
-    # French has words without apostrophes and verbs that start with a consonant, so that
-    # no elision joins two words into one.
-    "fr": Lexicon(
-        subjects=(
-            ("je", "1s"),
-            ("il", "3s"),
-            ("nous", "1p"),
-            ("le médecin", "3s"),
-            ("mon frère", "3s"),
-            ("mes parents", "3p"),
-        ),
-        verbs=_persons(
-            "vois voit voyons voient",
-            "vends vend vendons vendent",
-            "lave lave lavons lavent",
-            "porte porte portons portent",
-            "trouve trouve trouvons trouvent",
-            "peins peint peignons peignent",
-        ),
-        one={"m": "un", "f": "une"},
-        numbers=("deux", "trois", "quatre", "cinq", "six"),
-        colours=_rows(
-            "rouge rouge rouges rouges",
-            "bleu bleue bleus bleues",
-            "vert verte verts vertes",
-            "jaune jaune jaunes jaunes",
-            "noir noire noirs noires",
-            "blanc blanche blancs blanches",
-        ),
-        nouns=_nouns(
-            "livre livres m",
-            "table tables f",
-            "fleur fleurs f",
-            "pomme pommes f",
-            "bouteille bouteilles f",
-            "lettre lettres f",
-            "panier paniers m",
-            "chapeau chapeaux m",
-        ),
-        places=(
-            "à la maison",
-            "dans le jardin",
-            "dans la cuisine",
-            "près du fleuve",
-            "ici",
-        ),
-        times=("maintenant", "ce soir", "chaque matin", "lundi", "en été"),
-        colour_form=_romance_form,
-        order=lambda s: (
-            s["place"],
-            s["subject"],
-            s["verb"],
-            s["number"],
-            s["noun"],
-            s["colour"],
-            s["time"],
-        ),
-    ),
-    "de": Lexicon(
-        subjects=(
-            ("ich", "1s"),
-            ("er", "3s"),
-            ("wir", "1p"),
-            ("der arzt", "3s"),
-            ("mein bruder", "3s"),
-            ("meine eltern", "3p"),
-        ),
-        verbs=_persons(
-            "sehe sieht sehen sehen",
-            "verkaufe verkauft verkaufen verkaufen",
-            "wasche wäscht waschen waschen",
-            "trage trägt tragen tragen",
-            "finde findet finden finden",
-            "male malt malen malen",
-        ),
-        one={"m": "einen", "f": "eine", "n": "ein"},
-        numbers=("zwei", "drei", "vier", "fünf", "sechs"),
-        colours=_german_colours("rot", "blau", "grün", "gelb", "schwarz", "weiß"),
-        nouns=_nouns(
-            "buch bücher n",
-            "tisch tische m",
-            "blume blumen f",
-            "apfel äpfel m",
-            "flasche flaschen f",
-            "brief briefe m",
-            "korb körbe m",
-            "hut hüte m",
-        ),
-        places=(
-            "zu hause",
-            "im garten",
-            "in der küche",
-            "am fluss",
-            "hier",
-        ),
-        times=("jetzt", "heute abend", "jeden morgen", "am montag", "im sommer"),
-        colour_form=_german_form,
-        order=_german_order,
-    ),
-}
+LEXICONS: dict[str, Lexicon] = _load()

@@ -17,7 +17,7 @@ from raystt.readers.tables import (
     read_lines,
     read_table,
 )
-from raystt.readers.utterance import Quarantined, Utterance
+from raystt.readers.utterance import NOWHERE, Quarantined, Recording, Utterance, reasons
 
 COLUMNS = ("id", "language", "source_audio", "target_audio", "target_text", "split")
 OPTIONAL = ("source_text",)
@@ -38,8 +38,8 @@ class ManifestReader:
     stay as they are, except that white space is collapsed.
 
     A row is quarantined if it is not UTF-8 or not JSON, has too many or too few fields, no id or
-    target text, the id of an earlier row, or audio that is not there. One that does not even tell
-    its language and split counts with the row above it.
+    target text, the id of an earlier row, or audio that is no file. One that does not even tell
+    its language and split is `NOWHERE`.
     """
 
     def __init__(self, path: str, languages: Iterable[str], target: str) -> None:
@@ -59,6 +59,7 @@ class ManifestReader:
         self._paths = tuple(dict.fromkeys(resolved))
         self._found: dict[_Place, tuple[list[Utterance], list[Quarantined]]] | None = None
         self._held: Counter[_Place] = Counter()
+        self.tables: list[str] = []
 
     def read(self, language: str, split: str) -> tuple[list[Utterance], list[Quarantined]]:
         """Return the usable rows of a split in file order, and the rows that are not usable.
@@ -74,20 +75,28 @@ class ManifestReader:
             self._found = self._load()
         if (language, split) not in self._found:
             held = ", ".join(f"{of} {name} ({n})" for (of, name), n in sorted(self._held.items()))
+            lost = reasons(self.unplaced())
             raise ReaderError(
                 f"{', '.join(self._paths)}: there are no rows of language {language!r}, split "
-                f"{split!r}; the rows are: {held or 'none'}; add rows of it, or correct "
-                "corpus.languages"
+                f"{split!r}; the rows are: {held or 'none'}"
+                + (f"; not to be placed are: {lost}" if lost else "")
+                + "; add rows of it, or correct corpus.languages"
             )
         utterances, quarantined = self._found[language, split]
         return list(utterances), list(quarantined)
 
+    def unplaced(self) -> list[Quarantined]:
+        """Return the rows that do not tell their language and split; `read` comes first."""
+        assert self._found is not None
+        return list(self._found[NOWHERE][1])
+
     def _load(self) -> dict[_Place, tuple[list[Utterance], list[Quarantined]]]:
-        found: dict[_Place, tuple[list[Utterance], list[Quarantined]]] = {}
+        found: dict[_Place, tuple[list[Utterance], list[Quarantined]]] = {NOWHERE: ([], [])}
         ids: dict[str, str] = {}  # of the rows that are kept: where they are
         self._held = Counter()
         listing = Listing()
         for path in self._paths:
+            self.tables.append(path)
             base = os.path.dirname(os.path.abspath(path))
             for (language, split), row in self._placed(path):
                 utterances, quarantined = found.setdefault((language, split), ([], []))
@@ -99,45 +108,28 @@ class ManifestReader:
                     quarantined.append(Quarantined(language, split, identity, where, reason))
                     continue
                 ids[identity] = where
-                utterances.append(
-                    Utterance(
-                        id=identity,
-                        language=language,
-                        split=split,
-                        source_audio=audio[0],
-                        source_text=source_text or None,
-                        target_audio=audio[1],
-                        target_text=text,
-                    )
-                )
+                sides = Recording(audio[0], source_text or None), Recording(audio[1], text)
+                utterances.append(Utterance(identity, language, split, *sides))
         return found
 
     def _placed(self, path: str) -> Iterator[tuple[_Place, Row]]:
         """Yield the rows of the languages asked for, each with the split it counts with."""
-        above: _Place | None = None
-        early: list[Row] = []  # bad rows before the first good one, with which they count
         for row in _rows(path):
-            language, split = clean(row.values[1]), clean(row.values[5])
-            if row.fault or not language or not split:
-                missing = "no split" if language else "no language"
-                row = row._replace(fault=row.fault or missing)
-                place = (language, split) if language and split in SPLITS else above
-                if place is None:
-                    early.append(row)
-                elif place[0] in self._languages:
-                    yield place, row
-                continue
-            if split not in SPLITS:
+            place = language, split = clean(row.values[1]), clean(row.values[5])
+            if row.fault:  # what it says is a guess
+                place = place if language and split in SPLITS else NOWHERE
+            elif not language or not split:
+                row = row._replace(fault="no split" if language else "no language")
+                place = NOWHERE if language in ("", *self._languages) else place
+            elif split not in SPLITS:
                 raise ReaderError(
                     f"{path}:{row.number}: split {split!r} is unknown; "
                     f"name the splits {', '.join(SPLITS)}"
                 )
-            above = (language, split)
-            self._held[above] += 1
-            if language in self._languages:
-                yield from ((above, bad) for bad in early)
-                yield above, row
-            early = []
+            else:
+                self._held[place] += 1
+            if place == NOWHERE or place[0] in self._languages:
+                yield place, row
 
 
 def _fault(
@@ -152,8 +144,9 @@ def _fault(
     for side, path in zip(("source", "target"), audio, strict=True):
         if not path:
             return f"no {side} audio"
-        if not listing.holds(path):
-            return f"no such {side} audio: {path}"
+        fault = listing.fault(side, path)
+        if fault is not None:
+            return fault
     return None
 
 

@@ -13,10 +13,20 @@ from raystt.readers.utterance import Quarantined, Utterance
 
 
 class Reader(Protocol):
-    """What `prepare` needs of a reader of recordings."""
+    """What `prepare` needs of a reader of recordings.
+
+    Attributes:
+        tables: the files that it has read.
+    """
+
+    tables: list[str]
 
     def read(self, language: str, split: str) -> tuple[list[Utterance], list[Quarantined]]:
         """Return the rows of a split in the order of the file, and those that are no use."""
+        ...
+
+    def unplaced(self) -> list[Quarantined]:
+        """Return the rows that say of no language and split that they are its."""
         ...
 
 

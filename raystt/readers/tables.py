@@ -38,8 +38,10 @@ def read_lines(path: str, fix: str) -> Iterator[tuple[int, str, str | None]]:
         fix: what to do if there is no such file.
 
     Raises:
-        ReaderError: the file cannot be opened.
+        ReaderError: the file cannot be opened, or is a pipe or the like: it is read twice.
     """
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise ReaderError(f"{path}: not a regular file; {fix}")
     try:
         file = open(path, "rb")  # noqa: SIM115 - closed below; only the opening may be refused
     except OSError as error:
@@ -115,19 +117,25 @@ def clean(text: str) -> str:
 
 
 class Listing:
-    """Which files there are; a folder is read once, which spares a call a file."""
+    """Which audio files there are; a folder is read once, which spares a call a file."""
 
     def __init__(self) -> None:
-        self._names: dict[str, frozenset[str]] = {}
+        self._folders: dict[str, dict[str, os.DirEntry[str]]] = {}
 
-    def holds(self, path: str) -> bool:
-        """Tell whether there is such a file; the path is absolute."""
+    def fault(self, side: str, path: str) -> str | None:
+        """Say why the audio of a side, an absolute path, cannot be read; None if it can."""
         folder, _, name = path.rpartition("/")
-        names = self._names.get(folder)
-        if names is None:
+        if folder not in self._folders:
             try:
-                names = frozenset(os.listdir(folder or "/"))
+                with os.scandir(folder or "/") as entries:
+                    self._folders[folder] = {entry.name: entry for entry in entries}
             except OSError:
-                names = frozenset()
-            self._names[folder] = names
-        return name in names
+                self._folders[folder] = {}
+        entry = self._folders[folder].get(name)
+        if entry is None:
+            return f"no such {side} audio: {path}"
+        try:
+            regular = entry.is_file()
+        except OSError:  # links in a circle
+            regular = False
+        return None if regular else f"the {side} audio is no regular file: {path}"

@@ -133,7 +133,10 @@ def run_search(
     with ray_session(resources, verbose=verbose) as dashboard:
         if dashboard:
             on_message(f"Ray dashboard: {dashboard}")
-        prepare(search.base.corpus, resources=resources, progress=on_prepare)
+        prepare(
+            search.base.corpus, resources=resources, progress=on_prepare,
+            interleaving=search.base.interleaving,
+        )  # fmt: skip
         directory.keep_card(corpus)
         on_message("starting trainers and evaluators")
         with (

@@ -35,7 +35,7 @@ def read_audio(path: str | os.PathLike[str]) -> np.ndarray:
     """Decode a recording, average its channels, and resample it.
 
     A file cut short is refused where it can be told: WAV by its size, FLAC by its checksums, MP3 by
-    its count of frames or by half a frame at its end. An Ogg ends where it ends;
+    its count of frames or by half a frame at its end. An Ogg, a GSM or a VOX ends where it ends;
     `raystt.preparation.quality` may still find it too short for its text.
 
     Args:
@@ -49,6 +49,8 @@ def read_audio(path: str | os.PathLike[str]) -> np.ndarray:
             `LONGEST`, or has samples that are no numbers.
     """
     name = os.fspath(path)
+    if not os.path.isfile(name):  # to open a pipe is to wait for what it never says
+        _refuse(name, "it is no regular file" if os.path.exists(name) else "there is no such file")
     try:
         with soundfile.SoundFile(name) as file:
             rate, promised = file.samplerate, file.frames
@@ -56,11 +58,11 @@ def read_audio(path: str | os.PathLike[str]) -> np.ndarray:
                 _refuse(name, f"a rate of {rate} Hz is no rate of speech")
             if promised > LONGEST * rate:
                 _refuse(name, f"its length is unknown or over {LONGEST:g} s")
-            samples = file.read(dtype="float32", always_2d=True)
+            # Of some codecs of telephones (GSM, Dialogic) libsndfile cannot seek the end.
+            every = -1 if file.seekable() else promised
+            samples = file.read(every, dtype="float32", always_2d=True)
             mp3 = mp3_length(Path(name).read_bytes()) if file.format == "MP3" else None
-    except (soundfile.SoundFileError, TypeError, OSError) as error:
-        if not os.path.isfile(name):
-            _refuse(name, "there is no such file")
+    except (soundfile.SoundFileError, TypeError, ValueError, OSError) as error:
         detail = getattr(error, "error_string", str(error)).strip().rstrip(".")
         _refuse(name, f"it cannot be decoded ({detail})")
     if not len(samples):

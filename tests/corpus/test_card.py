@@ -9,6 +9,7 @@ from raystt.corpus.card import (
     CodebookCard,
     Part,
     ShardEntry,
+    SideCard,
     SplitCard,
     TokenizerCard,
     UnitsCard,
@@ -17,11 +18,14 @@ from raystt.corpus.card import (
 
 def make_card() -> Card:
     shard = ShardEntry("shards/language=es/split=train/part-00000.parquet", 3)
-    split = SplitCard(3, 1, 0.25, 0.5, 20, 21, 120, 130, (shard,))
+    sides = SideCard(0.25, 20, 120), SideCard(0.5, 21, 130)
+    split = SplitCard(3, 1, *sides, (shard,))
     return Card(
         reader="embedded",
         fingerprint="0123456789abcdef",
         config={"seed": 1, "languages": {"es": {"train": 3}}},
+        tables={},
+        unplaced=0,
         sample_rate=16000,
         target_language="en",
         transcribed=True,
@@ -52,8 +56,8 @@ def test_a_card_comes_back_as_it_was_saved(tmp_path):
 def test_whole_numbers_are_read_as_floats_where_floats_belong(tmp_path):
     make_card().save(tmp_path)
     path = tmp_path / "card.json"
-    path.write_text(path.read_text().replace('"source_hours": 0.25', '"source_hours": 1'))
-    hours = Card.load(tmp_path).split("es", "train").source_hours
+    path.write_text(path.read_text().replace('"hours": 0.25', '"hours": 1'))
+    hours = Card.load(tmp_path).split("es", "train").source.hours
     assert hours == 1.0
     assert isinstance(hours, float)
 
@@ -69,17 +73,17 @@ def edited(change):
     [
         ("{", ["card.json", "not valid JSON"]),
         ("[]", ["format", "None"]),
-        (edited(lambda d: d.update(format=9)), ["format 2", "9", "new directory"]),
+        (edited(lambda d: d.update(format=9)), ["format 3", "9", "new directory"]),
         (edited(lambda d: d.update(extra=1)), ["extra", "unknown key"]),
         (edited(lambda d: d.pop("base")), ["base", "missing key"]),
-        (edited(lambda d: d["tokenizer"].update(bos="x")), ["tokenizer.bos", "int", "'x'"]),
+        (edited(lambda d: d["tokenizer"].update(bos="x")), ["tokenizer.bos", "integer", "'x'"]),
         (edited(lambda d: d["tokenizer"].update(bos=True)), ["tokenizer.bos", "True"]),
         (
             edited(lambda d: d["languages"]["es"]["train"]["shards"][0].pop("rows")),
             ["languages.es.train.shards[0].rows", "missing key"],
         ),
-        (edited(lambda d: d["asr"].update(path=3)), ["asr.path", "expected str"]),
-        (edited(lambda d: d.update(languages=[])), ["languages", "mapping"]),
+        (edited(lambda d: d["asr"].update(path=3)), ["asr.path", "string", "3"]),
+        (edited(lambda d: d.update(languages=[])), ["languages: ", "[]"]),
     ],
 )
 def test_a_damaged_card_is_refused_by_file_key_and_reason(tmp_path, text, words):

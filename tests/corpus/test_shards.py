@@ -1,13 +1,16 @@
 import dataclasses
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from raystt.corpus.card import Card, CardError, ShardEntry, SplitCard
+from raystt.corpus.card import SIDES, Card, CardError, ShardEntry, SideCard, SplitCard
 from raystt.corpus.shards import (
     SCHEMA,
+    Row,
+    RowSide,
     ShardError,
     read_rows,
     side,
@@ -18,26 +21,27 @@ from raystt.corpus.shards import (
 from tests.corpus.test_card import make_card
 
 
-def make_rows(count: int, seed: int = 0, text_only: bool = False) -> list[dict]:
+def make_rows(count: int, seed: int = 0, text_only: bool = False) -> list[Row]:
     """Random rows that keep the rules: 1 to 6 groups of 1 to 3 tokens and 1 to 4 units."""
     rng = np.random.default_rng(seed)
     rows = []
     for i in range(count):
-        row = {"id": f"es-train-{i:06d}", "language": "es", "split": "train"}
-        for which in ("source", "target"):
+        sides = []
+        for _ in SIDES:
             groups = rng.integers(1, 7)
             tokens = np.cumsum([0, *rng.integers(1, 4, groups)])
             units = np.cumsum([0, *rng.integers(1, 5, groups)]) * (not text_only)
-            row |= {
-                f"{which}_text": " ".join(["word"] * int(tokens[-1])),
-                f"{which}_tokens": rng.integers(5, 50, tokens[-1]).tolist(),
-                f"{which}_token_offsets": tokens.tolist(),
-                f"{which}_units": rng.integers(0, 30, units[-1]).tolist(),
-                f"{which}_durations": rng.integers(1, 9, units[-1]).tolist(),
-                f"{which}_unit_offsets": units.tolist(),
-                f"{which}_seconds": 1.5,
-            }
-        rows.append(row)
+            side = RowSide(
+                text=" ".join(["word"] * int(tokens[-1])),
+                tokens=rng.integers(5, 50, tokens[-1]).tolist(),
+                token_offsets=tokens.tolist(),
+                units=rng.integers(0, 30, units[-1]).tolist(),
+                durations=rng.integers(1, 9, units[-1]).tolist(),
+                unit_offsets=units.tolist(),
+                seconds=1.5,
+            )
+            sides.append(side)
+        rows.append(Row(f"es-train-{i:06d}", "es", "train", *sides))
     return rows
 
 
@@ -48,16 +52,17 @@ def make_corpus(directory, sizes: list[int]) -> Card:
         write_shard(rows[at : at + size], directory / path)
         shards.append(ShardEntry(path, size))
         at += size
-    split = SplitCard(at, 0, 0.0, 0.0, 0, 0, 0, 0, tuple(shards))
-    return dataclasses.replace(make_card(), languages={"es": {"train": split}})
+    split = SplitCard(at, 0, SideCard(0.0, 0, 0), SideCard(0.0, 0, 0), tuple(shards))
+    return replace(make_card(), languages={"es": {"train": split}})
 
 
-def literal_side(rows: list[dict], which: str, unit_token_offset: int) -> dict[str, list[int]]:
+def literal_side(rows: list[Row], which: str, unit_token_offset: int) -> dict[str, list[int]]:
     """The ragged arrays of `side`, by loops over words."""
     text, text_offsets, units, unit_offsets, word_offsets = [], [0], [], [0], [0]
     for row in rows:
-        tokens, spans = row[f"{which}_tokens"], row[f"{which}_token_offsets"]
-        codes, cuts = row[f"{which}_units"], row[f"{which}_unit_offsets"]
+        held = getattr(row, which)
+        tokens, spans = held.tokens, held.token_offsets
+        codes, cuts = held.units, held.unit_offsets
         for word in range(len(spans) - 1):
             text += tokens[spans[word] : spans[word + 1]]
             units += [u + unit_token_offset for u in codes[cuts[word] : cuts[word + 1]]]
@@ -142,9 +147,11 @@ def test_reading_refuses_by_name(tmp_path):
         read_rows(tmp_path, card, "es", "train")
 
 
-def set_in_row(row, column, value):
+def in_side(row, which, name, value):
     def change(rows):
-        rows[row][column] = value(rows[row][column]) if callable(value) else value
+        held = getattr(rows[row], which)
+        found = value(getattr(held, name)) if callable(value) else value
+        rows[row] = replace(rows[row], **{which: replace(held, **{name: found})})
 
     return change
 
@@ -152,21 +159,20 @@ def set_in_row(row, column, value):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (set_in_row(2, "source_unit_offsets", lambda v: [1, *v[1:]]),
+        (in_side(2, "source", "unit_offsets", lambda v: [1, *v[1:]]),
          ["row 2", "source_unit_offsets", "rise from 0"]),
-        (set_in_row(2, "target_token_offsets", lambda v: [*v[:-1], v[-1] + 1]),
-         ["row 2", "target_token_offsets", "number of target_tokens"]),
-        (set_in_row(1, "target_token_offsets", lambda v: [0, 99, *v[2:]]), ["row 1"]),
-        (set_in_row(3, "source_unit_offsets", lambda v: [0, *v]),
-         ["row 3", "source_unit_offsets", "source_token_offsets has"]),
-        (set_in_row(0, "source_token_offsets", []), ["row 0", "source_token_offsets"]),
-        (set_in_row(3, "target_durations", lambda v: v[1:]),
+        (in_side(2, "target", "token_offsets", lambda v: [*v[:-1], v[-1] + 1]),
+         ["row 2", "target_token_offsets", "number of tokens"]),
+        (in_side(1, "target", "token_offsets", lambda v: [0, 99, *v[2:]]), ["row 1"]),
+        (in_side(3, "source", "unit_offsets", lambda v: [0, *v]),
+         ["row 3", "source_unit_offsets", "token_offsets has"]),
+        (in_side(0, "source", "token_offsets", []), ["row 0", "source_token_offsets"]),
+        (in_side(3, "target", "durations", lambda v: v[1:]),
          ["row 3", "target_durations", "one value a unit"]),
-        (set_in_row(3, "target_durations", lambda v: [0, *v[1:]]), ["row 3", "1 frame or more"]),
-        (set_in_row(4, "source_units", lambda v: [-1, *v[1:]]), ["row 4", "negative"]),
-        (set_in_row(4, "id", "es-train-000000"), ["'es-train-000000' appears more than once"]),
-        (set_in_row(4, "source_text", None), ["row 4", "source_text", "null"]),
-        (lambda rows: rows[0].pop("source_text"), ["no column 'source_text'"]),
+        (in_side(3, "target", "durations", lambda v: [0, *v[1:]]), ["row 3", "1 frame or more"]),
+        (in_side(4, "source", "units", lambda v: [-1, *v[1:]]), ["row 4", "negative"]),
+        (lambda rows: rows.append(rows[0]), ["'es-train-000000' appears more than once"]),
+        (in_side(4, "source", "text", None), ["row 4", "source_text", "null"]),
     ],
 )  # fmt: skip
 def test_a_bad_row_is_refused_by_file_row_and_column(tmp_path, change, words):

@@ -15,7 +15,7 @@ from tiny import SOURCE_UNITS, TARGET_UNITS, TEXT, tiny_corpus
 
 from raystt.config import EvaluationConfig
 from raystt.corpus.card import Card
-from raystt.corpus.shards import read_rows
+from raystt.corpus.shards import of_side, read_rows
 from raystt.evaluation import judge as judging
 from raystt.evaluation.ceiling import measure_ceiling
 from raystt.evaluation.generate import Generated
@@ -167,7 +167,7 @@ def tiny_ceiling_audio(corpus: Path) -> list[str]:
     pytest.importorskip("espeakng_loader")
     voice = EspeakSynthesizer(Voice("en-us", "f2"))
     table = read_rows(corpus, Card.load(corpus), "es", "dev")
-    texts = table["target_text"].to_pylist()
+    texts = of_side(table, "target")["text"].to_pylist()
     for name, text in zip(table["id"].to_pylist(), texts, strict=True):
         path = audio_path(corpus, "es", "dev", name, "target")
         write_flac(path, voice.speak(text).waveform)

@@ -10,7 +10,7 @@ import pytest
 
 from raystt.config.corpus import QualityConfig
 from raystt.preparation.quality import QualityError, Quarantine, judge_audio
-from raystt.readers.utterance import Quarantined
+from raystt.readers.utterance import NOWHERE, Quarantined
 from raystt.speech import SAMPLE_RATE
 
 LIMITS = QualityConfig()
@@ -77,7 +77,7 @@ def test_too_many_bad_rows_are_refused(tmp_path: Path) -> None:
     for part in (
         "corpus.languages.fr.train: 5 of 100 rows (5.0%)",
         "limit is 5.0%",
-        "pairs.tsv:0: no target text",
+        "5 x no target text (pairs.tsv:0)",
         str(path),
         "corpus.quality.max_quarantined",
     ):
@@ -108,6 +108,36 @@ def test_the_limits_at_both_ends(
             quarantine.check("fr", "train", total, config)
     else:
         quarantine.check("fr", "train", total, config)
+
+
+def test_the_most_frequent_reasons_come_first(tmp_path: Path) -> None:
+    quarantine = Quarantine(tmp_path / "quarantine.jsonl")
+    for number in range(3):
+        quarantine.add(bad("train", number, f"no such source audio: /data/{number}.wav"))
+        quarantine.add(Quarantined(*NOWHERE, "", f"pairs.tsv:{number}", "no split"))
+    for number in (3, 4):
+        quarantine.add(bad("train", number, f"{number} fields in place of 7"))
+    quarantine.add(bad("train", 5, "no id"))
+    quarantine.add(bad("train", 6))
+    with pytest.raises(QualityError) as error:
+        quarantine.check("fr", "train", 10, LIMITS)
+    first, second, third = str(error.value).split("most frequent: ")[1].split("; ")[:3]
+    assert first == "3 x no such source audio: /data/0.wav (pairs.tsv:0)"
+    assert second == "2 x 3 fields in place of 7 (pairs.tsv:3)"
+    assert third.startswith("1 x no ")
+    with pytest.raises(QualityError, match=r"corpus\.sources: 3 of 30 rows .*3 x no split"):
+        quarantine.check(*NOWHERE, 30, LIMITS)
+
+
+def test_there_is_no_file_without_a_row(tmp_path: Path) -> None:
+    quarantine = Quarantine(tmp_path / "quarantine.jsonl")
+    quarantine.write()
+    assert not quarantine.path.exists()
+    quarantine.add(bad("train", 1))
+    quarantine.write()
+    assert quarantine.path.exists()
+    Quarantine(quarantine.path).write()  # all rows were mended
+    assert not quarantine.path.exists()
 
 
 def test_the_file_does_not_depend_on_the_order_of_adding(tmp_path: Path) -> None:

@@ -1,13 +1,12 @@
 """Rows of shards: tokens and units of each word, and sources without a text."""
 
 import numpy as np
-import pyarrow as pa
 import pytest
 
 from raystt.config import CorpusConfig
-from raystt.corpus.shards import SCHEMA, side, validate
+from raystt.corpus.shards import side, table_of, validate
 from raystt.preparation.rows import Heard, RowError, row, text_row, units_card
-from raystt.readers.utterance import Utterance
+from raystt.readers.utterance import Recording, Utterance
 
 
 class Letters:
@@ -26,7 +25,7 @@ def card(**units):
 
 
 def utterance(source="uno dos", target="one two"):
-    return Utterance("a", "es", "train", "a.wav", source, "b.wav", target)
+    return Utterance("a", "es", "train", Recording("a.wav", source), Recording("b.wav", target))
 
 
 def heard(frames, marks):
@@ -40,22 +39,22 @@ TARGET = heard([4, 4, 5, 5, 5, 5], MARKS)
 
 def test_words_have_their_tokens_and_units():
     made = row(utterance(), {"source": SOURCE, "target": TARGET}, Letters(), card())
-    assert made["source_units"].tolist() == [1, 2, 3]
-    assert made["source_durations"].tolist() == [3, 2, 1]
-    assert made["source_unit_offsets"].tolist() == [0, 1, 3]
-    assert made["source_token_offsets"].tolist() == [0, 3, 6]
-    assert made["target_units"].tolist() == [14, 15], "the target's units follow the source's"
-    assert made["source_seconds"] == pytest.approx(0.12)
-    validate(pa.table({f.name: pa.array([made[f.name]], f.type) for f in SCHEMA}), "x")
+    assert made.source.units.tolist() == [1, 2, 3]
+    assert made.source.durations.tolist() == [3, 2, 1]
+    assert made.source.unit_offsets.tolist() == [0, 1, 3]
+    assert made.source.token_offsets.tolist() == [0, 3, 6]
+    assert made.target.units.tolist() == [14, 15], "the target's units follow the source's"
+    assert made.source.seconds == pytest.approx(0.12)
+    validate(table_of([made]), "x")
 
 
 def test_without_deduplication_every_frame_is_a_unit():
     made = row(
         utterance(), {"source": SOURCE, "target": TARGET}, Letters(), card(deduplicate=False)
     )
-    assert made["source_units"].tolist() == [1, 1, 1, 2, 2, 3]
-    assert made["source_unit_offsets"].tolist() == [0, 3, 6]
-    assert set(made["source_durations"].tolist()) == {1}
+    assert made.source.units.tolist() == [1, 1, 1, 2, 2, 3]
+    assert made.source.unit_offsets.tolist() == [0, 3, 6]
+    assert set(made.source.durations.tolist()) == {1}
 
 
 def test_one_codebook_for_both_sides():
@@ -63,13 +62,13 @@ def test_one_codebook_for_both_sides():
     assert shared.source == shared.target
     assert shared.total == 10
     made = row(utterance(), {"source": SOURCE, "target": TARGET}, Letters(), shared)
-    assert made["target_units"].tolist() == [4, 5]
+    assert made.target.units.tolist() == [4, 5]
 
 
 def test_a_source_without_text_is_one_group_without_tokens():
     silent = heard([1, 1, 2], None)
     made = row(utterance(source=None), {"source": silent, "target": TARGET}, Letters(), card())
-    table = pa.table({f.name: pa.array([made[f.name]], f.type) for f in SCHEMA})
+    table = table_of([made])
     validate(table, "x")
     found = side(table, "source", 100)
     assert found.word_counts.tolist() == [1]
@@ -86,5 +85,5 @@ def test_what_cannot_become_a_row_says_why():
 
 def test_text_alone_has_no_units():
     made = text_row("t", "es", ("uno dos", "one"), Letters())
-    assert made["source_unit_offsets"] == [0, 0, 0]
-    validate(pa.table({f.name: pa.array([made[f.name]], f.type) for f in SCHEMA}), "x")
+    assert made.source.unit_offsets == [0, 0, 0]
+    validate(table_of([made]), "x")

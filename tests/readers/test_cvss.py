@@ -10,7 +10,7 @@ from recordings import cvss_tree
 
 from raystt.readers.cvss import CvssReader
 from raystt.readers.tables import ReaderError
-from raystt.readers.utterance import Utterance
+from raystt.readers.utterance import Recording, Utterance
 
 SIZES = {"es": {"train": 6, "dev": 2, "test": 1}}
 
@@ -59,11 +59,20 @@ def test_joins_the_three_corpora(made: Path) -> None:
         id=clip,
         language="es",
         split="train",
-        source_audio=str(made / f"cv-corpus-4-2019-12-10/es/clips/{clip}.mp3"),
-        source_text="En casa.",
-        target_audio=str(made / f"cvss_c_es_en_v1.0/train/{clip}.mp3.wav"),
-        target_text="at home",
+        source=Recording(str(made / f"cv-corpus-4-2019-12-10/es/clips/{clip}.mp3"), "En casa."),
+        target=Recording(str(made / f"cvss_c_es_en_v1.0/train/{clip}.mp3.wav"), "at home"),
     )
+
+
+def test_the_tables_that_were_read_are_named(made: Path) -> None:
+    ours = reader(made)
+    ours.read("es", "dev")
+    assert ours.tables == [
+        f"{made}/cvss_c_es_en_v1.0/dev.tsv",
+        f"{made}/covost/covost_v2.es_en.tsv",
+        f"{made}/cv-corpus-4-2019-12-10/es/validated.tsv",
+    ]
+    assert ours.unplaced() == []
 
 
 def test_the_files_of_one_split_say_the_same(made: Path, tmp_path: Path) -> None:
@@ -72,8 +81,8 @@ def test_the_files_of_one_split_say_the_same(made: Path, tmp_path: Path) -> None
     for split in SIZES["es"]:
         ours, bad = CvssReader(**sources, target="en").read("es", split)
         theirs, _ = reader(made).read("es", split)
-        assert not bad and [(u.id, u.source_text, u.target_text) for u in ours] == [
-            (u.id, u.source_text, u.target_text) for u in theirs
+        assert not bad and [(u.id, u.source.text, u.target.text) for u in ours] == [
+            (u.id, u.source.text, u.target.text) for u in theirs
         ]
 
 
@@ -83,7 +92,7 @@ def test_quotes_are_text_and_backslashes_are_not(root: Path) -> None:
     text = r"\"Ay\", dijo: \\o/" + "\\\t" + 'sin "cerrar'
     edit(validated, "\tEn casa.\t", f"\t{text}\t")
     utterances, bad = reader(root).read("es", "train")
-    assert utterances[0].source_text == r'"Ay", dijo: \o/ sin "cerrar'
+    assert utterances[0].source.text == r'"Ay", dijo: \o/ sin "cerrar'
     assert len(utterances) == 6 and not bad
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from recordings import COLUMNS, manifest_tree, write_tsv
 
 from raystt.readers.manifest import ManifestReader
 from raystt.readers.tables import ReaderError
-from raystt.readers.utterance import Quarantined, Utterance
+from raystt.readers.utterance import Quarantined, Recording, Utterance
 
 
 @pytest.fixture
@@ -46,12 +47,10 @@ def test_reads_a_tree_of_recordings(tmp_path: Path, suffix: str) -> None:
         id="es-train-0000",
         language="es",
         split="train",
-        source_audio=str(tmp_path / "audio/es/train-0000.mp3"),
-        source_text="en casa",
-        target_audio=str(tmp_path / "audio/es/train-0000.en.mp3"),
-        target_text="at home",
+        source=Recording(str(tmp_path / "audio/es/train-0000.mp3"), "en casa"),
+        target=Recording(str(tmp_path / "audio/es/train-0000.en.mp3"), "at home"),
     )
-    assert all(Path(u.source_audio).is_file() for u in utterances)
+    assert all(Path(u.source.audio).is_file() for u in utterances)
     assert len(reader.read("es", "dev")[0]) == 1
     with pytest.raises(ReaderError, match="no rows of language 'fr'"):  # was not asked for
         reader.read("fr", "train")
@@ -61,15 +60,15 @@ def test_an_untranscribed_source(root: Path) -> None:
     path = root / "pairs.tsv"
     names = [name for name in COLUMNS if name != "source_text"]
     write_tsv(path, [names, [row()[name] for name in names]])
-    assert ManifestReader(str(path), ["es"], "en").read("es", "train")[0][0].source_text is None
+    assert ManifestReader(str(path), ["es"], "en").read("es", "train")[0][0].source.text is None
 
-    assert manifest(root, row(source_text=" ")).read("es", "train")[0][0].source_text is None
+    assert manifest(root, row(source_text=" ")).read("es", "train")[0][0].source.text is None
 
     path = root / "pairs.jsonl"
     objects = [row() | {"source_text": None}, {n: v for n, v in row(id="2").items() if n in names}]
     path.write_text("".join(json.dumps(o) + "\n" for o in objects))
     utterances, bad = ManifestReader(str(path), ["es"], "en").read("es", "train")
-    assert [u.source_text for u in utterances] == [None, None] and not bad
+    assert [u.source.text for u in utterances] == [None, None] and not bad
 
 
 def test_texts_stay_as_they_are_except_white_space(root: Path) -> None:
@@ -79,8 +78,8 @@ def test_texts_stay_as_they_are_except_white_space(root: Path) -> None:
     lines = ["\t".join(COLUMNS), "\t".join(good[name] for name in COLUMNS), ""]
     path.write_bytes(b"\xef\xbb\xbf" + "\r\n".join(lines).encode())
     (utterance,), bad = ManifestReader(str(path), ["es"], "en").read("es", "train")
-    assert utterance.source_text == '"¿Qué?" dijo él\\n'
-    assert utterance.target_text == '"What?" he said.'
+    assert utterance.source.text == '"¿Qué?" dijo él\\n'
+    assert utterance.target.text == '"What?" he said.'
     assert not bad
 
 
@@ -108,15 +107,54 @@ def test_bad_rows_are_set_aside_with_their_reason(root: Path) -> None:
         (f"{table}:7", "4", "no target audio"),
     ]
     assert {(q.language, q.split) for q in bad} == {("es", "train")}
-    # A row without a language counts with the one above it.
-    assert [q.reason for q in reader.read("fr", "train")[1]] == ["no language"]
+    assert len(reader.read("fr", "train")[0]) == 1 and not reader.read("fr", "train")[1]
+    # A row without a language counts with no other.
+    assert reader.unplaced() == [Quarantined("", "", "6", f"{table}:9", "no language")]
+
+
+def test_a_row_that_tells_no_split_is_of_its_language_alone(root: Path) -> None:
+    reader = manifest(
+        root, row(), row(id="2", split=""), row(id="3", language="de", split=""), row(id="4")
+    )
+    utterances, bad = reader.read("es", "train")
+    assert [u.id for u in utterances] == ["1", "4"] and not bad
+    (lost,) = reader.unplaced()  # that of German was not asked for
+    assert lost == Quarantined("", "", "2", f"{root}/pairs.tsv:3", "no split")
+
+
+def test_reasons_are_given_where_every_row_is_bad(root: Path) -> None:
+    rows = [row(id=str(n), split="") for n in range(5)] + [row(language=""), row(language="")]
+    with pytest.raises(ReaderError) as error:
+        manifest(root, *rows).read("es", "train")
+    table = f"{root}/pairs.tsv"
+    for part in ("the rows are: none", f"5 x no split ({table}:2)", f"2 x no language ({table}:7)"):
+        assert part in str(error.value)
+
+
+def test_what_is_no_regular_file_is_no_audio(root: Path) -> None:
+    """To open a named pipe is to wait for ever."""
+    os.mkfifo(root / "pipe.wav")
+    (root / "zero.wav").symlink_to("/dev/zero")
+    (root / "folder.wav").mkdir()
+    (root / "loop.wav").symlink_to(root / "loop.wav")
+    (root / "link.wav").symlink_to(root / "a.wav")
+    names = ("pipe.wav", "zero.wav", "folder.wav", "loop.wav", "link.wav")
+    reader = manifest(root, *(row(id=name, source_audio=name) for name in names))
+    utterances, bad = reader.read("es", "train")
+    assert [u.id for u in utterances] == ["link.wav"]
+    assert [q.reason for q in bad] == [
+        f"the source audio is no regular file: {root}/{name}" for name in names[:4]
+    ]
+    os.mkfifo(root / "pairs.jsonl")
+    with pytest.raises(ReaderError, match=r"pairs\.jsonl: not a regular file"):
+        ManifestReader(str(root / "pairs.jsonl"), ["es"], "en").read("es", "train")
 
 
 def test_of_rows_with_one_id_the_first_usable_is_kept(root: Path) -> None:
     reader = manifest(
         root, row(target_text=""), row(target_text="kept"), row(language="fr"), row(split="dev")
     )
-    assert [u.target_text for u in reader.read("es", "train")[0]] == ["kept"]
+    assert [u.target.text for u in reader.read("es", "train")[0]] == ["kept"]
     for language, split in (("fr", "train"), ("es", "dev")):  # across languages and splits
         utterances, (bad,) = reader.read(language, split)
         assert not utterances and bad.reason == f"the id is that of {root}/pairs.tsv:3"
@@ -139,10 +177,8 @@ def test_lines_that_are_no_rows(root: Path) -> None:
     reader = ManifestReader(str(path), ["es"], "en")
     utterances, bad = reader.read("es", "train")
     assert [u.id for u in utterances] == ["1", "3"]
-    assert [(q.place, q.reason) for q in bad] == [
-        (f"{path}:2", "2 fields in place of 7"),
-        (f"{path}:5", "8 fields in place of 7"),
-    ]
+    assert [(q.place, q.reason) for q in bad] == [(f"{path}:5", "8 fields in place of 7")]
+    assert reader.unplaced() == [Quarantined("", "", "too", f"{path}:2", "2 fields in place of 7")]
     utterances, bad = reader.read("es", "dev")  # a broken text does not hide the split
     assert not utterances
     (broken,) = bad
@@ -163,16 +199,17 @@ def test_lines_that_are_no_objects(root: Path) -> None:
         json.dumps(row(id="5", target_text="whole \U0001f600")),
     ]
     path.write_text("\n".join(odd))
-    utterances, bad = ManifestReader(str(path), ["es"], "en").read("es", "train")
+    reader = ManifestReader(str(path), ["es"], "en")
+    utterances, bad = reader.read("es", "train")
     assert [u.id for u in utterances] == ["1", "5"]
     assert [q.reason for q in bad] == [
-        "not JSON",
-        "not a JSON object",
         "target_text is 7, not a text",
         "no target audio",
         "target_text has half a character (an unpaired surrogate)",
-        "not JSON",
     ]
+    assert [(q.place, q.reason) for q in reader.unplaced()] == [
+        (f"{path}:2", "not JSON"), (f"{path}:3", "not a JSON object"), (f"{path}:7", "not JSON"),
+    ]  # fmt: skip
 
 
 def test_a_manifest_a_language(root: Path) -> None:
@@ -192,8 +229,8 @@ def test_the_paths_do_not_depend_on_the_working_directory(
     monkeypatch.chdir(root.parent)
     reader = ManifestReader(f"{root.name}/pairs.tsv", ["es"], "en")
     (utterance,), _ = reader.read("es", "train")
-    assert utterance.source_audio == str(root / "a.wav")
-    assert utterance.target_audio == str(root / "c.wav")
+    assert utterance.source.audio == str(root / "a.wav")
+    assert utterance.target.audio == str(root / "c.wav")
 
 
 def test_a_manifest_that_cannot_be_used_is_refused(root: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,24 @@ def test_any_rate_and_format_gives_the_same_waveform(
     assert len(waveform) == SAMPLE_RATE
     error = middle(waveform - tone(440, SAMPLE_RATE))
     assert np.abs(error).max() < (1e-3 if suffix in ("wav", "flac") else 0.08)
+
+
+@pytest.mark.parametrize(
+    ("name", "form", "subtype"),
+    [("a.gsm", "RAW", "GSM610"), ("a.vox", "RAW", "VOX_ADPCM"), ("a.wav", "WAV", "GSM610")],
+)
+def test_codecs_of_telephones_that_cannot_be_sought_are_read(
+    tmp_path: Path, name: str, form: str, subtype: str
+) -> None:
+    path = tmp_path / name
+    soundfile.write(path, tone(300, 8000), 8000, format=form, subtype=subtype)
+    waveform = read_audio(path)
+    assert SAMPLE_RATE <= len(waveform) <= SAMPLE_RATE + 640  # a block of GSM in a WAV
+    spectrum = np.abs(np.fft.rfft(middle(waveform)))
+    assert abs(np.argmax(spectrum) * SAMPLE_RATE / len(middle(waveform)) - 300) < 2
+    path.write_bytes(b"")
+    with pytest.raises(AudioError, match=name):
+        read_audio(path)
 
 
 def test_the_channels_are_averaged(tmp_path: Path) -> None:
@@ -168,7 +187,11 @@ def test_what_is_no_audio_is_refused(tmp_path: Path) -> None:
     assert refused("text.wav", b"not found " * 50).startswith("it cannot be decoded (")
     assert refused("gone.wav", None).startswith("there is no such file;")
     (tmp_path / "folder.wav").mkdir()
-    assert refused("folder.wav", None).startswith("there is no such file;")
+    assert refused("folder.wav", None).startswith("it is no regular file;")
+    os.mkfifo(tmp_path / "pipe.wav")
+    assert refused("pipe.wav", None).startswith("it is no regular file;")
+    (tmp_path / "zero.wav").symlink_to("/dev/zero")
+    assert refused("zero.wav", None).startswith("it is no regular file;")
 
 
 def test_what_is_empty_is_refused(tmp_path: Path) -> None:
