@@ -1,7 +1,7 @@
 """Vocoders: speech units to waveforms.
 
 A vocoder is looked up by name in `VOCODERS` and loaded by every evaluator. "seamless" comes trained
-(`raystt.vocoder.seamless`). "conv" is fitted to a corpus (`raystt.preparation.unit_vocoder`), and
+(`raystt.vocoder.seamless`). "conv" is fitted to a corpus (`raystt.preparation.fit_vocoder`), and
 small enough for a CPU:
 
     units -> embedding -> 2 convolutions -> durations
@@ -112,7 +112,7 @@ class ConvVocoder:
     def __init__(
         self, shape: Shape, network: UnitNetwork, mean: Tensor, scale: Tensor, acoustics: Acoustics
     ) -> None:
-        """Assemble a fitted vocoder; use `raystt.preparation.unit_vocoder` or `load` instead.
+        """Assemble a fitted vocoder; use `raystt.preparation.fit_vocoder` or `load` instead.
 
         Args:
             shape: what the network was built from.
