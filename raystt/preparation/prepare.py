@@ -11,6 +11,7 @@ the same shards, byte for byte. On a cluster, `corpus.path` must be on storage t
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
@@ -23,10 +24,22 @@ from raystt.preparation.files import WORK, claim, locked, same_config
 __all__ = ["PrepareError", "fit", "prepare"]
 
 Progress = Callable[[str, int, int], None]
+Message = Callable[[str], None]
 Stage = Literal["encoder", "units", "vocoder"]
 
 
-def prepare(config: CorpusConfig, *, resources: ResourcesConfig, progress: Progress) -> Card:
+def to_stderr(text: str) -> None:
+    """Print a line on standard error."""
+    print(text, file=sys.stderr)
+
+
+def prepare(
+    config: CorpusConfig,
+    *,
+    resources: ResourcesConfig,
+    progress: Progress,
+    on_message: Message = to_stderr,
+) -> Card:
     """Prepare the corpus of a config, or return it if that was done.
 
     Args:
@@ -35,6 +48,7 @@ def prepare(config: CorpusConfig, *, resources: ResourcesConfig, progress: Progr
         progress: told (stage, done, total) of every step; the stages are, as far as the config has
             them, text, speech (pairs), encoder (steps), units (utterances), k-means (iterations),
             shards (utterances), merge, then side by side vocoder (steps), base (steps) and asr.
+        on_message: told single events: how well the fine-tuned encoder spells.
 
     Raises:
         BadInput: the directory holds another corpus, or is being prepared by another process; the
@@ -49,7 +63,7 @@ def prepare(config: CorpusConfig, *, resources: ResourcesConfig, progress: Progr
         # Imported here: what brings torch and Ray takes seconds, and a prepared corpus needs none.
         from raystt.preparation.plan import Plan
 
-        plan = Plan(corpus, config, resources, progress)
+        plan = Plan(corpus, config, resources, progress, on_message)
         plan.run()
         card = plan.card()
         card.save(corpus)
@@ -58,7 +72,12 @@ def prepare(config: CorpusConfig, *, resources: ResourcesConfig, progress: Progr
 
 
 def fit(
-    stage: Stage, config: CorpusConfig, *, resources: ResourcesConfig, progress: Progress
+    stage: Stage,
+    config: CorpusConfig,
+    *,
+    resources: ResourcesConfig,
+    progress: Progress,
+    on_message: Message = to_stderr,
 ) -> None:
     """Prepare a corpus as far as one of its models, and fit that; see `prepare`.
 
@@ -89,7 +108,7 @@ def fit(
         claim(corpus, config.content())
         from raystt.preparation.plan import Plan
 
-        Plan(corpus, config, resources, progress).run(stage)
+        Plan(corpus, config, resources, progress, on_message).run(stage)
 
 
 def _finished(corpus: Path, config: CorpusConfig) -> Card | None:

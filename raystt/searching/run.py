@@ -61,7 +61,7 @@ def run_search(
     # Ray's own files of an earlier driver: nothing in them is needed, and Train would restore them.
     shutil.rmtree(directory.path / "ray", ignore_errors=True)
     with ray_session(resources):
-        prepare(search.base.corpus, resources=resources, progress=on_prepare)
+        prepare(search.base.corpus, resources=resources, progress=on_prepare, on_message=on_message)
         corpus = str(Path(search.base.corpus.path).resolve())
         on_message("starting trainers and evaluators")
         with (
