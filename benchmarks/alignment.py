@@ -24,13 +24,21 @@ from typing import Any
 import numpy as np
 import torch
 from record import save
-from transformers import SeamlessM4TFeatureExtractor, Wav2Vec2BertConfig, Wav2Vec2BertForCTC
+from transformers import (
+    AutoModelForCTC,
+    AutoProcessor,
+    SeamlessM4TFeatureExtractor,
+    Wav2Vec2BertConfig,
+    Wav2Vec2BertModel,
+)
 
-from raystt.config import CorpusConfig, FinetuneConfig
-from raystt.preparation.ctc import CtcTrainer, new_processor
-from raystt.preparation.ctc_batches import step_batches
+from raystt.config import CorpusConfig, FinetuneConfig, QualityConfig
+from raystt.preparation.ctc import Recording, error_rate
+from raystt.preparation.fit_encoder import FinetuneJob
+from raystt.preparation.fit_encoder import train as fine_tune
 from raystt.readers.embedded import EmbeddedReader
 from raystt.speech import SAMPLE_RATE
+from raystt.speech.audio import write_flac
 from raystt.speech.ctc import aligner
 from raystt.speech.tts import Speech
 
@@ -51,11 +59,10 @@ def speak(reader: EmbeddedReader, split: str) -> dict[str, Spoken]:
     }
 
 
-def small_model(vocabulary: int, pad: int) -> Wav2Vec2BertForCTC:
-    """Return an untrained model of the paper's architecture, a frame each 20 ms."""
+def small_encoder(folder: Path) -> str:
+    """Write an untrained encoder of the paper's architecture, a frame each 20 ms."""
+    torch.manual_seed(1)
     config = Wav2Vec2BertConfig(
-        vocab_size=vocabulary,
-        pad_token_id=pad,
         hidden_size=128,
         num_hidden_layers=3,
         num_attention_heads=4,
@@ -68,38 +75,26 @@ def small_model(vocabulary: int, pad: int) -> Wav2Vec2BertForCTC:
         feat_proj_dropout=0.0,
         final_dropout=0.0,
         conformer_conv_dropout=0.0,
-        layerdrop=0.0,
-        apply_spec_augment=False,
-        ctc_loss_reduction="mean",
-        ctc_zero_infinity=True,
     )
-    return Wav2Vec2BertForCTC(config)
-
-
-def train(spoken: Spoken, finetune: FinetuneConfig, folder: Path) -> CtcTrainer:
-    """Train on sentences and write model and processor to `folder`."""
+    Wav2Vec2BertModel(config).save_pretrained(folder)
     SeamlessM4TFeatureExtractor().save_pretrained(folder)
-    processor = new_processor(str(folder), [text for text, _ in spoken])
-    torch.manual_seed(1)
-    model = small_model(len(processor.tokenizer), processor.tokenizer.pad_token_id)
-    # From scratch, the convolutions have to learn too.
-    trainer = CtcTrainer(
-        model, processor, finetune, seed=1, device=torch.device("cpu"), freeze=False
-    )
-    seconds = np.array([len(speech.waveform) / SAMPLE_RATE for _, speech in spoken])
-    began = time.monotonic()
-    for batch in step_batches(seconds, finetune.batch_seconds, 1, 0, finetune.steps):
-        waveforms = [spoken[index][1].waveform for index in batch]
-        texts = [spoken[index][0] for index in batch]
-        loss = trainer.step(waveforms, texts, 1.0, max(map(len, waveforms)))
-        if trainer.steps_done % 50 == 0:
-            taken = time.monotonic() - began
-            print(
-                f"step {trainer.steps_done}: {loss:.3f} nats/character, {taken:.0f} s", flush=True
-            )
-    model.save_pretrained(folder)
-    processor.save_pretrained(folder)
-    return trainer
+    return str(folder)
+
+
+def written(spoken: Spoken, folder: Path) -> list[Recording]:
+    """Write speech to files."""
+    for place, (_, speech) in enumerate(spoken):
+        write_flac(folder / f"{place}.flac", speech.waveform)
+    return [
+        Recording(str(folder / f"{place}.flac"), text, len(speech.waveform) / SAMPLE_RATE)
+        for place, (text, speech) in enumerate(spoken)
+    ]
+
+
+def tell(step: int, steps: int, loss: float) -> None:
+    """Print every fiftieth step."""
+    if step % 50 == 0:
+        print(f"step {step} of {steps}: {loss:.3f} nats/character", flush=True)
 
 
 def boundary_errors(spoken: Spoken, marks: Sequence[Any]) -> tuple[np.ndarray, int]:
@@ -130,16 +125,23 @@ def main() -> int:
         steps=options.steps, batch_seconds=12.0, learning_rate=1e-3, warmup=0.1
     )
     with tempfile.TemporaryDirectory() as name:
+        folder, out = Path(name), Path(name) / "out"
+        recordings = written([*training[SOURCE], *training[TARGET]], folder / "train")
+        job = FinetuneJob(
+            encoder=small_encoder(folder / "encoder"), config=finetune,
+            utterances=tuple((r.path, r.text) for r in recordings), quality=QualityConfig(),
+            seed=1, out=out, on_step=tell,
+        )  # fmt: skip
         began = time.process_time()
-        trainer = train([*training[SOURCE], *training[TARGET]], finetune, Path(name))
+        fine_tune(job, torch.device("cpu"))
         cpu_seconds = time.process_time() - began
+        model, processor = AutoModelForCTC.from_pretrained(out), AutoProcessor.from_pretrained(out)
         results = []
         for language, spoken in test.items():
-            wrong = np.array([trainer.errors(speech.waveform, text) for text, speech in spoken])
-            cer = wrong[:, 0].sum() / wrong[:, 1].sum()
+            cer = error_rate(model, processor, written(spoken, folder / language))
             print(f"{language}: character error rate {cer:.3f}")
             for method in ("ctc", "equal"):
-                tool = aligner(method, Path(name), language=language)
+                tool = aligner(method, out, language=language)
                 marks = tool.words([s.waveform for _, s in spoken], [text for text, _ in spoken])
                 errors, failed = boundary_errors(spoken, marks)
                 size = np.abs(errors)
@@ -168,7 +170,7 @@ def main() -> int:
             "test_sentences": {language: len(s) for language, s in test.items()},
             "frame_seconds": FRAME_SECONDS,
             "finetune": finetune.model_dump(),
-            "parameters": sum(p.numel() for p in trainer.model.parameters()),
+            "parameters": model.num_parameters(),
             "training_cpu_seconds": round(cpu_seconds),
             "threads": 1,
         }

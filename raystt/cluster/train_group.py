@@ -1,4 +1,4 @@
-"""Run one function in a worker group of Ray Train, and wait for it."""
+"""Worker groups of Ray Train: what one is made of, and one function run in one, and waited for."""
 
 from __future__ import annotations
 
@@ -6,55 +6,97 @@ import signal
 import tempfile
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from raystt.config import ResourcesConfig
 
+if TYPE_CHECKING:
+    import torch
+    from ray.train.torch import TorchTrainer
 
-def train_in_group(function: Callable[[Any], None], job: Any, resources: ResourcesConfig) -> None:
-    """Call `function(job)` in `resources.encoders` workers of one process group.
+
+def worker_group(
+    work: Callable[[], None],
+    *,
+    name: str,
+    workers: int,
+    cpus: float,
+    gpus: float,
+    storage: str,
+    restarts: int,
+) -> TorchTrainer:
+    """Describe a worker group with one torch process group; its `fit()` runs `work()` in each.
+
+    Args:
+        work: A closure, pickled by value. Ray Train's own way to hand a config would tell it to the
+            dashboard, every utterance of a corpus included.
+        name: Folder of Ray Train's own files in `storage`.
+        workers: Processes of the group.
+        cpus: CPUs of each.
+        gpus: GPUs of each.
+        storage: Directory for Ray Train's own files.
+        restarts: How often the group starts again after an error; -1 = always. A node that was
+            pre-empted does not count.
+    """
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchTrainer
+
+    return TorchTrainer(
+        work,
+        scaling_config=ScalingConfig(
+            num_workers=workers,
+            use_gpu=gpus > 0,
+            resources_per_worker={"CPU": cpus} | ({"GPU": gpus} if gpus else {}),
+        ),
+        run_config=RunConfig(
+            name=name,
+            storage_path=storage,
+            failure_config=FailureConfig(max_failures=restarts),
+        ),
+    )
+
+
+def train_in_group(
+    function: Callable[[Any, torch.device], None], job: Any, resources: ResourcesConfig
+) -> None:
+    """Call `function(job, device)` in `resources.encoders` workers of one process group.
 
     A started Ray is needed (`raystt.cluster.start.ray_session`). The workers share a torch
-    process group (NCCL with GPUs, gloo without) and sit on the device that
-    `ray.train.torch.get_device()` names. A group that lost its node to a pre-emption is started
-    again, so `function` should continue from what it saved; after any other failure it is not.
-    Ray Train's own files go to a temporary folder: results must be written by `function`.
+    process group (NCCL with GPUs, gloo without), each with `resources.threads_per_worker` threads.
+    A group that lost its node to a pre-emption is started again, so `function` should continue from
+    what it saved; after any other failure it is not. Ray Train's own files go to a temporary
+    folder: results must be written by `function`.
 
     Args:
         function: Of a module of the package: it is pickled by reference.
         job: Its argument, pickled.
-        resources: Number of workers, and the CPUs and GPUs of each.
+        resources: Number of workers, and the CPUs, threads and GPUs of each.
 
     Raises:
         Exception: What `function` raised, or Ray's own error where a worker was lost.
         KeyboardInterrupt: The user interrupted; the group is gone.
     """
-    from ray.train import FailureConfig, RunConfig, ScalingConfig, WorkerGroupError
-    from ray.train.torch import TorchTrainer
+    from ray.train import WorkerGroupError
 
     def work() -> None:
-        function(job)
+        import torch
+        from ray.train.torch import get_device
 
-    per_worker = {"CPU": resources.cpus_per_encoder}
-    if resources.gpus_per_encoder:
-        per_worker["GPU"] = resources.gpus_per_encoder
+        torch.set_num_threads(resources.threads_per_worker)
+        # Without a GPU of its own, Ray Train names the first that torch sees.
+        device = get_device() if resources.gpus_per_encoder else torch.device("cpu")
+        function(job, device)
+
     # `fit` in the main thread puts a handler of its own in place and leaves it there.
     main = threading.current_thread() is threading.main_thread()
     handler = signal.getsignal(signal.SIGINT) if main else None
     with tempfile.TemporaryDirectory(prefix="raystt-train-") as storage:
-        trainer = TorchTrainer(
-            work,  # and no config: the dashboard would be told of every utterance in it
-            scaling_config=ScalingConfig(
-                num_workers=resources.encoders,
-                use_gpu=resources.gpus_per_encoder > 0,
-                resources_per_worker=per_worker,
-            ),
-            run_config=RunConfig(
-                name="group", storage_path=storage, failure_config=FailureConfig(max_failures=0)
-            ),
-        )
+        group = worker_group(
+            work, name="group", workers=resources.encoders, cpus=resources.cpus_per_encoder,
+            gpus=resources.gpus_per_encoder, storage=storage, restarts=0,
+        )  # fmt: skip
         try:
-            trainer.fit()
+            group.fit()
         except WorkerGroupError as error:
             raise _cause(error.worker_failures, error) from None
         except SystemExit as end:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import ray
 
+from raystt.cluster.train_group import worker_group
 from raystt.config import ResourcesConfig
 from raystt.pools.broker import Broker
 
@@ -45,9 +46,6 @@ class TrainerPool:
 
     def _fit(self, number: int, resources: ResourcesConfig, storage: str) -> None:
         """Keep one worker group running until the broker says stop."""
-        from ray.train import FailureConfig, RunConfig, ScalingConfig
-        from ray.train.torch import TorchTrainer
-
         broker = self.broker
 
         def work() -> None:
@@ -56,26 +54,15 @@ class TrainerPool:
 
             serve(number, broker, resources)
 
-        per_worker = {"CPU": resources.cpus_per_worker}
-        if resources.gpus_per_worker:
-            per_worker["GPU"] = resources.gpus_per_worker
-        trainer = TorchTrainer(
-            work,
-            scaling_config=ScalingConfig(
-                num_workers=resources.workers_per_trainer,
-                use_gpu=resources.gpus_per_worker > 0,
-                resources_per_worker=per_worker,
-            ),
-            run_config=RunConfig(
-                name=f"trainer-{number}",
-                storage_path=storage,
-                failure_config=FailureConfig(max_failures=-1),
-            ),
-        )
+        group = worker_group(
+            work, name=f"trainer-{number}", workers=resources.workers_per_trainer,
+            cpus=resources.cpus_per_worker, gpus=resources.gpus_per_worker, storage=storage,
+            restarts=-1,
+        )  # fmt: skip
         try:
             # After the end, any call would start another Ray.
             if not self._stopping:
-                trainer.fit()
+                group.fit()
         except BaseException as error:
             if not self._stopping:
                 self._errors[number] = error

@@ -1,6 +1,7 @@
 """Fine-tune the unit encoder with CTC on the corpus' transcripts (paper, section 3), on Ray Train.
 
 The paper's units came from an encoder fine-tuned so; without it, ASR-BLEU was 9.6 instead of 28.8.
+The loop is that of transformers' `Trainer`, the batches are ours (`raystt.preparation.ctc`).
 """
 
 from __future__ import annotations
@@ -10,17 +11,24 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import soundfile
+import torch
+from accelerate.utils import broadcast_object_list  # type: ignore[import-untyped]
+from torch.utils.data import DataLoader
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from raystt.cluster.train_group import train_in_group
-from raystt.config import FinetuneConfig, QualityConfig, ResourcesConfig, UnitsConfig
+from raystt.config import FinetuneConfig, QualityConfig, ResourcesConfig
 from raystt.errors import PrepareError
-from raystt.files import replacing
+from raystt.preparation import ctc
 from raystt.preparation.files import building
 
 REPORT = "finetune.json"
@@ -29,251 +37,190 @@ REPORT = "finetune.json"
 HELD_OUT = 64
 """Utterances, at most, that are not trained on but transcribed before and after."""
 
-_STATE_STEPS = 250
+DOUBTFUL = 0.5
+"""Character error rate above which words are hardly aligned."""
+
 OnStep = Callable[[int, int, float], None]
+
+_WHOLE = "whole"  # file of a state that was written to its end: a kill can leave a part of one
+_READERS = 16  # threads: looking at the heads of files is waiting
 
 
 @dataclass(frozen=True)
 class FinetuneJob:
-    """What a worker needs; all but `threads` and `on_step` decides the result."""
+    """What is fine-tuned on what; all but the last two decides the result, `out` aside.
+
+    Attributes:
+        encoder: Directory or hub name.
+        config: Steps, batch size and learning rate.
+        utterances: (audio path, transcript), of all languages and both sides.
+        quality: Limits of the length of a recording.
+        seed: Seed of the new head, of the order and of dropout.
+        out: Directory to write.
+        on_step: Told (step, steps, loss in nats a character) by the first worker, in its process.
+        state_steps: Steps from one state to the next.
+    """
 
     encoder: str
     config: FinetuneConfig
     utterances: tuple[tuple[str, str], ...]
-    out: str
+    quality: QualityConfig
     seed: int
-    threads: int
-    on_step: OnStep | None
-    state_steps: int = _STATE_STEPS
-    quality: QualityConfig = QualityConfig()
+    out: Path
+    on_step: OnStep | None = None
+    state_steps: int = 250
 
-    def fingerprint(self) -> str:
-        """Hash what decides the result, so that a state of another job is not continued."""
-        text = json.dumps(
-            [
-                self.encoder,
-                self.config.model_dump(),
-                self.quality.model_dump(),
-                self.utterances,
-                self.seed,
-            ],
-            sort_keys=True,
-        )
-        return hashlib.sha256(text.encode()).hexdigest()
+    def states(self) -> Path:
+        """Return the directory of this very job's states: another job's are not continued."""
+        config, quality = self.config.model_dump(), self.quality.model_dump()
+        text = json.dumps([self.encoder, config, self.utterances, quality, self.seed])
+        digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+        return self.out.with_name(f"{self.out.name}.state") / digest
 
 
-def fit_encoder(
-    units: UnitsConfig,
-    finetune: FinetuneConfig,
-    utterances: Sequence[tuple[str, str]],
-    out: Path,
-    resources: ResourcesConfig,
-    *,
-    seed: int,
-    threads: int,
-    quality: QualityConfig,
-    on_step: OnStep | None = None,
-) -> None:
-    """Fine-tune `units.encoder` and write model and processor as a transformers directory.
+def fit_encoder(job: FinetuneJob, resources: ResourcesConfig) -> None:
+    """Fine-tune an encoder and write model and processor as a transformers directory.
 
-    A group of `resources.workers_per_trainer` workers trains; the batches are the same for any
-    number of them. A killed run continues from its last state, every 250 steps, in the directory
-    `<out>.state` beside `out`, and comes to the same weights as one that was not killed.
-    `out/finetune.json` holds `steps`, `seconds` of training (of all processes that took part, from
-    the last state on), `cer_before` and `cer_after` (character error rate of greedy decoding on
-    `held_out` utterances that were not trained on; their sentences may occur in other recordings),
-    `utterances` trained on, and those `skipped`: without a letter, longer than CTC can spell in
-    their time, no recording, or shorter or longer than `quality` says.
-
-    Args:
-        units: Names the encoder.
-        finetune: Steps, batch size and learning rate.
-        utterances: (audio path, transcript), of all languages and both sides.
-        out: Directory to write; nothing is done if it exists.
-        resources: Of the workers. A Ray must be running.
-        seed: Seed of the new head, of the order and of dropout.
-        threads: CPU threads of each worker.
-        quality: Limits of the length of a recording.
-        on_step: Told (step, steps, loss in nats a character) by the first worker, in its process.
+    Nothing is done if it exists. A group of `resources.encoders` workers trains; the batches are
+    the same for any number of them. A killed run continues from its last state, beside `out`, and
+    comes to the same weights as one that was not killed. `out/finetune.json` holds `steps`,
+    `seconds` of the process that came to the end, `cer_before` and `cer_after` (character error
+    rate of greedy decoding on `held_out` utterances that were not trained on; their sentences may
+    occur in other recordings), `utterances` trained on, and those `skipped`: without a letter,
+    longer than CTC can spell in their time, no recording, or shorter or longer than `quality` says.
 
     Raises:
         BadInput: The encoder cannot be loaded, or fewer than two utterances are left.
     """
-    if out.exists():
-        return
-    pairs = tuple((str(path), text) for path, text in utterances)
-    job = FinetuneJob(
-        units.encoder, finetune, pairs, str(out), seed, threads, on_step, quality=quality
+    if not job.out.exists():
+        train_in_group(train, job, resources)
+
+
+def outcome(encoder: Path) -> str:
+    """Say how well a fine-tuned encoder spells, with a warning if it hardly does."""
+    report = json.loads((encoder / REPORT).read_text(encoding="utf-8"))
+    text = (
+        f"encoder: character error rate {report['cer_after']:.2f} on {report['held_out']} held-out "
+        f"utterances, {report['cer_before']:.2f} before fine-tuning"
     )
-    train_in_group(_work, job, resources)
+    if report["cer_after"] <= DOUBTFUL:
+        return text
+    return (
+        f"warning: {text}; above {DOUBTFUL} its alignment and units are worth little: look at the "
+        f"transcripts or raise corpus.finetune.steps, and prepare {encoder.parent} anew"
+    )
 
 
-def _work(job: FinetuneJob) -> None:
-    """Train in one worker of a group."""
-    import torch
-    from ray.train.torch import get_device
-
-    torch.set_num_threads(job.threads)
-    train(job, get_device())
-
-
-def train(job: FinetuneJob, device: Any) -> None:
-    """Do the work of one worker, or of the only process where there is no group.
-
-    Args:
-        job: The work.
-        device: torch device of this worker.
-    """
-    import torch
-    import torch.distributed as dist
-
-    from raystt.preparation.ctc import CtcTrainer, load_model, new_processor
-    from raystt.preparation.ctc_batches import held_out, loaded_ahead, share, step_batches
-    from raystt.speech import SAMPLE_RATE
-
-    out, state_path = Path(job.out), Path(f"{job.out}.state") / "state.pt"
+def train(job: FinetuneJob, device: torch.device) -> None:
+    """Do the work of one worker, or of the only process where there is no group."""
     began = time.monotonic()
     torch.manual_seed(job.seed)
-    processor = new_processor(job.encoder, (text for _, text in job.utterances))
-    trainer = CtcTrainer(
-        load_model(job.encoder, processor), processor, job.config, seed=job.seed, device=device
-    )
-    seconds = _lengths([path for path, _ in job.utterances], trainer.rank, trainer.world_size)
-    low, high = job.quality.min_seconds, job.quality.max_seconds
-    usable = [
-        index
-        for index, (_, text) in enumerate(job.utterances)
-        if low <= seconds[index] <= high and trainer.fits(text, seconds[index])
-    ]
-    if len(usable) < 2:
-        raise PrepareError(
-            f"corpus.finetune: {len(usable)} of {len(job.utterances)} transcribed utterances can "
-            "be used, CTC needs two or more; remove corpus.finetune, or check the transcripts"
-        )
-    held, trained = (
-        [usable[i] for i in part] for part in held_out(len(usable), HELD_OUT, job.seed)
-    )
-    saved = _load(state_path, job, device)
-    if saved is not None:
-        trainer.load(saved["trainer"])
-        before, spent = saved["cer_before"], saved["seconds"]
-    else:
-        before, spent = _error_rate(trainer, job, held), 0.0
-
-    def load(batch: np.ndarray) -> tuple[list[np.ndarray], list[str], float, int]:
-        part, weight = share(batch, trainer.rank, trainer.world_size)
-        chosen = [job.utterances[trained[index]] for index in part]
-        longest = max(round(seconds[trained[index]] * SAMPLE_RATE) for index in batch)
-        read = [(_readable(path), text) for path, text in chosen]
-        heard = [(waveform, text) for waveform, text in read if waveform is not None]
-        return [w for w, _ in heard], [text for _, text in heard], weight, longest
-
-    steps = job.config.steps
-    batches = step_batches(
-        seconds[trained], job.config.batch_seconds, job.seed, trainer.steps_done, steps
-    )
-    for inputs in loaded_ahead(batches, load):
-        loss = trainer.step(*inputs)
-        if trainer.rank:
-            continue
-        if job.on_step is not None:
-            job.on_step(trainer.steps_done, steps, loss)
-        if trainer.steps_done % job.state_steps == 0 and trainer.steps_done < steps:
-            _save(
-                state_path,
-                {
-                    "job": job.fingerprint(),
-                    "trainer": trainer.state(),
-                    "cer_before": before,
-                    "seconds": spent + time.monotonic() - began,
-                },
-            )
-    after = _error_rate(trainer, job, held)
-    if trainer.rank == 0:
+    model, processor = ctc.load(job.encoder, (text for _, text in job.utterances))
+    usable = _usable(job, model, processor)
+    order = np.random.default_rng([job.seed, 1 << 32]).permutation(len(usable)).tolist()
+    size = min(HELD_OUT, max(1, len(usable) // 10))
+    held, trained = ([usable[i] for i in sorted(part)] for part in (order[:size], order[size:]))
+    trainer = CtcTrainer(job, model, processor, trained, device)
+    first = trainer.is_world_process_zero()
+    before = ctc.error_rate(model, processor, held) if first else math.nan
+    # The first worker decides where to go on: on a network file system others may see less.
+    trainer.train(resume_from_checkpoint=broadcast_object_list([_last_state(job)])[0])
+    if first:
         report = {
-            "steps": steps,
-            "seconds": round(spent + time.monotonic() - began, 1),
+            "steps": job.config.steps,
+            "seconds": round(time.monotonic() - began, 1),
             "cer_before": round(before, 4),
-            "cer_after": round(after, 4),
+            "cer_after": round(ctc.error_rate(model, processor, held), 4),
             "utterances": len(trained),
             "held_out": len(held),
             "skipped": len(job.utterances) - len(usable),
         }
-        with building(out) as temporary:
-            trainer.model.save_pretrained(temporary)
+        with building(job.out) as temporary:
+            model.save_pretrained(temporary)
             processor.save_pretrained(temporary)
             (temporary / REPORT).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-        shutil.rmtree(state_path.parent, ignore_errors=True)
-    if dist.is_initialized():
-        dist.barrier()
+        shutil.rmtree(job.states().parent, ignore_errors=True)
+    trainer.accelerator.wait_for_everyone()
 
 
-def _lengths(paths: Sequence[str], rank: int, world_size: int) -> np.ndarray:
-    """Return the seconds of recordings, float64 [paths], nan of what is none.
+class CtcTrainer(Trainer):
+    """transformers' `Trainer` over `ctc.Parts`."""
 
-    Each worker reads the heads of a part of them.
-    """
-    import soundfile
-    import torch.distributed as dist
+    def __init__(
+        self, job: FinetuneJob, model: Any, processor: Any, recordings: list[ctc.Recording],
+        device: torch.device,
+    ) -> None:  # fmt: skip
+        half = device.type == "cuda" and torch.cuda.is_bf16_supported()
+        arguments = TrainingArguments(
+            str(job.states()), max_steps=job.config.steps, seed=job.seed,
+            learning_rate=job.config.learning_rate, adam_beta2=0.98,  # the paper's Adam
+            warmup_steps=round(job.config.warmup * job.config.steps),
+            per_device_train_batch_size=1, bf16=half, use_cpu=device.type == "cpu",
+            save_steps=job.state_steps, save_total_limit=2,
+            logging_steps=1, logging_nan_inf_filter=False, report_to="none", disable_tqdm=True,
+        )  # fmt: skip
+        parts = ctc.Parts(
+            recordings, processor, batch_seconds=job.config.batch_seconds, steps=job.config.steps,
+            seed=job.seed, rank=arguments.process_index, world_size=arguments.world_size,
+        )  # fmt: skip
+        arguments.gradient_accumulation_steps = parts.pieces
+        super().__init__(model, arguments, train_dataset=parts, callbacks=[_Callback(job.on_step)])
+        self.remove_callback(PrinterCallback)
+        self.model_accepts_loss_kwargs = False  # the loss is a mean, which the trainer divides
 
-    found = {}
-    for place in range(rank, len(paths), world_size):
-        try:
-            info = soundfile.info(paths[place])
-        except (OSError, RuntimeError):
-            found[place] = math.nan  # the pipeline will say what is wrong with it
-            continue
-        found[place] = info.frames / info.samplerate
-    shares: list[Any] = [found]
-    if world_size > 1:
-        shares = [None] * world_size
-        dist.all_gather_object(shares, found)
-    seconds = np.zeros(len(paths))
-    for part in shares:
-        for place, length in part.items():
-            seconds[place] = length
-    return seconds
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """Decode in a process ahead of the model; the parts are this worker's already."""
+        return DataLoader(self.train_dataset, collate_fn=itemgetter(0), num_workers=1)
 
-
-def _error_rate(trainer: Any, job: FinetuneJob, held: Sequence[int]) -> float:
-    """Return the character error rate over the held-out utterances, over all workers."""
-    import torch
-    import torch.distributed as dist
-
-    counts = np.zeros(2, np.int64)
-    for index in held[trainer.rank :: trainer.world_size]:
-        path, text = job.utterances[index]
-        waveform = _readable(path)
-        if waveform is not None:
-            counts += trainer.errors(waveform, text)
-    total = torch.from_numpy(counts).to(trainer.device)
-    if trainer.world_size > 1:
-        dist.all_reduce(total)
-    return float(total[0] / total[1].clamp(min=1))
+    def compute_loss(self, model: Any, inputs: Any, *_: Any, **__: Any) -> Any:
+        """Return the loss of a part, weighted; see `ctc.Parts`."""
+        share = inputs.pop("share")
+        return model(**inputs).loss * share
 
 
-def _readable(path: str) -> np.ndarray | None:
-    """Decode a recording; None if it is damaged behind a sound head."""
-    from raystt.speech.audio import AudioError, read_audio
+class _Callback(TrainerCallback):
+    """Tells of steps, and marks the states that are whole."""
 
+    def __init__(self, on_step: OnStep | None) -> None:
+        self._on_step = on_step
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+        if self._on_step and state.is_world_process_zero and "loss" in logs:
+            self._on_step(state.global_step, state.max_steps, logs["loss"])
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        args.distributed_state.wait_for_everyone()
+        if state.is_world_process_zero:
+            (Path(args.output_dir) / f"checkpoint-{state.global_step}" / _WHOLE).touch()
+
+
+def _last_state(job: FinetuneJob) -> str | None:
+    found = [file.parent for file in job.states().glob(f"checkpoint-*/{_WHOLE}")]
+    return str(max(found, key=lambda p: int(p.name.split("-")[1]))) if found else None
+
+
+def _usable(job: FinetuneJob, model: Any, processor: Any) -> list[ctc.Recording]:
+    """Return what can be trained on, in the order of the utterances."""
+    with ThreadPoolExecutor(_READERS) as pool:
+        lengths = list(pool.map(_seconds, [path for path, _ in job.utterances]))
+    found = [
+        ctc.Recording(path, text, seconds)
+        for (path, text), seconds in zip(job.utterances, lengths, strict=True)
+        if job.quality.min_seconds <= seconds <= job.quality.max_seconds
+        and ctc.fits(model, processor, text, seconds)
+    ]
+    if len(found) < 2:
+        raise PrepareError(
+            f"corpus.finetune: {len(found)} of {len(job.utterances)} transcribed utterances can "
+            "be used, CTC needs two or more; remove corpus.finetune, or check the transcripts"
+        )
+    return found
+
+
+def _seconds(path: str) -> float:
+    """Return the length of a recording by its head, nan of what is none."""
     try:
-        return read_audio(path)
-    except AudioError:
-        return None
-
-
-def _save(path: Path, state: dict[str, Any]) -> None:
-    import torch
-
-    with replacing(path) as temporary:
-        torch.save(state, temporary)
-
-
-def _load(path: Path, job: FinetuneJob, device: Any) -> dict[str, Any] | None:
-    """Return the state to continue from, if this very job has one."""
-    import torch
-
-    if not path.exists():
-        return None
-    state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
-    return state if state["job"] == job.fingerprint() else None
+        info = soundfile.info(path)
+    except (OSError, RuntimeError):
+        return math.nan  # the pipeline will say what is wrong with it
+    return float(info.frames / info.samplerate)

@@ -14,13 +14,13 @@ import numpy as np
 from raystt.config import CorpusConfig
 from raystt.errors import PrepareError
 from raystt.preparation.rows import encoder_name
-from raystt.speech.units import Codebook
+from raystt.speech.units import Codebook, nearest
 
 ITERATIONS = 30
 _FILES_A_TASK = 4
 _START_FRAMES = 40_000  # frames that the start is drawn from: k-means++ reads them once a cluster
 _STILL = 1e-5  # relative gain of an iteration below which it is over
-_CHUNK = 16384  # frames whose distances are held at once
+_CHUNK = 16384  # frames that are held in double precision at once
 
 
 def fit_codebook(
@@ -123,19 +123,16 @@ def _sums(
     totals = np.zeros(centroids.shape, np.float64)
     counts = np.zeros(len(centroids), np.int64)
     distance = 0.0
-    norms = (centroids**2).sum(axis=1)
     with threadpool_limits(1):
         frames = (_read(files) - mean) / scale
         for start in range(0, len(frames), _CHUNK):
             chunk = frames[start : start + _CHUNK]
-            distances = norms - 2.0 * (chunk @ centroids.T)
-            nearest = distances.argmin(axis=1)
-            distance += float((chunk.astype(np.float64) ** 2).sum())
-            distance += float(distances[np.arange(len(chunk)), nearest].astype(np.float64).sum())
-            order = np.argsort(nearest, kind="stable")
-            present, first = np.unique(nearest[order], return_index=True)
+            found = nearest(chunk, centroids)
+            distance += float(((chunk - centroids[found]) ** 2).sum(dtype=np.float64))
+            order = np.argsort(found, kind="stable")
+            present, first = np.unique(found[order], return_index=True)
             totals[present] += np.add.reduceat(chunk[order].astype(np.float64), first, axis=0)
-            counts += np.bincount(nearest, minlength=len(centroids))
+            counts += np.bincount(found, minlength=len(centroids))
     return totals, counts, distance
 
 

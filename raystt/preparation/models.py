@@ -52,15 +52,16 @@ def _fit_encoder(
     transcripts: Sequence[tuple[str, str]],
     resources: ResourcesConfig,
 ) -> None:
-    from raystt.preparation.fit_encoder import fit_encoder
+    from raystt.preparation.fit_encoder import FinetuneJob, fit_encoder
 
     assert config.finetune is not None
     note = note_progress(corpus, "encoder")
-    fit_encoder(
-        config.units, config.finetune, transcripts, corpus / ENCODER, resources,
-        seed=config.seed, threads=resources.threads_per_worker, quality=config.quality,
+    job = FinetuneJob(
+        encoder=config.units.encoder, config=config.finetune, utterances=tuple(transcripts),
+        quality=config.quality, seed=config.seed, out=corpus / ENCODER,
         on_step=lambda step, steps, loss: note(step, steps),
     )  # fmt: skip
+    fit_encoder(job, resources)
 
 
 def copy_codebooks(corpus: Path, config: CorpusConfig, books: Iterable[CodebookCard]) -> None:
@@ -131,19 +132,21 @@ def _fit_vocoder(
     sample: dict[str, tuple[Sequence[ShardEntry], dict[str, str]]],
     resources: ResourcesConfig,
 ) -> None:
-    from raystt.preparation.fit_vocoder import fit_vocoder
+    from raystt.preparation.fit_vocoder import Settings, fit_vocoder
 
-    spoken: list[tuple[np.ndarray, np.ndarray, str]] = []
-    for shards, audio in sample.values():
-        spoken += [
-            (local, durations, audio[name])
-            for name, local, durations in _target_units(corpus, shards, units, audio)
-        ]
+    spoken = [
+        (local, durations, audio[name])
+        for shards, audio in sample.values()
+        for name, local, durations in _target_units(corpus, shards, units, audio)
+    ]
+    settings = Settings(
+        clusters=units.target.clusters, frame_seconds=units.frame_seconds, seed=config.seed,
+        steps=config.vocoder.steps, mel=config.vocoder.model,
+    )  # fmt: skip
     note = note_progress(corpus, "vocoder")
     fit_vocoder(
-        config.vocoder, spoken, corpus / VOCODER, resources,
-        clusters=units.target.clusters, frame_seconds=units.frame_seconds, seed=config.seed,
-        on_progress=note,
+        spoken, settings, corpus / VOCODER, resources,
+        on_step=lambda step, steps, loss: note(step, steps),
     )  # fmt: skip
 
 

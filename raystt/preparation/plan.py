@@ -39,6 +39,7 @@ class Plan:
         config: what to prepare.
         resources: the Ray to start or join.
         progress: told (stage, done, total).
+        on_message: told single events.
 
     Raises:
         BadInput: the reader cannot give what the config asks, or its tables have changed since a
@@ -50,13 +51,15 @@ class Plan:
     utterances: Utterances
 
     def __init__(
-        self, corpus: Path, config: CorpusConfig, resources: ResourcesConfig, progress: Progress
-    ) -> None:
+        self, corpus: Path, config: CorpusConfig, resources: ResourcesConfig, progress: Progress,
+        on_message: Callable[[str], None],
+    ) -> None:  # fmt: skip
         self.corpus = corpus
         self._asked = config
         self.config = _resolved(config)
         self.resources = resources
         self.progress = progress
+        self.on_message = on_message
         self.languages = sorted(config.languages)
         self.embedded = Embedded(corpus, config, progress) if config.reader == "embedded" else None
         self.source: Source = self.embedded or Recordings(corpus, config)
@@ -92,6 +95,9 @@ class Plan:
                 wanted = [] if (self.corpus / models.ENCODER).exists() else self._transcripts()
                 models.add_encoder(tasks, self.corpus, self.config, wanted, self.resources)
                 tasks.wait()
+                from raystt.preparation.fit_encoder import outcome
+
+                self.on_message(outcome(self.corpus / models.ENCODER))
             if until == "encoder":
                 return
             self._fit_units(tasks)

@@ -11,6 +11,7 @@ the same shards, byte for byte. On a cluster, `corpus.path` must be on storage t
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
@@ -24,7 +25,13 @@ from raystt.preparation.files import WORK, claim, locked, same_config, same_tabl
 __all__ = ["PrepareError", "fit", "prepare"]
 
 Progress = Callable[[str, int, int], None]
+Message = Callable[[str], None]
 Stage = Literal["encoder", "units", "vocoder"]
+
+
+def to_stderr(text: str) -> None:
+    """Print a line on standard error."""
+    print(text, file=sys.stderr)
 
 
 def prepare(
@@ -33,6 +40,7 @@ def prepare(
     resources: ResourcesConfig,
     progress: Progress,
     interleaving: Interleaving | None = None,
+    on_message: Message = to_stderr,
 ) -> Card:
     """Prepare the corpus of a config, or return it if that was done.
 
@@ -44,6 +52,7 @@ def prepare(
             (steps), units (utterances), k-means (iterations), shards (utterances), merge, then side
             by side vocoder (steps), base (steps) and asr.
         interleaving: of the runs to come: what it needs and the corpus lacks is told first.
+        on_message: told single events: how well the fine-tuned encoder spells.
 
     Raises:
         BadInput: the directory holds another corpus, or one of tables that have changed since, or
@@ -60,7 +69,7 @@ def prepare(
         # Imported here: what brings torch and Ray takes seconds, and a prepared corpus needs none.
         from raystt.preparation.plan import Plan
 
-        plan = Plan(corpus, config, resources, progress)
+        plan = Plan(corpus, config, resources, progress, on_message)
         _refuse_untranscribed(plan.source.transcribed, interleaving)
         plan.run()
         card = plan.card()
@@ -70,7 +79,12 @@ def prepare(
 
 
 def fit(
-    stage: Stage, config: CorpusConfig, *, resources: ResourcesConfig, progress: Progress
+    stage: Stage,
+    config: CorpusConfig,
+    *,
+    resources: ResourcesConfig,
+    progress: Progress,
+    on_message: Message = to_stderr,
 ) -> None:
     """Prepare a corpus as far as one of its models, and fit that; see `prepare`.
 
@@ -101,7 +115,7 @@ def fit(
         claim(corpus, config.content())
         from raystt.preparation.plan import Plan
 
-        Plan(corpus, config, resources, progress).run(stage)
+        Plan(corpus, config, resources, progress, on_message).run(stage)
 
 
 def _finished(corpus: Path, config: CorpusConfig) -> Card | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,17 @@ _LOOK_SECONDS = 0.5
 
 
 def note_progress(corpus: Path, stage: str) -> Callable[[int, int], None]:
-    """Return what a worker calls with (done, total) of a long stage, for the driver to pass on."""
+    """Return what a worker calls with (done, total) of a long stage, for the driver to pass on.
+
+    It writes no more often than the driver looks.
+    """
+    before = 0.0
 
     def note(done: int, total: int) -> None:
-        write_atomic(_note(corpus, stage), json.dumps([done, total]))
+        nonlocal before
+        if time.monotonic() - before >= _LOOK_SECONDS:
+            before = time.monotonic()
+            write_atomic(_note(corpus, stage), json.dumps([done, total]))
 
     return note
 

@@ -135,7 +135,7 @@ def run_search(
             on_message(f"Ray dashboard: {dashboard}")
         prepare(
             search.base.corpus, resources=resources, progress=on_prepare,
-            interleaving=search.base.interleaving,
+            interleaving=search.base.interleaving, on_message=on_message,
         )  # fmt: skip
         directory.keep_card(corpus)
         on_message("starting trainers and evaluators")

@@ -6,7 +6,6 @@ project as torchaudio ships it, `equal` gives every word the same share of the a
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -24,6 +23,7 @@ from raystt.speech import SAMPLE_RATE
 from raystt.speech.alignment import AlignmentError, Marks
 from raystt.speech.network import MAX_BATCH_SECONDS, SpeechNetwork, in_batches, read_config
 from raystt.speech.romanise import romanise
+from raystt.speech.spelling import spoken
 
 _MMS_FRAME, _MMS_SHORTEST = 320, 400  # samples; of the convolutions of the bundle's model
 
@@ -67,12 +67,12 @@ class Alphabet:
     def spell(self, word: str) -> list[int]:
         """Return the labels of a word.
 
-        A letter takes the case that the alphabet has. Runs of letters outside it are romanised;
-        what is still outside is dropped.
+        A letter of what is `spoken` takes the case that the alphabet has. Runs of letters outside
+        it are romanised; what is still outside is dropped.
         """
         labels: list[int] = []
         outside = ""
-        for letter in unicodedata.normalize("NFC", word).replace("\u2019", "'"):
+        for letter in spoken(word):
             found = self._find(letter)
             if found:
                 labels += self._romanised(outside) + found

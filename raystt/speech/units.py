@@ -51,22 +51,14 @@ class Codebook:
         Raises:
             UnitError: the frames have another dimension than the centroids.
         """
-        clusters, dimension = self.centroids.shape
+        dimension = self.centroids.shape[1]
         if frames.ndim != 2 or frames.shape[1] != dimension:
             raise UnitError(
                 f"frames of shape {list(frames.shape)} do not fit a codebook of {dimension} "
                 f"dimensions (of encoder {self.encoder or 'unknown'!r}); use the encoder and the "
                 "layer it was made for"
             )
-        # |x - c|^2 without |x|^2, which is the same for every centroid.
-        squares = (self.centroids**2).sum(axis=1)
-        nearest = np.empty(len(frames), dtype=np.int64)
-        step = max(1, _CHUNK // max(clusters, dimension))
-        for start in range(0, len(frames), step):
-            standard = (frames[start : start + step] - self.mean) / self.scale
-            distance = squares - 2.0 * (standard @ self.centroids.T)
-            nearest[start : start + step] = distance.argmin(axis=1)
-        return nearest
+        return nearest((frames - self.mean) / self.scale, self.centroids)
 
     def save(self, path: Path | str) -> None:
         """Write the codebook to a safetensors file, atomically."""
@@ -111,6 +103,23 @@ class Codebook:
             for name in ("mean", "scale", "centroids")
         )
         return cls(mean, scale, centroids, encoder)
+
+
+def nearest(frames: np.ndarray, centroids: np.ndarray) -> np.ndarray:
+    """Return the nearest centroid of each frame, int64 [frames], in bounded memory.
+
+    Args:
+        frames: float32 [frames, dimension], in the space of the centroids.
+        centroids: float32 [clusters, dimension].
+    """
+    # |x - c|^2 without |x|^2, which is the same for every centroid.
+    squares = (centroids**2).sum(axis=1)
+    found = np.empty(len(frames), dtype=np.int64)
+    step = max(1, _CHUNK // len(centroids))
+    for start in range(0, len(frames), step):
+        distances = squares - 2.0 * (frames[start : start + step] @ centroids.T)
+        found[start : start + step] = distances.argmin(axis=1)
+    return found
 
 
 def deduplicate(frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

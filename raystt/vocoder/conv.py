@@ -4,7 +4,7 @@
                    |-> repeated by durations -> 3 convolutions -> log-mel -> Griffin-Lim, or
                                                                     a neural mel vocoder
 
-`raystt.preparation.unit_vocoder` fits it.
+`raystt.preparation.fit_vocoder` fits it.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class ConvVocoder:
     def __init__(
         self, shape: Shape, network: UnitNetwork, mean: Tensor, scale: Tensor, acoustics: Acoustics
     ) -> None:
-        """Assemble a fitted vocoder; use `raystt.preparation.unit_vocoder` or `load` instead.
+        """Assemble a fitted vocoder; use `raystt.preparation.fit_vocoder` or `load` instead.
 
         Args:
             shape: what the network was built from.

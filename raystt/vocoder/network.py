@@ -101,8 +101,10 @@ class UnitNetwork(nn.Module):
             every[GAP:-GAP] = logs.exp().round().clamp(1, longest).long()
         return self._frames(state, every, row != self.edge), int(every[GAP:-GAP].sum())
 
-    def loss(self, examples: Sequence[Example], share: tuple[float, float] = (1.0, 1.0)) -> Tensor:
-        """Return the mean distance of frames and, at a lower weight, of log durations.
+    def forward(
+        self, examples: Sequence[Example], share: tuple[float, float] = (1.0, 1.0)
+    ) -> Tensor:
+        """Return the loss: the mean distance of frames and, at a lower weight, of log durations.
 
         Args:
             examples: sentences, one or more.

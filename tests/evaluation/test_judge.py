@@ -22,7 +22,7 @@ from raystt.evaluation.generate import Generated
 from raystt.evaluation.jobs import CeilingJob, Evaluation, EvaluationJob, Sentence
 from raystt.evaluation.judge import Judge
 from raystt.interleaving.rules import Interleaving
-from raystt.preparation.unit_vocoder import Settings, train_vocoder
+from raystt.preparation.fit_vocoder import Settings, train_vocoder
 from raystt.readers.utterance import audio_path
 from raystt.recognition.sphinx import PocketSphinx
 from raystt.speech.audio import write_flac

@@ -12,9 +12,9 @@ import torch
 from safetensors.torch import load_file
 from transformers import SeamlessM4TFeatureExtractor, Wav2Vec2BertConfig, Wav2Vec2BertModel
 
-from raystt.config import FinetuneConfig, QualityConfig, ResourcesConfig, UnitsConfig
+from raystt.config import FinetuneConfig, QualityConfig, ResourcesConfig
 from raystt.errors import BadInput, PrepareError
-from raystt.preparation.fit_encoder import FinetuneJob, fit_encoder, train
+from raystt.preparation.fit_encoder import FinetuneJob, fit_encoder, outcome, train
 from raystt.readers.grammar import pairs
 from raystt.speech.audio import write_flac
 from raystt.speech.ctc import CtcAligner
@@ -70,8 +70,8 @@ def utterances(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, str]
 
 
 def job(base: str, utterances: list[tuple[str, str]], out: Path, **changes) -> FinetuneJob:
-    fields = {"seed": 1, "threads": 1, "on_step": None, "state_steps": 2} | changes
-    return FinetuneJob(base, FINETUNE, tuple(utterances), str(out), **fields)
+    fields = {"seed": 1, "quality": QualityConfig(), "state_steps": 2} | changes
+    return FinetuneJob(base, FINETUNE, tuple(utterances), out=out, **fields)
 
 
 def test_what_is_written_is_an_ordinary_model(
@@ -89,6 +89,9 @@ def test_what_is_written_is_an_ordinary_model(
     # Six steps from nothing: no speech is recognised, and the report does not hide it.
     assert report["cer_before"] > 0.5 and report["cer_after"] > 0.5
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    text = outcome(out)
+    assert text.startswith("warning: encoder: character error rate")
+    assert f"{report['cer_after']:.2f} on 1 held-out" in text and str(tmp_path) in text
 
     waveform = np.random.default_rng(1).standard_normal(16000, dtype=np.float32)
     unit_encoder = encoder(base, None, finetuned=out)
@@ -97,6 +100,12 @@ def test_what_is_written_is_an_ordinary_model(
     assert after.shape == before.shape and not np.allclose(after, before)
     (marks,) = CtcAligner(out, "en").words([waveform], ["the dog"])
     assert marks is not None and [word for word, _ in marks] == [0, 1]
+
+
+def test_an_encoder_that_spells_is_no_warning(tmp_path: Path) -> None:
+    report = {"cer_before": 1.0, "cer_after": 0.5, "held_out": 64}
+    (tmp_path / "finetune.json").write_text(json.dumps(report))
+    assert outcome(tmp_path).startswith("encoder: character error rate 0.50 on 64 held-out")
 
 
 def test_a_killed_run_comes_to_the_same_weights(
@@ -177,10 +186,7 @@ def test_two_workers_of_ray_train_fit_what_one_process_does(
             file.write(f"{step} {steps} {loss}\n")
 
     out = tmp_path / "group"
-    fit_encoder(
-        UnitsConfig(encoder=str(still)), FINETUNE, utterances, out, RESOURCES,
-        seed=1, threads=1, quality=QualityConfig(), on_step=note,
-    )  # fmt: skip
+    fit_encoder(job(str(still), utterances, out, on_step=note), RESOURCES)
     told: list[float] = []
     alone_job = job(
         str(still), utterances, tmp_path / "alone", on_step=lambda *step: told.append(step[2])
@@ -203,10 +209,7 @@ def test_a_task_with_a_group_of_one_fails_with_the_error_of_its_worker(
     few = [utterances[0], utterances[3]]
 
     def task() -> None:
-        fit_encoder(
-            UnitsConfig(encoder=base), FINETUNE, few, tmp_path / "out", one,
-            seed=1, threads=1, quality=QualityConfig(),
-        )  # fmt: skip
+        fit_encoder(job(base, few, tmp_path / "out"), one)
 
     with pytest.raises(PrepareError, match="1 of 2 transcribed utterances"):
         ray.get(ray.remote(num_cpus=0)(task).remote())

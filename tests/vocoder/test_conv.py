@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from codebooks import fit_codebook
 
-from raystt.preparation.unit_vocoder import Settings, Utterance, train_vocoder
+from raystt.preparation.fit_vocoder import Settings, train_vocoder
+from raystt.preparation.vocoder_features import Utterance
 from raystt.readers.grammar import pairs
 from raystt.recognition.sphinx import PocketSphinx
 from raystt.speech.encoders import MfccEncoder

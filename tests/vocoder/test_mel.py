@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import SpeechT5FeatureExtractor, SpeechT5HifiGan, SpeechT5HifiGanConfig
 
-from raystt.preparation.unit_vocoder import Settings, train_vocoder
+from raystt.preparation.fit_vocoder import Settings, train_vocoder
 from raystt.vocoder.conv import ConvVocoder
 from raystt.vocoder.mel import MelVocoder
 from raystt.vocoder.spectrum import VocoderError
