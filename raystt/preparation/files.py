@@ -86,17 +86,22 @@ def same_config(directory: Path, held: dict[str, Any], asked: dict[str, Any]) ->
     """
     if config_hash(held) == config_hash(asked):
         return
-    before, now = _flat(held), _flat(asked)
     changes = [
-        f"corpus.{key}: {before.get(key, 'absent')!r} there, {now.get(key, 'absent')!r} asked"
-        for key in sorted(before.keys() | now.keys())
-        if before.get(key, "absent") != now.get(key, "absent")
+        f"corpus.{key}: {there!r} there, {here!r} asked"
+        for key, (there, here) in differences(held, asked).items()
     ]
     raise PrepareError(
         f"{directory}: holds the corpus of config {config_hash(held)}, asked is "
         f"{config_hash(asked)} ({'; '.join(changes)}); set another `corpus.path`, "
         "or delete the directory to prepare it anew"
     )
+
+
+def differences(held: dict[str, Any], asked: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Return the values of each dotted key that two configs do not agree in."""
+    before, now = _flat(held), _flat(asked)
+    pairs = {k: (before.get(k, "absent"), now.get(k, "absent")) for k in sorted({*before, *now})}
+    return {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
