@@ -19,7 +19,7 @@ from raystt.errors import BadInput
 from raystt.files import write_atomic
 
 if TYPE_CHECKING:
-    from raystt.checking.report import CheckReport as Report
+    from raystt.checking.report import Report
     from raystt.corpus.card import Card
     from raystt.preparation.prepare import Stage
     from raystt.searching.opened import Run
@@ -47,15 +47,18 @@ class Trained:
     scores: tuple[dict[str, Any], ...]
 
 
-def check(config: Path | str) -> Report:
+def check(config: Given) -> Report:
     """Check a run or a search without starting Ray, and say what it would do.
 
+    Returns:
+        The report; its `problems` are what would keep it from running on this machine.
+
     Raises:
-        BadInput: What would fail later.
+        BadInput: The file is no config.
     """
     from raystt.checking import check as look
 
-    return look(Path(config))
+    return look(config)
 
 
 def prepare(
@@ -75,10 +78,14 @@ def prepare(
     check_installation()
     loaded = load_any(config) if isinstance(config, Path | str) else config
     base = loaded.base if isinstance(loaded, SearchConfig) else loaded
+    from raystt.checking import check_run
     from raystt.cluster.start import ray_session
+    from raystt.corpus.card import FILE_NAME
     from raystt.preparation.prepare import fit
     from raystt.preparation.prepare import prepare as prepare_corpus
 
+    if not (Path(base.corpus.path) / FILE_NAME).exists():  # files that a card misses are made anew
+        check_run(config)
     with ExitStack() as stack:
         told = _stages(stack, progress)
         stack.enter_context(ray_session(base.resources, pools=False, verbose=verbose))
@@ -114,6 +121,9 @@ def train(
     check_installation()
     run = load_run(config) if isinstance(config, Path | str) else config
     directory = Path(run.storage).resolve() / run.name
+    from raystt.checking import check_run
+
+    check_run(config, local=local)
     _claim(run, directory, resume)
     corpus = Path(run.corpus.path).resolve()
     splits = dict.fromkeys([run.evaluation.split, run.evaluation.report_split])
@@ -218,9 +228,11 @@ def search(
     """
     check_installation()
     loaded = load_search(config) if isinstance(config, Path | str) else config
+    from raystt.checking import check_run
     from raystt.searching.directory import claimed
     from raystt.searching.run import run_search
 
+    checked = check_run(config)
     with (
         claimed(loaded, resume=resume, overwrite=overwrite) as directory,
         ExitStack() as stack,
@@ -228,8 +240,7 @@ def search(
         if directory.finished_summary(loaded) is None:
             told = _stages(stack, progress)
             shown, message = _search_progress(stack, loaded.name, progress)
-            report_ = check(config) if isinstance(config, Path | str) else None
-            for warning in getattr(report_, "warnings", ()):
+            for warning in checked.warnings:
                 message(f"warning: {warning}")
             run_search(
                 loaded, directory, on_prepare=told, on_progress=shown, on_message=message,
@@ -271,7 +282,7 @@ def _claim(run: RunConfig, directory: Path, resume: bool) -> None:
         if before.fingerprint() != run.fingerprint():
             raise RunInTheWay(
                 f"{config}: this run was started with another config "
-                f"({', '.join(changed_keys(before, run))}); resume it with the same one, or give "
+                f"({changed_keys(before, run)}); resume it with the same one, or give "
                 "this one another `name`"
             )
     write_atomic(config, to_yaml(run))

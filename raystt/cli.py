@@ -39,18 +39,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.debug and not mendable:
             raise
         if options.json:
-            print(json.dumps(_as_dict(error), indent=1))
+            from raystt.checking import error_dict
+
+            print(json.dumps(error_dict(error), indent=1))
         if mendable:
             print(f"raystt: {error}", file=sys.stderr)
             return BAD_INPUT
         print(f"raystt: failed: {type(error).__name__}: {error}", file=sys.stderr)
         print("raystt: --debug shows where", file=sys.stderr)
         return FAILED
-
-
-def _as_dict(error: Exception) -> dict[str, Any]:
-    problems = [asdict(problem) for problem in getattr(error, "problems", ())]
-    return {"error": str(error), **({"problems": problems} if problems else {})}
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -164,7 +161,7 @@ def _prepare(options: argparse.Namespace) -> int:
 def _check(options: argparse.Namespace) -> int:
     report = api.check(options.config)
     print(json.dumps(report.as_dict(), indent=1) if options.json else report.render())
-    return DONE
+    return BAD_INPUT if report.problems else DONE
 
 
 def _train(options: argparse.Namespace) -> int:

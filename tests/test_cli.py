@@ -49,6 +49,21 @@ def test_bad_input_is_exit_code_2(space: Path, capsys: pytest.CaptureFixture[str
         assert "Traceback" not in error
 
 
+def test_errors_are_json_where_json_is_asked_for(
+    space: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = space.read_text()
+    for config, key in (
+        (text.replace("trials:", "trails:"), "trails"),
+        (text.replace("storage: ", f"storage: {space}/"), "base.storage"),
+    ):
+        space.write_text(config)
+        assert main(["check", str(space), "--json"]) == 2
+        data = json.loads(capsys.readouterr().out)
+        assert key in [problem["key"] for problem in data["problems"]]
+        assert key in data["error"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [

@@ -20,7 +20,8 @@ FILES = sorted(DIRECTORY.glob("*.yaml"))
 def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """See the files as on a fresh machine of two cores, with no corpus prepared."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    for name in ("RAY_ADDRESS", "HF_HUB_OFFLINE"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("raystt.config.parts.os.sched_getaffinity", lambda _: {0, 1}, raising=False)
 
 
@@ -35,6 +36,8 @@ def test_it_checks_clean(path: Path) -> None:
     report = check(path)
     assert report.name == path.stem
     assert report.warnings == ()
+    assert all(one.key.startswith("base.corpus.sources.") for one in report.problems)
+    assert max(map(len, report.render().splitlines()[1:])) <= 80  # the first names the file
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
@@ -51,6 +54,14 @@ def test_the_quickstart_is_what_the_readme_promises() -> None:
     assert search.trials * len(search.languages) >= 12
     assert search.trials > len(search.references) == 3
     assert sizes["es"].train < sizes["fr"].train
+
+
+def test_the_quickstart_takes_the_minutes_that_it_takes() -> None:
+    """On two shared cores 12 trials with their preparation took 10 to 13 minutes."""
+    cost = check(DIRECTORY / "quickstart.yaml").cost
+    assert cost is not None and cost.devices == 2
+    assert 8 < cost.days * 1440 < 15
+    assert 20 < cost.hours["training"] * 3600 / 12 < 45  # 30 s a trial were measured
 
 
 def test_the_paper_is_its_table() -> None:
@@ -81,7 +92,8 @@ def test_the_cluster_ones_fit_into_a_node_of_eight_gpus() -> None:
     for name in ("paper", "cvss"):
         cost = check(DIRECTORY / f"{name}.yaml").cost
         assert cost is not None and cost.devices == 8
-        assert 40e9 < sum(cost.trainer.values()) < 80e9 > sum(cost.evaluator.values())
+        trainer, evaluator = (sum(cost.memory[name].values()) for name in cost.limits)
+        assert 40e9 < trainer < 80e9 > evaluator
 
 
 def flat(tree: Any, above: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any]:

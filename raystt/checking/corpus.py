@@ -1,17 +1,24 @@
-"""Check the corpus of a config: its languages, and the prepared files if there are any."""
+"""What a config needs of this machine: a corpus or its recordings, models, and room to write."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import glob
+import os
+import re
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from raystt.config.corpus import CorpusConfig
-from raystt.config.run import RunBase
+from raystt.config import CorpusConfig, RunBase
+from raystt.config.changes import changed
 from raystt.config.validation import nearest
 from raystt.corpus.card import FILE_NAME, Card, CardError
+from raystt.hub import cached, pinned
 from raystt.readers.grammar import LEXICONS
-from raystt.strict import Complaint
+from raystt.readers.recordings import open_reader
+from raystt.readers.tables import SPLITS, ReaderError
+from raystt.recognition.protocols import PROTOCOLS
+from raystt.strict import Complaint, Location
 
 PATH = ("corpus", "path")
 
@@ -21,75 +28,141 @@ def prepared(corpus: CorpusConfig) -> bool:
     return (Path(corpus.path) / FILE_NAME).exists()
 
 
-def grammar(corpus: CorpusConfig) -> Iterator[Complaint]:
-    """See that the embedded corpus can be written in these languages."""
-    for language in corpus.languages:
-        at = ("corpus", "languages", language)
-        if language == corpus.target:
-            fix = "remove it, or change corpus.target"
-            yield Complaint(at, f"{language!r} is the target language too", fix)
-        elif language not in LEXICONS:
-            fix = nearest(language, [name for name in LEXICONS if name != corpus.target])
-            yield Complaint(at, f"the embedded corpus has no language {language!r}", fix)
-    if corpus.target not in LEXICONS:
-        reason = f"the embedded corpus has no language {corpus.target!r}"
-        yield Complaint(("corpus", "target"), reason, nearest(corpus.target, LEXICONS))
-
-
-def absent(corpus: CorpusConfig) -> Iterator[str]:
-    """Name the sources that are not on this machine; `prepare` refuses, a check only notes it.
-
-    Of a template with `{language}` the first language stands for all.
-    """
-    if corpus.reader == "embedded":
-        return
-    first = next(iter(corpus.languages))
-    names = ("manifest",) if corpus.reader == "manifest" else ("common_voice", "covost", "cvss")
-    for name in names:
-        path = str(getattr(corpus.sources, name)).replace("{language}", first)
-        if not Path(path).exists():
-            yield f"corpus.sources.{name}: {path} is not on this machine"
-
-
 def unfit(base: RunBase) -> Iterator[Complaint]:
-    """Refuse what only the embedded corpus has, of another reader."""
-    reader = base.corpus.reader
-    if reader == "embedded":
-        return
-    if base.model.base == "corpus":
-        reason = f"`corpus` is the text LM of the embedded corpus, `reader: {reader}` has none"
+    """Refuse languages, a base model or a recogniser that the corpus does not go with."""
+    corpus, asr, model = base.corpus, base.evaluation.asr, base.evaluation.asr_model
+    target, reader = corpus.target, f"`reader: {corpus.reader}`"
+    own, fitted = corpus.reader == "embedded", PROTOCOLS[asr].model is None
+    places: dict[str, Location] = {one: ("corpus", "languages", one) for one in corpus.languages}
+    if target in places:
+        reason = f"{target!r} is the target language too"
+        yield Complaint(places[target], reason, "remove it, or change corpus.target")
+    for language, at in (places | {target: ("corpus", "target")}).items() if own else ():
+        if language not in LEXICONS:
+            fix = nearest(language, [name for name in LEXICONS if name != target])
+            yield Complaint(at, f"the embedded corpus has no language {language!r}", fix)
+    if base.model.base == "corpus" and not own:
+        reason = f"`corpus` is the text LM of the embedded corpus, {reader} has none"
         fix = "name a pretrained one, the one that corpus.tokenizer belongs to"
         yield Complaint(("model", "base"), reason, fix)
-    if base.evaluation.asr == "pocketsphinx":
-        reason = f"no pocketsphinx is fitted to a corpus of `reader: {reader}`"
+    if fitted and not own:
+        reason = f"no {asr} is fitted to a corpus of {reader}"
         yield Complaint(("evaluation", "asr"), reason, "choose from: whisper, fairseq-wav2vec2")
-    if base.corpus.target in base.corpus.languages:
-        at = ("corpus", "languages", base.corpus.target)
-        reason = f"{base.corpus.target!r} is the target language too"
-        yield Complaint(at, reason, "remove it, or change corpus.target")
+    elif fitted and model is not None:
+        reason = f"`asr: {asr}` is fitted to the corpus and takes no model"
+        yield Complaint(("evaluation", "asr_model"), reason, "remove it, or set `asr: whisper`")
+    if asr == "fairseq-wav2vec2" and model is None and target != "en":
+        reason = f"its model hears English, the corpus speaks {target!r}"
+        fix = "name one of that language in evaluation.asr_model"
+        yield Complaint(("evaluation", "asr"), reason, fix)
 
 
-def models(base: RunBase) -> Iterator[tuple[tuple[str, ...], str, bool]]:
-    """Go through the pretrained models of a config that are no directories here.
+def sources(corpus: CorpusConfig) -> tuple[dict[tuple[str, str], int], bool, list[Complaint]]:
+    """Read the tables of recordings as `prepare` will; no audio is opened.
+
+    Returns:
+        Usable pairs by language and split, whether the source speech has text, and what is wrong.
+    """
+    found: dict[tuple[str, str], int] = {}
+    transcribed, wrong = True, list(_absent(corpus))
+    if wrong:
+        return found, transcribed, wrong
+    reader = open_reader(corpus)
+    for language, sizes in corpus.languages.items():
+        for split in SPLITS:
+            try:
+                usable, refused = reader.read(language, split)
+            except ReaderError as error:
+                reason, _, fix = str(error).rpartition("; ")
+                wrong.append(Complaint(("corpus", "sources"), reason, fix))
+                break  # the other splits would say much the same
+            total, bare = len(usable) + len(refused), sum(u.source.text is None for u in usable)
+            if 2 * bare > len(usable):
+                transcribed, bare = False, 0
+            bad = len(refused) + bare  # of few without text among others `prepare` makes no use
+            if bad and bad >= corpus.quality.max_quarantined * total:
+                reason = f"{bad} of {total} rows of {split} cannot be used"
+                reason += f"; {refused[0].place}: {refused[0].reason}" if refused else ": no text"
+                fix = "mend the rows, or raise corpus.quality.max_quarantined"
+                wrong.append(Complaint(("corpus", "languages", language), reason, fix))
+            found[language, split] = min(total - bad, getattr(sizes, split) or total)
+    return found, transcribed, wrong
+
+
+def _absent(corpus: CorpusConfig) -> Iterator[Complaint]:
+    """Name the sources that are not there; one language stands for all of them."""
+    names = ("manifest",) if corpus.reader == "manifest" else ("common_voice", "covost", "cvss")
+    for name in names:
+        template = str(getattr(corpus.sources, name)).replace("{target}", corpus.target)
+        for language in corpus.languages:
+            # the star: CVSS has zh where Common Voice has zh-CN
+            pattern = glob.escape(template).replace("{language}", f"{language}*")
+            if not glob.glob(pattern):
+                reason = f"{template.replace('{language}', language)} is not on this machine"
+                fix = "put it there, or correct the path"
+                yield Complaint(("corpus", "sources", name), reason, fix)
+                break
+
+
+def models(base: RunBase) -> Iterator[tuple[tuple[str, ...], str, str | None, str | None]]:
+    """Go through the pretrained models that are still to be loaded.
 
     Yields:
-        Where it stands, its name, and whether it is written as a path, so that it is missing.
+        Where it stands, its name, why it can be none, and why it may not be found.
     """
-    corpus = base.corpus
-    for location, name, own in (
-        (("model", "base"), base.model.base, "corpus"),
-        (("corpus", "tokenizer"), corpus.tokenizer, None),
-        (("corpus", "units", "encoder"), corpus.units.encoder, "mfcc"),
-        (("corpus", "alignment", "model"), corpus.alignment.model, None),
-        (("corpus", "vocoder", "model"), corpus.vocoder.model, None),
-        (("evaluation", "asr_model"), base.evaluation.asr_model, None),
-    ):
-        if name is not None and name != own and not Path(name).is_dir():
-            yield location, name, name.startswith((".", "/", "~"))
+    corpus, evaluation = base.corpus, base.evaluation
+    names = {
+        ("model", "base"): base.model.base,
+        ("corpus", "vocoder", "model"): corpus.vocoder.model,
+        ("evaluation", "asr_model"): evaluation.asr_model or PROTOCOLS[evaluation.asr].model,
+    }
+    if not prepared(corpus):
+        names["corpus", "tokenizer"] = corpus.tokenizer
+        names["corpus", "units", "encoder"] = corpus.units.encoder
+        names["corpus", "alignment", "model"] = corpus.alignment.model
+    switches = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
+    on = [key for key in switches if os.environ.get(key, "").upper() in ("1", "ON", "YES", "TRUE")]
+    for at, name in names.items():
+        if name is None or name in ("corpus", "mfcc"):
+            continue
+        wrong = doubt = None
+        place = Path(name)
+        if place.is_dir():
+            if at[-1] != "tokenizer" and not (place / "config.json").is_file():
+                wrong = f"{name!r} has no config.json, so it holds no model"
+        elif name.startswith((".", "/", "~")):
+            wrong = f"there is no directory {name!r}"
+        elif not re.fullmatch(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?", pinned(name)[0]):
+            wrong = f"{name!r} is neither a directory nor of the hub's form ORGANISATION/NAME"
+        elif place.parent != Path() and place.parent.is_dir():
+            doubt = f"{name!r} is no directory, though {str(place.parent)!r} is one"
+        elif on and not cached(name, "config.json"):
+            doubt = f"{name!r} is not in the hub's cache, and {on[0]} is set"
+        yield at, name, wrong, doubt
+
+
+def files_here(base: RunBase) -> Iterator[Complaint]:
+    """Look for what is given as a file, and for room to write."""
+    folders: dict[Location, str] = {("storage",): base.storage}
+    given: dict[Location, str | None] = {("evaluation", "utmos"): base.evaluation.utmos}
+    if not prepared(base.corpus):
+        folders[PATH] = base.corpus.path
+        given["corpus", "units", "codebook"] = base.corpus.units.codebook
+    for at, name in given.items():
+        if name is not None and not Path(name).is_file():
+            yield Complaint(at, f"there is no file {name!r}", "correct the path, or remove the key")
+    for at, path in folders.items():
+        place = Path(path).absolute()
+        there = next(one for one in (place, *place.parents) if os.path.lexists(one))
+        try:
+            tempfile.TemporaryFile(dir=there).close()
+        except OSError as error:
+            reason = f"{there} cannot be written to ({error.strerror})"
+            yield Complaint(at, reason, "name a directory that can be")
 
 
 def load(corpus: CorpusConfig, prepare: str) -> tuple[Card | None, list[Complaint]]:
-    """Load the card of a prepared corpus and compare it with the config.
+    """Load the card of a prepared corpus, compare it with the config, and look for its files.
 
     Args:
         corpus: the corpus as the config asks for it.
@@ -103,66 +176,39 @@ def load(corpus: CorpusConfig, prepare: str) -> tuple[Card | None, list[Complain
         card = Card.load(directory)
     except CardError as error:
         reason, _, fix = str(error).rpartition("; ")
-        return None, [Complaint(PATH, reason or fix, fix if reason else prepare)]
-    complaints = []
-    held, asked = _flat(card.config), _flat(corpus.content())
-    for key in sorted(held.keys() | asked.keys()):
-        there, here = held.get(key, "nothing"), asked.get(key, "nothing")
-        if there != here:
-            reason = f"the corpus in {directory} was prepared with {there}, here it is {here}"
-            fix = f"set another corpus.path, or delete {directory} to prepare it anew"
-            complaints.append(Complaint(("corpus", *key), reason, fix))
-    return (None if complaints else card), complaints
+        return None, [Complaint(PATH, reason, fix)]
+    wrong = [
+        Complaint(
+            ("corpus", *change.key),
+            f"the corpus in {directory} was prepared with another value: {change}",
+            f"set another corpus.path, or delete {directory} to prepare it anew",
+        )
+        for change in changed(card.config, corpus.content())
+    ] or [Complaint(PATH, reason, fix) for reason, fix in _faults(card, directory, prepare)]
+    return (None if wrong else card), wrong
 
 
-def files(
-    card: Card, directory: Path, languages: Sequence[str], prepare: str
-) -> Iterator[Complaint]:
-    """Look for all that the card names; shards by their footers alone (see `load`)."""
-    for language in languages:
-        if language not in card.languages:
-            reason = f"{directory / FILE_NAME} has no language {language!r}"
-            yield Complaint(PATH, reason, prepare)
-            continue
-        yield from _shards(card, directory, language, prepare)
-    shards = {
-        directory / shard.path
-        for splits in card.languages.values()
-        for split in splits.values()
-        for shard in split.shards
-    }
-    for missing in card.missing(directory):
-        if missing not in shards:
-            yield Complaint(PATH, f"{missing}, which the card names, is missing", prepare)
-
-
-def _shards(card: Card, directory: Path, language: str, prepare: str) -> Iterator[Complaint]:
+def _faults(card: Card, directory: Path, prepare: str) -> Iterator[tuple[str, str]]:
+    """Look for all that the card names; at shards by their footers alone."""
     # here and not above: a corpus that is not prepared needs no pyarrow, a third of a second
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    for name, split in card.languages[language].items():
-        for shard in split.shards:
-            path = directory / shard.path
-            which = f"the shard {path} (language {language}, split {name})"
-            try:
-                rows = pq.read_metadata(path).num_rows
-            except FileNotFoundError:
-                yield Complaint(PATH, f"{which} is missing", prepare)
-            except (OSError, pa.ArrowException) as error:
-                reason = f"{which} is not readable ({error})"
-                yield Complaint(PATH, reason, f"delete it and {prepare}")
-            else:
-                if rows != shard.rows:
-                    reason = f"{which} has {rows} rows, the card says {shard.rows}"
-                    yield Complaint(PATH, reason, f"delete it and {prepare}")
-
-
-def _flat(tree: dict[str, Any], above: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any]:
-    flat: dict[tuple[str, ...], Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, (*above, key))
+    shards = {
+        directory / shard.path: (f"the shard {directory / shard.path} ({language}, {name})", shard)
+        for language, splits in card.languages.items()
+        for name, split in splits.items()
+        for shard in split.shards
+    }
+    for path in card.missing(directory):
+        which = shards.pop(path)[0] if path in shards else f"{path}, which the card names,"
+        yield f"{which} is missing", prepare
+    for path, (which, shard) in shards.items():
+        try:
+            rows = pq.read_metadata(path).num_rows
+        except (OSError, pa.ArrowException) as error:
+            yield f"{which} is not readable ({error})", f"delete it and {prepare}"
         else:
-            flat[(*above, key)] = value
-    return flat
+            if rows != shard.rows:
+                reason = f"{which} has {rows} rows, the card says {shard.rows}"
+                yield reason, f"delete it and {prepare}"

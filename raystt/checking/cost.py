@@ -1,107 +1,89 @@
-"""What a config will cost: device-hours, memory and disk. Estimates, each with its assumptions."""
+"""What a config will cost: hours, memory and disk. Estimates, each with its assumptions.
+
+A matrix of P parameters costs 2 P operations a token forward and twice that backward (Kaplan et
+al. 2020, section 2.1). Attention over a sequence of L tokens costs 2 L^2 x its width a layer
+forward, half of the full square because it is causal. Interleaving makes sequences shorter, so
+the lengths follow the achieved ratio of the schedule.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
-from raystt.checking.architecture import Architecture, find_architecture
-from raystt.checking.flops import (
-    A100,
-    CPU,
-    Device,
-    generation_seconds,
-    training_flops,
-    training_seconds,
-)
-from raystt.checking.lengths import Counts, Lengths
-from raystt.checking.memory import (
-    evaluator_memory,
-    model_bytes,
-    shard_bytes,
-    state_bytes,
-    trainer_memory,
-)
-from raystt.config import SearchConfig
-from raystt.config.run import RunBase, RunConfig
+import numpy as np
+
+from raystt.checking import size
+from raystt.checking.lengths import Counts, Lengths, achieved
+from raystt.config import RunBase, RunConfig, SearchConfig
 from raystt.corpus.card import Card
 
-_NEW_TOKENS = 8  # framing, mask and modality tokens beside the units
+_MOMENTS = (np.arange(100) + 0.5) / 100  # of the horizon, at which a schedule is looked at
 _SENTENCES = 1000  # of a split whose size is not known yet
+
+Pairs = Mapping[tuple[str, str], int | None]
+"""Sentence pairs by language and split, None where nobody has counted them."""
+
+
+@dataclass(frozen=True)
+class Device:
+    """What a process computes on."""
+
+    name: str
+    bf16: float  # most operations a second; `fp32` the same in fp32
+    fp32: float
+    utilisation: float  # share of that which training reaches
+    bandwidth: float | None  # bytes a second from its memory; None if it does not bound generation
+    launch: float  # least seconds of a pass through the model, spent on launching it
+    memory: float | None  # bytes; None if it is not a limit
+    reserve: float  # bytes that a process holds before there is a model
+
+
+A100 = Device("A100 80 GB", 312e12, 19.5e12, 0.35, 2.0e12, 0.025, 80e9, 3e9)
+"""NVIDIA's data sheet; 35 % is what good training of a model of a billion parameters reaches."""
+CPU = Device("CPU process of one thread", 45e9, 45e9, 1.0, None, 0.003, None, 0.7e9)
+"""As measured, see `benchmarks/results/training_step-cpu-2026-11-22.json`."""
+# Measured on that CPU too, with the quickstart:
+_HEARD = 0.1  # seconds a sentence of vocoder and pocketsphinx
+_PREPARED = (200.0, 0.1)  # seconds of an embedded corpus: for its models, and for each pair
+_SHARED = 0.7  # of a core's speed is left when all are busy: two are often threads of one
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What all trials need together.
+    """What all trials need together."""
 
-    Attributes:
-        parameters: Parameters of the model, its units included.
-        device: What the hours are of.
-        devices: How many of them the pools hold.
-        train_hours: Device-hours of training, all trials.
-        evaluate_hours: Device-hours of generation, all trials and splits.
-        days: Time on those devices if they are never idle.
-        trainer: Bytes that one training process holds, by purpose.
-        evaluator: The same of one evaluation process.
-        limits: Bytes that a trainer and an evaluator may hold; None if that is not known.
-        disk: Bytes on disk at the end, by purpose.
-        assumptions: What the numbers rest on.
-    """
+    parameters: int  # units included
+    device: str  # what the hours are of
+    devices: float  # how many of them work at a time
+    hours: dict[str, float]  # device-hours by purpose
+    days: float  # on those devices if they are never idle
+    memory: dict[str, size.Bytes]  # of a process of each pool, by purpose
+    limits: dict[str, float]  # bytes that such a process may hold, where that is known
+    disk: size.Bytes  # at the end, by purpose
+    assumptions: tuple[str, ...]
 
-    parameters: int
-    device: str
-    devices: float
-    train_hours: float
-    evaluate_hours: float
-    days: float
-    trainer: dict[str, float]
-    evaluator: dict[str, float]
-    limits: tuple[float, float] | None
-    disk: dict[str, float] = field(default_factory=dict)
-    assumptions: tuple[str, ...] = ()
+    def excess(self) -> Iterator[tuple[str, float, float, str]]:
+        """Yield what is estimated not to fit: process, bytes needed, bytes there, and a fix."""
+        for name, limit in self.limits.items():
+            need = sum(self.memory[name].values())
+            if need > limit:
+                yield name, need, limit, _LESS[name]
 
-    @property
-    def hours(self) -> float:
-        """Device-hours of all trials."""
-        return self.train_hours + self.evaluate_hours
 
-    def warnings(self) -> Iterator[str]:
-        """Say what is estimated not to fit into a device's memory."""
-        if self.limits is None:
-            return
-        for name, need, limit, fix in (
-            ("trainer", self.trainer, self.limits[0],
-             "lower training.micro_batch_tokens, or raise training.zero_stage or "
-             "resources.workers_per_trainer, or use model.gradient_checkpointing"),
-            ("evaluator", self.evaluator, self.limits[1],
-             "lower evaluation.batch, or raise resources.gpus_per_evaluator"),
-        ):  # fmt: skip
-            if sum(need.values()) > limit:
-                yield (
-                    f"a process of the {name}s is estimated to hold {_bytes(sum(need.values()))}, "
-                    f"more than its {_bytes(limit)} of a GPU ({self.device}): {fix}"
-                )
-
-    def render(self) -> list[str]:
-        """Return lines of text, without indentation."""
-        per = "GPU" if self.limits else "CPU"
-        return [
-            f"model    {self.parameters / 1e6:,.4g} M parameters, units included",
-            f"compute  {_hours(self.hours)} {per}-hours: training {_hours(self.train_hours)}, "
-            f"generation {_hours(self.evaluate_hours)}; "
-            f"{_time(self.days)} on {self.devices:g} if none is ever idle",
-            f"memory   trainer {_parts(self.trainer)}",
-            f"         evaluator {_parts(self.evaluator)}",
-            f"disk     {_parts(self.disk)}",
-        ]
+_LESS = {
+    "trainer": "lower training.micro_batch_tokens, or raise training.zero_stage or "
+    "resources.workers_per_trainer, or use model.gradient_checkpointing",
+    "evaluator": "lower evaluation.batch, or raise resources.gpus_per_evaluator",
+}
 
 
 def estimate(
     config: RunConfig | SearchConfig,
     card: Card | None,
-    lengths: dict[str, Lengths],
+    lengths: Mapping[str, Lengths],
     words: Counts,
-    pairs: dict[str, int | None],
+    pairs: Pairs,
 ) -> Cost | None:
     """Estimate what a run or a search costs; None if the model's sizes are not known here.
 
@@ -110,81 +92,67 @@ def estimate(
         card: The prepared corpus, if it is.
         lengths: Mean lengths of each language.
         words: Words of sentences, for the achieved ratio.
-        pairs: Training pairs of each language, None where not known.
+        pairs: Sentence pairs, guessed ones too.
     """
     base: RunBase = config.base if isinstance(config, SearchConfig) else config
-    found = find_architecture(base, card)
-    if found is None:
+    known, resources = size.base_model(base, card), base.resources
+    if known is None:
         return None
-    new = _new_tokens(base, card)
-    # the embedded corpus' own text model knows the special tokens already
-    model = found.extended(new)
-    device, bf16 = _device(base)
-    train = generate = trials = 0.0
-    first: RunConfig | None = None
-    for language, run, count in _runs(config):
-        first = first or run
-        trials += count
-        flops = training_flops(model, run, lengths[language], words)
-        train += count * training_seconds(flops, run, device, bf16=bf16)
-        for sentences, times in _scored(config, card, language, count):
-            seconds = generation_seconds(model, run, lengths[language], sentences, device)
-            generate += times * seconds
-    assert first is not None  # a search without trials is refused
-    resources, segments = base.resources, 1
-    if isinstance(config, SearchConfig):
-        segments = config.fidelity.segments
+    model, new = size.with_units(known, base, card)
+    gpu = resources.gpus_per_worker > 0
+    device, bf16 = (A100, base.training.precision != "fp32") if gpu else (
+        CPU, base.training.precision == "bf16")  # fmt: skip
+    train = evaluate = prepare = 0.0
+    runs = list(_runs(config))
+    for language, run, count in runs:
+        train += count * training_seconds(model, run, lengths[language], words, device, bf16)
+        # fixed runs are scored on the report split as well; of the proposals, the best alone
+        for split, times in {run.evaluation.report_split: 1, run.evaluation.split: count}.items():
+            sentences = min(run.evaluation.sentences or 10**9, pairs[language, split] or _SENTENCES)
+            evaluate += times * evaluation_seconds(model, run, lengths[language], sentences, device)
+    if base.corpus.reader == "embedded" and card is None:
+        prepare = _PREPARED[0] + _PREPARED[1] * sum(count or 0 for count in pairs.values())
+    trainers = float(resources.trainers * resources.workers_per_trainer)
+    evaluators = float(resources.evaluators)
+    if gpu:
+        trainers *= resources.gpus_per_worker
+        evaluators *= resources.gpus_per_evaluator
+    devices = trainers + evaluators
+    busy = max(train / trainers, evaluate / max(evaluators, 1e-9))
+    if not gpu and resources.address is None:  # the processes share the cores of this machine
+        devices = min(devices, resources.local_cpus())
+        busy = max(busy, (train + evaluate) / (devices * _SHARED))
+    trials, first = sum(count for *_, count in runs), runs[0][1]
+    segments = config.fidelity.segments if isinstance(config, SearchConfig) else 1
+    written, trained = (2 if bf16 else 4) * model.parameters, model.trained(first, new)
     # the longest pairs of all languages: a process must hold them all in turn
     longest = max(lengths.values(), key=lambda one: one.source_units + one.target_units)
     reserve = {"reserve": device.reserve}
-    gpus = resources.gpus_per_worker > 0
-    trainers = float(resources.trainers * resources.workers_per_trainer)
-    evaluators = float(resources.evaluators)
-    if gpus:
-        trainers, evaluators = (
-            trainers * resources.gpus_per_worker, evaluators * resources.gpus_per_evaluator
-        )  # fmt: skip
-    limits = None
-    if device.memory is not None:
-        shares = (resources.gpus_per_worker, resources.gpus_per_evaluator or 1.0)
-        limits = (device.memory * min(shares[0], 1.0), device.memory * min(shares[1], 1.0))
-    known = [(language, n) for language, n in pairs.items() if n is not None]
-    states = (segments - 1) * trials * state_bytes(model, first, units=new, bf16=bf16)
+    shares = {"trainer": resources.gpus_per_worker, "evaluator": resources.gpus_per_evaluator or 1}
     return Cost(
-        parameters=model.parameters(),
+        parameters=model.parameters,
         device=device.name,
-        devices=trainers + evaluators,
-        train_hours=train / 3600,
-        evaluate_hours=generate / 3600,
-        days=max(train / trainers, generate / max(evaluators, 1e-9)) / 86400,
-        trainer={**trainer_memory(model, first, longest, units=new, bf16=bf16), **reserve},
-        evaluator={**evaluator_memory(model, first, longest), **reserve},
-        limits=limits,
-        disk={
-            "models": trials * model_bytes(model, bf16=bf16),
-            **({"states between segments": states} if states else {}),
-            "shards": sum(shard_bytes(lengths[language], n) for language, n in known),
+        devices=devices,
+        hours={
+            "preparation": prepare / 3600, "training": train / 3600, "evaluation": evaluate / 3600
         },
-        assumptions=tuple(_assumptions(found, base, device, bf16)),
-    )
-
-
-def _new_tokens(base: RunBase, card: Card | None) -> int:
-    if card is not None:
-        # the corpus' own text LM counts its text tokens as its own, a pretrained one need not
-        known = card.tokenizer.text_vocabulary
-        return card.vocabulary - (known if base.model.base == "corpus" else
-                                  card.tokenizer.base_vocabulary)  # fmt: skip
-    units = base.corpus.units
-    special = 0 if base.model.base == "corpus" else _NEW_TOKENS
-    return units.source + (units.target or 0) + special
-
-
-def _device(base: RunBase) -> tuple[Device, bool]:
-    """Return what computes, and whether in bf16."""
-    if base.resources.gpus_per_worker > 0:
-        return A100, base.training.precision != "fp32"
-    return CPU, base.training.precision == "bf16"
+        days=(busy + prepare / (devices * _SHARED)) / 86400,
+        memory={
+            "trainer": size.trainer_memory(model, first, longest, new, bf16) | reserve,
+            "evaluator": size.evaluator_memory(model, first, longest) | reserve,
+        },
+        limits={name: device.memory * min(share, 1.0) for name, share in shares.items()}
+        if device.memory is not None else {},
+        disk={
+            "models": trials * written,
+            "states between segments": (segments - 1) * trials * (
+                written + (12 if bf16 else 8) * trained),
+            "shards": sum(
+                (pairs[name, "train"] or 0) * size.row_bytes(one) for name, one in lengths.items()
+            ),
+        },
+        assumptions=tuple(_assumptions(known.basis, base, device, bf16)),
+    )  # fmt: skip
 
 
 def _runs(config: RunConfig | SearchConfig) -> Iterator[tuple[str, RunConfig, int]]:
@@ -196,68 +164,74 @@ def _runs(config: RunConfig | SearchConfig) -> Iterator[tuple[str, RunConfig, in
         fixed = config.fixed(language)
         for name in fixed:
             yield language, config.run_for(language, config.reference(name)), 1
-        proposals = config.trials_of(language) - len(fixed)
-        if proposals:
+        if proposals := config.trials_of(language) - len(fixed):
             yield language, config.run_for(language, {}), proposals
 
 
-def _scored(
-    config: RunConfig | SearchConfig, card: Card | None, language: str, count: int
-) -> list[tuple[int, int]]:
-    """Return the sentences of evaluations of `count` equal trials, and how many there are of such.
+def training_seconds(
+    model: size.Model, run: RunConfig, lengths: Lengths, words: Counts, device: Device, bf16: bool
+) -> float:
+    """Return the device-seconds of a training run; a tiny model is bound by launching.
 
-    Fixed runs are scored on the report split as well; of the proposals, the best alone.
+    `model` has its units; `words` are of sentences that the achieved ratio is simulated on. The
+    spread of the lengths is left out.
     """
-    base: RunBase = config.base if isinstance(config, SearchConfig) else config
-    evaluation, held = base.evaluation, base.corpus.languages[language]
-
-    def size(split: str) -> int:
-        there = getattr(held, split)
-        if card is not None:
-            there = card.split(language, split).pairs
-        known = [n for n in (evaluation.sentences, there) if n is not None]
-        return min(known, default=_SENTENCES)
-
-    sizes = [(size(evaluation.split), count)]
-    if evaluation.report_split != evaluation.split:
-        sizes.append((size(evaluation.report_split), 1))
-    return sizes
-
-
-def _assumptions(model: Architecture, base: RunBase, device: Device, bf16: bool) -> Iterator[str]:
-    yield f"model: {model.basis}"
-    peak = device.bf16 if bf16 else device.fp32
-    flops = f"{peak / 1e12:g} TFLOP/s" if peak >= 1e12 else f"{peak / 1e9:g} GFLOP/s"
-    used = f" at {device.utilisation:.0%}" if device.utilisation < 1 else ""
-    yield (
-        f"{device.name}: {flops}{' in bf16' if bf16 else ' in fp32'}{used}, a pass "
-        f"at least {1000 * device.launch_seconds:g} ms"
+    schedule, training = run.schedule, run.training
+    nominal = [schedule.ratio(float(moment)) for moment in _MOMENTS]
+    ratios = achieved(run.interleaving, words, nominal)
+    tokens = np.array([lengths.tokens(run.interleaving, ratio) for ratio in ratios])
+    # adapters spare the gradients of matrices, and attention has none of those
+    dense = _operations(run) * model.matrices * tokens
+    attention = (
+        (8 if run.model.gradient_checkpointing else 6) * model.layers * model.attention * tokens**2
     )
-    passes = 4 if base.model.lora else 6
-    passes += 2 if base.model.gradient_checkpointing else 0
-    yield f"training {passes} operations a parameter and token, plus attention"
-    yield "not counted: preparing the corpus, vocoder, recogniser"
+    flops = training.steps * training.batch_utterances * float(np.mean(dense + attention))
+    launching = 4 * training.steps * device.launch  # two passes back, one update
+    rate = (device.bf16 if bf16 else device.fp32) * device.utilisation
+    return max(flops / rate, launching * run.resources.workers_per_trainer)
 
 
-def _bytes(count: float) -> str:
-    for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
-        if count >= size:
-            return f"{count / size:.3g} {unit}"
-    return f"{count / 1e3:.3g} kB"
+def _operations(run: RunBase) -> int:
+    """Return the operations a parameter and token: 2 a pass, of which one may be made again."""
+    return 2 * ((2 if run.model.lora else 3) + (1 if run.model.gradient_checkpointing else 0))
 
 
-def _parts(parts: dict[str, float]) -> str:
-    """Write a sum and what is at least a hundredth of it."""
-    total = sum(parts.values())
-    large = (f"{name} {_bytes(count)}" for name, count in parts.items() if count > total / 100)
-    return f"{_bytes(total)}: {', '.join(large)}"
+def evaluation_seconds(
+    model: size.Model, run: RunConfig, lengths: Lengths, sentences: int, device: Device
+) -> float:
+    """Return the time to score `sentences`; of vocoder and recogniser only pocketsphinx is known.
+
+    A step of generation reads all weights (fp32) for one token of each sentence of the batch, so
+    on a GPU it is bound by memory or by launching. A batch goes on until its longest sentence is
+    done, which is taken to be twice the mean.
+    """
+    evaluation, rate = run.evaluation, device.fp32 * device.utilisation
+    steps = min(2 * lengths.generated(run.interleaving), float(evaluation.max_new_tokens))
+    prompts = sentences * 2 * model.matrices * (lengths.source_units + 2) / rate
+    a_step = 2 * model.matrices * min(sentences, evaluation.batch) / rate
+    reading = 4 * model.parameters / device.bandwidth if device.bandwidth else 0.0
+    batches = -(-sentences // evaluation.batch)
+    heard = _HEARD * sentences if evaluation.asr == "pocketsphinx" else 0.0
+    return prompts + batches * steps * max(a_step, reading, device.launch) + heard
 
 
-def _hours(hours: float) -> str:
-    return f"{hours:,.0f}" if hours >= 100 else f"{hours:.2g}"
-
-
-def _time(days: float) -> str:
-    if days >= 2:
-        return f"{days:.1f} days"
-    return f"{days * 24:.1f} h" if days * 24 >= 2 else f"{days * 1440:.0f} min"
+def _assumptions(basis: str, base: RunBase, device: Device, bf16: bool) -> Iterator[str]:
+    peak = (device.bf16 if bf16 else device.fp32) / 1e9
+    used = f" at {device.utilisation:.0%}" if device.utilisation < 1 else ""
+    yield f"model: {basis}"
+    yield (
+        f"{device.name}: {peak:,g} GFLOP/s in {'bf16' if bf16 else 'fp32'}{used}, a pass at least "
+        f"{1000 * device.launch:g} ms"
+    )
+    if device is CPU:
+        yield f"{_SHARED:.0%} of that where all cores are busy"
+    yield f"training {_operations(base)} operations a parameter and token, plus attention"
+    recogniser = size.recogniser(base.evaluation)[1]
+    if recogniser is not None:
+        yield f"recogniser: {recogniser}"
+    if base.evaluation.asr == "pocketsphinx":
+        yield f"{_HEARD:g} s a sentence of vocoder and recogniser"
+    else:
+        yield "not counted: time of vocoder and recogniser"
+    if base.corpus.reader != "embedded":
+        yield "not counted: preparing the corpus"

@@ -10,32 +10,28 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from math import prod
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from raystt.config.corpus import CorpusConfig
+from raystt.config import CorpusConfig
 from raystt.corpus.card import SIDES, Card, SplitCard
+from raystt.hub import read_config
 from raystt.interleaving.rules import SOURCE, TARGET, Interleaving, thresholds
 
 Counts = npt.NDArray[np.int64]
 
 SAMPLE = 4000
 """Sentences that the achieved ratio is simulated on; its standard error is below 0.005."""
-SUBWORDS = 1.3
-"""Text tokens a word of a pretrained tokenizer; the embedded corpus has one a word."""
 _READ = 512  # sentences of a shard whose words are counted
-_SEED = 1
 
-# Until a corpus is prepared: a pair of the embedded corpus, both sides together, and sentences
-# such as those of CVSS.
-_EMBEDDED_UNITS, _EMBEDDED_WORDS = 85.0, 15.0
-_SENTENCE_WORDS, _SOURCE_SECONDS, _TARGET_SECONDS = 10.0, 5.0, 4.0
-_UNITS_A_SECOND = 50.0
-_KEPT = 0.6  # of the units where runs of equal ones are merged
-
-_PAPER_HOURS = {"fr": 180, "de": 119, "es": 97, "ca": 81, "it": 28, "ru": 16, "pt": 7}
+# Until a corpus is prepared, by whether it is the embedded one; the others are taken to be as CVSS.
+_WORDS = {True: 7.5, False: 10.0}  # a side
+SECONDS = {True: (1.8, 1.8), False: (5.0, 4.0)}
+"""Seconds of source and target speech."""
+_SUBWORDS = {True: 1.0, False: 1.3}  # text tokens a word
 
 
 @dataclass(frozen=True)
@@ -59,63 +55,68 @@ class Lengths:
                 source += ratio * (self.source_words * self.tokens_a_word - source)
             if interleaving.side != "source":
                 target += ratio * (self.target_words * self.tokens_a_word - target)
-        return source + target + self.text_tokens(interleaving) + _framing(interleaving)
-
-    def text_tokens(self, interleaving: Interleaving) -> float:
-        """Return the tokens of the plain text in chain of thought, both sides."""
-        if interleaving.format == "direct":
-            return 0.0
-        return (self.source_words + self.target_words) * self.tokens_a_word
+        return source + target + self._rest(interleaving)
 
     def generated(self, interleaving: Interleaving) -> float:
         """Return the tokens of the model's own part, all speech: what a loss is on."""
-        return self.target_units + self.text_tokens(interleaving) + _framing(interleaving) - 2
+        return self.target_units + self._rest(interleaving) - 2
+
+    def _rest(self, interleaving: Interleaving) -> float:
+        """Return <s>, separators and </s>, and the plain text in chain of thought."""
+        if interleaving.format == "direct":
+            return 3.0
+        return 5.0 + (self.source_words + self.target_words) * self.tokens_a_word
 
 
-def _framing(interleaving: Interleaving) -> int:
-    # <s>, one separator or three, </s>
-    return 3 if interleaving.format == "direct" else 5
-
-
-def lengths(corpus: CorpusConfig, split: SplitCard | None) -> Lengths:
+def of(corpus: CorpusConfig, split: SplitCard | None) -> Lengths:
     """Return the mean lengths of a language: counted in its training split, or typical ones."""
-    tokens_a_word = 1.0 if corpus.reader == "embedded" else SUBWORDS
+    own = corpus.reader == "embedded"
     if split is not None:
         n = split.pairs
-        source, target = ((side.words / n, side.units / n) for side in (split.source, split.target))
-    elif corpus.reader == "embedded":
-        source = target = (_EMBEDDED_WORDS / 2, _EMBEDDED_UNITS / 2)
-    else:
-        rate = _UNITS_A_SECOND * (_KEPT if corpus.units.deduplicate else 1.0)
-        source = (_SENTENCE_WORDS, rate * _SOURCE_SECONDS)
-        target = (_SENTENCE_WORDS, rate * _TARGET_SECONDS)
+        source, target = split.source, split.target
+        return Lengths(
+            source.words / n, target.words / n, source.units / n, target.units / n, _SUBWORDS[own],
+        )  # fmt: skip
+    rate = _kept(corpus) / _frame(corpus)[0]
+    source_seconds, target_seconds = SECONDS[own]
     return Lengths(
-        source_words=source[0],
-        target_words=target[0],
-        source_units=source[1],
-        target_units=target[1],
-        tokens_a_word=tokens_a_word,
+        _WORDS[own], _WORDS[own], source_seconds * rate, target_seconds * rate, _SUBWORDS[own]
     )
 
 
-def lengths_basis(corpus: CorpusConfig, counted: bool) -> str:
-    """Say in words what `lengths` are."""
+def basis(corpus: CorpusConfig, counted: bool) -> str:
+    """Say in words what `of` gives."""
     if counted:
         return "sentence lengths counted in the corpus"
-    if corpus.reader == "embedded":
-        return f"typical pairs of {_EMBEDDED_UNITS:g} units and {_EMBEDDED_WORDS:g} words"
-    kept = f", {_KEPT:.0%} left by deduplication" if corpus.units.deduplicate else ""
+    own = corpus.reader == "embedded"
+    source, target = SECONDS[own]
+    seconds, assumed = _frame(corpus)
+    kept = f", {_kept(corpus):.0%} left by deduplication" if _kept(corpus) < 1 else ""
     return (
-        f"typical pairs of {_SENTENCE_WORDS:g} words a side, {_SOURCE_SECONDS:g} s and "
-        f"{_TARGET_SECONDS:g} s at {_UNITS_A_SECOND:g} units/s{kept}, {SUBWORDS:g} tokens a word"
+        f"typical pairs of {_WORDS[own]:g} words a side, {source:g} s and {target:g} s at "
+        f"{1 / seconds:.3g} units/s{assumed}{kept}, {_SUBWORDS[own]:g} tokens a word"
     )
 
 
-def guessed_pairs(corpus: CorpusConfig, language: str) -> int | None:
-    """Guess the training pairs of a language of CVSS-C from the hours that the paper states."""
-    if corpus.reader != "cvss" or language not in _PAPER_HOURS:
-        return None
-    return round(_PAPER_HOURS[language] * 3600 / _SOURCE_SECONDS)
+def _frame(corpus: CorpusConfig) -> tuple[float, str]:
+    """Return the seconds of a frame of the unit encoder, and a word if its config is not here."""
+    if corpus.units.encoder == "mfcc":
+        return 0.06, ""  # as `speech.encoders.MfccEncoder`, which needs torch
+    data = read_config(corpus.units.encoder)
+    try:  # as `speech.network.frame_length`
+        if data["model_type"] == "wav2vec2-bert":
+            return data["feature_projection_input_dim"] / 80 * 0.01, ""
+        return prod(data["conv_stride"]) / 16000, ""
+    except (KeyError, TypeError):
+        return 0.02, " (assumed)"
+
+
+def _kept(corpus: CorpusConfig) -> float:
+    """Return the share of the units that is left where runs of equal ones are merged.
+
+    Frames of `mfcc` are so long that hardly any two in a row are equal: 0.99 was measured.
+    """
+    return 0.6 if corpus.units.deduplicate and corpus.units.encoder != "mfcc" else 1.0
 
 
 def word_counts(corpus: CorpusConfig, card: Card | None, languages: Sequence[str]) -> Counts:
@@ -123,9 +124,10 @@ def word_counts(corpus: CorpusConfig, card: Card | None, languages: Sequence[str
 
     They are counted in the first rows of each training split, or are the typical number.
     """
+    typical = _WORDS[corpus.reader == "embedded"]
+    words = np.array([math.floor(typical), math.ceil(typical)], np.int64)
     if card is None:
-        typical = _EMBEDDED_WORDS / 2 if corpus.reader == "embedded" else _SENTENCE_WORDS
-        return np.array([math.floor(typical), math.ceil(typical)], np.int64)
+        return words
     # here and not above: a corpus that is not prepared needs no pyarrow, a third of a second
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
@@ -133,16 +135,15 @@ def word_counts(corpus: CorpusConfig, card: Card | None, languages: Sequence[str
     from raystt.corpus.shards import column
 
     counted = []
-    for language in languages:
-        for shard in card.split(language, "train").shards[:1]:
-            columns = [column(side, "token_offsets") for side in SIDES]
-            file = pq.ParquetFile(Path(corpus.path) / shard.path)
-            for batch in file.iter_batches(batch_size=_READ, columns=columns):
-                counted += [pc.list_value_length(batch.column(c)).to_numpy() - 1 for c in columns]
-                break
-    words = np.concatenate(counted).astype(np.int64) if counted else np.array([], np.int64)
-    words = words[words > 0]
-    return words if len(words) else word_counts(corpus, None, languages)
+    columns = [column(side, "token_offsets") for side in SIDES]
+    for shard in [shard for name in languages for shard in card.split(name, "train").shards[:1]]:
+        batches = pq.ParquetFile(Path(corpus.path) / shard.path).iter_batches(
+            _READ, columns=columns
+        )
+        for batch in [next(batches)] if shard.rows else []:
+            counted += [pc.list_value_length(batch.column(c)).to_numpy() - 1 for c in columns]
+    found = np.concatenate(counted).astype(np.int64) if counted else words
+    return found[found > 0] if (found > 0).any() else words
 
 
 def achieved(
@@ -166,13 +167,12 @@ def achieved(
 @lru_cache(maxsize=64)
 def _thresholds(span_mean: float, words: tuple[int, ...]) -> npt.NDArray[np.float64]:
     """Return the thresholds of all words of the sample in ascending order."""
-    counts = np.resize(np.array(words, np.int64), SAMPLE)
     drawn = thresholds(
         Interleaving(rule="poisson", span_mean=span_mean),
-        seed=_SEED,
+        seed=1,
         keys=np.arange(SAMPLE // 2, dtype=np.uint64),
         epochs=np.zeros(SAMPLE // 2, np.int64),
-        word_counts=counts,
+        word_counts=np.resize(np.array(words, np.int64), SAMPLE),
         streams=(SOURCE, TARGET),
     )
     return np.sort(drawn)

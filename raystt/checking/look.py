@@ -1,234 +1,183 @@
-"""One look at a config, from its resources to its trials."""
+"""One look at a config and at this machine, and what it all amounts to."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 
-from raystt.checking.corpus import absent, files, grammar, load, models, prepared, unfit
-from raystt.checking.outlook import fixed_runs, outlook, shown_runs, train_pairs
-from raystt.checking.report import CheckReport
-from raystt.config import SearchConfig, parse_any
-from raystt.config.checks import schedule_corners
-from raystt.config.run import RunBase, RunConfig
-from raystt.config.yaml_source import ConfigError, Source, dotted, read
+from raystt.checking import corpus, lengths
+from raystt.checking.config import Look
+from raystt.checking.cost import Pairs, estimate
+from raystt.checking.report import PROGRESS, LanguageReport, Report, ScheduleReport, si
+from raystt.config import ConfigError, RunConfig, SearchConfig, parse_any
+from raystt.config.checks import complaints
+from raystt.config.yaml_source import Source, dotted, read
 from raystt.corpus.card import Card
-from raystt.interleaving.rules import untranscribed_complaint
-from raystt.schedule import Schedule
-from raystt.strict import Complaint
+from raystt.readers.tables import SPLITS
 
-EPSILON = 1e-6  # shares of CPUs are added up in floating point
+_PAPER_HOURS = {"fr": 180, "de": 119, "es": 97, "ca": 81, "it": 28, "ru": 16, "pt": 7}  # of CVSS-C
 
 
-def check(path: Path | str) -> CheckReport:
-    """Check the config of a run or of a search, and all that it needs on this machine.
+def check(config: Path | str | RunConfig | SearchConfig) -> Report:
+    """Check a run or a search, and all that it needs on this machine, without starting anything.
+
+    Returns:
+        What it amounts to; what would keep it from running here is in `problems`.
+
+    Raises:
+        ConfigError: it is no config, with every mistake in it.
+    """
+    source = Source("", {})
+    if isinstance(config, SearchConfig):  # made in Python: loading one checks this
+        if found := complaints(config):
+            raise ConfigError([source.problem(c.location, c.reason, c.fix) for c in found])
+    elif not isinstance(config, RunConfig):
+        source = read(config)
+        config = parse_any(source)
+    look = Look(config)
+    card, pairs = _corpus(look, f"run `{f'raystt prepare {source.file}'.strip()}`")
+    look.resources()
+    look.batches(pairs)
+    _models(look)
+    look.schedules()
+    look.trials(pairs)
+    return _report(look, source, card, pairs)
+
+
+def check_run(config: Path | str | RunConfig | SearchConfig, *, local: bool = False) -> Report:
+    """Check as `check` does, before something is run; `local` runs need none of the resources.
 
     Raises:
         ConfigError: with every problem that was found as `FILE:LINE: key.path: reason; fix`.
     """
-    source = read(path)
-    config = parse_any(source)
-    look = _Look(source, config)
-    complaints = [*look.resources(), *look.batches(), *look.corpus(), *look.model()]
-    if complaints:
-        problems = [source.problem(c.location, c.reason, c.fix) for c in complaints]
-        raise ConfigError(sorted(problems, key=lambda p: p.line))
-    look.schedules()
-    look.trials()
-    return outlook(source.file, config, look.card, look.warnings, look.notes)
+    report = check(config)
+    problems = [one for one in report.problems if not (local and one.key.startswith("resources"))]
+    if problems:
+        raise ConfigError(problems)
+    return report
 
 
-class _Look:
-    """One look at a config; collects warnings and notes on the way."""
-
-    def __init__(self, source: Source, config: RunConfig | SearchConfig) -> None:
-        self.source = source
-        self.config = config
-        self.above: tuple[str, ...]
-        self.search = config if isinstance(config, SearchConfig) else None
-        self.base: RunBase
-        self.languages: Sequence[str]
-        if isinstance(config, SearchConfig):
-            self.base, self.languages, self.above = config.base, config.languages, ("base",)
+def _corpus(look: Look, prepare: str) -> tuple[Card | None, dict[tuple[str, str], int | None]]:
+    """Look at the prepared corpus, or else at what it is made of; return its card and pairs."""
+    base, card, transcribed = look.base, None, True
+    pairs: dict[tuple[str, str], int | None] = {
+        (name, split): getattr(base.corpus.languages[name], split)
+        for name in look.languages
+        for split in SPLITS
+    }
+    found = [*corpus.unfit(base), *corpus.files_here(base)]
+    if corpus.prepared(base.corpus):
+        card, wrong = corpus.load(base.corpus, prepare)
+        found += wrong
+        if card:
+            transcribed = card.transcribed
+            pairs = {place: card.split(*place).pairs for place in pairs}
+    else:
+        look.notes.append(f"the corpus in {base.corpus.path} is not prepared yet; {prepare}")
+        if base.corpus.reader == "embedded":
+            look.installed("espeakng_loader", "prepare the embedded corpus")
         else:
-            self.base, self.languages, self.above = config, (config.language,), ()
-        self.card: Card | None = None
-        self.warnings: list[str] = []
-        self.notes: list[str] = []
+            counts, transcribed, wrong = corpus.sources(base.corpus)
+            found += wrong
+            pairs |= {place: count for place, count in counts.items() if place in pairs}
+    for c in found:
+        look.complain(c.location, c.reason, c.fix)
+    if not transcribed:
+        look.untranscribed()
+    return card, pairs
 
-    def complaint(self, at: tuple[str | int, ...], reason: str, fix: str) -> Complaint:
-        """Complain about a key of the run, which in a search stands under `base`."""
-        return Complaint((*self.above, *at), reason, fix)
 
-    def resources(self) -> Iterator[Complaint]:
-        """Add up CPUs; Ray Data stalls silently when nothing is left for it."""
-        r = self.base.resources
-        if r.data_cpus == 0:
-            reason = "zero CPUs left for data: reading the shards would wait for ever"
-            yield self.complaint(("resources", "data_cpus"), reason, "give a share, such as 0.5")
-        if r.address is not None or os.environ.get("RAY_ADDRESS"):
-            self.notes.append("CPUs and GPUs are compared with the cluster once it is joined")
-            return
-        have, reserved = r.local_cpus(), r.reserved_cpus
-        sums = (
-            f"{r.trainers} trainers x {r.workers_per_trainer} workers x {r.cpus_per_worker:g} CPUs "
-            f"+ {r.evaluators} evaluators x {r.cpus_per_evaluator:g} CPUs take {reserved:g} of "
-            f"{have} CPUs"
+def _models(look: Look) -> None:
+    """See whether the pretrained models are there, or can be on the hub, and go together."""
+    base, tokenizer = look.base.model.base, look.base.corpus.tokenizer
+    if tokenizer is not None and base not in ("corpus", tokenizer):
+        look.warnings.append(
+            f"corpus.tokenizer {tokenizer!r} is not named as model.base {base!r} is: tokens of "
+            "another model would mean nothing to it"
         )
-        fix = "lower resources.trainers or resources.cpus_per_worker, or raise resources.cpus"
-        if reserved >= have - EPSILON:
-            yield self.complaint(("resources", "trainers"), f"zero CPUs left for data: {sums}", fix)
-        elif reserved + r.data_cpus > have + EPSILON:
-            reason = f"{r.data_cpus:g} CPUs for data do not fit: {sums}"
-            at = ("resources", "data_cpus")
-            yield self.complaint(at, reason, f"give at most {have - reserved:g}, or {fix}")
-        gpus = r.trainers * r.workers_per_trainer * r.gpus_per_worker
-        gpus += r.evaluators * r.gpus_per_evaluator
-        if gpus:
-            self.notes.append(f"{gpus:g} GPUs are asked for; they are counted when Ray starts")
+    names = []
+    for location, name, wrong, doubt in corpus.models(look.base):
+        if wrong is not None:
+            own = ", or use `corpus`, the text LM of the corpus"
+            fix = f"correct the name{own if location == ('model', 'base') else ''}"
+            look.complain(location, wrong, fix)
+        elif not Path(name).is_dir():
+            names.append(f"{dotted(location)} {name!r}")
+            look.warnings += [f"{dotted(location)}: {doubt}"] if doubt else []
+    if names:
+        look.notes.append(f"taken as names on the hub, being no directories: {', '.join(names)}")
 
-    def batches(self) -> Iterator[Complaint]:
-        """Compare the batch with the training pairs and the workers."""
-        key = "training.batch_utterances"
-        at: tuple[str, ...] = (*self.above, *key.split("."))
-        batches = {run.training.batch_utterances for _, run in fixed_runs(self.config)}
-        if self.search and key in self.search.space.root:
-            at = ("space", key)
-            batches |= set(self.search.space.root[key].extremes())
-        largest, smallest = max(batches), min(batches)
-        for language in self.languages:
-            pairs = train_pairs(self.base, self.card, language)
-            if pairs is not None and largest > pairs:
-                reason = f"{largest} utterances a step, but {language} has {pairs} training pairs"
-                fix = f"give at most {pairs}, or raise corpus.languages.{language}.train"
-                yield Complaint(at, reason, fix)
-        workers = self.base.resources.workers_per_trainer
-        if smallest < workers:
-            reason = f"{smallest} utterances a step cannot be shared by {workers} workers"
-            fix = f"give at least {workers}, or lower resources.workers_per_trainer"
-            yield Complaint(at, reason, fix)
 
-    def corpus(self) -> Iterator[Complaint]:
-        """Look at the prepared corpus; one that is not prepared yet is fine."""
-        config, directory = self.base.corpus, Path(self.base.corpus.path)
-        prepare = f"run `raystt prepare {self.source.file}`"
-        complaints = [*unfit(self.base)]
-        if config.reader == "embedded":
-            complaints += grammar(config)
-        if prepared(config):
-            card, mismatches = load(config, prepare)
-            complaints += mismatches
-            if card:
-                missing = [*files(card, directory, self.languages, prepare)]
-                complaints += missing
-                self.card = None if missing else card
-        else:
-            self.notes.append(f"the corpus in {directory} is not prepared yet; {prepare}")
-            self.notes += absent(config)
-            if config.reader == "embedded":
-                self.installed("espeakng_loader", "prepare the embedded corpus")
-        for c in complaints:
-            yield self.complaint(c.location, c.reason, c.fix)
-        yield from self.untranscribed()
-
-    def untranscribed(self) -> Iterator[Complaint]:
-        """Refuse runs that need source text of a corpus without any."""
-        if self.card is None or self.card.transcribed:
-            return
-        told: set[tuple[str | int, ...]] = set()
-        for name, run in fixed_runs(self.config):
-            reason = untranscribed_complaint(run.interleaving)
-            at: tuple[str | int, ...] = (*self.above, "interleaving")
-            if self.search and name in self.search.ablations:
-                at = ("ablations", name, "set")
-            if reason and at not in told:
-                told.add(at)
-                reason, _, fix = reason.rpartition("; ")
-                yield Complaint(at, reason, fix)
-        if self.search is None:
-            return
-        for key, spoken in (("interleaving.side", "target"), ("interleaving.format", "direct")):
-            entry = self.search.space.root.get(key)
-            if entry is not None and any(value != spoken for value in entry.extremes()):
-                reason = "the corpus has no source text, which some of these values need"
-                yield Complaint(("space", key), reason, f"keep `{spoken}` alone")
-
-    def installed(self, package: str, purpose: str) -> None:
-        """Warn of a package of the extra `demo` that is not there."""
-        if find_spec(package) is None:
-            self.warnings.append(
-                f"{package} is not installed, it is needed to {purpose}: pip install 'raystt[demo]'"
+def _report(look: Look, source: Source, card: Card | None, pairs: Pairs) -> Report:
+    """Say what a config amounts to; warn of what does not fit into a device or an output."""
+    base, search = look.base, look.search
+    sizes = {
+        name: lengths.of(base.corpus, card.split(name, "train") if card else None)
+        for name in look.languages
+    }
+    known = {**pairs, **_guessed(look, pairs)}
+    words = lengths.word_counts(base.corpus, card, look.languages)
+    cost = estimate(look.config, card, sizes, words, known)
+    if cost is None:
+        look.notes.append(
+            f"no estimate of the cost: the sizes of model.base {base.model.base!r} are not known "
+            "here; give a local directory"
+        )
+    else:
+        for process, need, limit, fix in cost.excess():
+            look.warnings.append(
+                f"a process of the {process}s is estimated to hold {si(need, 'B')}, more than its "
+                f"{si(limit, 'B')} of a GPU ({cost.device}): {fix}"
             )
-
-    def model(self) -> Iterator[Complaint]:
-        """See whether the models given as directories are there, and go together."""
-        base, corpus = self.base.model.base, self.base.corpus
-        if corpus.tokenizer is not None and base not in ("corpus", corpus.tokenizer):
-            self.warnings.append(
-                f"corpus.tokenizer {corpus.tokenizer!r} is not named as model.base {base!r} is: "
-                "tokens of another model would mean nothing to it"
+    most = base.evaluation.max_new_tokens
+    usual = {name: size.generated(base.interleaving) for name, size in sizes.items()}
+    for name in [name for name in usual if usual[name] > most][:1]:
+        look.warnings.append(
+            f"evaluation.max_new_tokens is {most}, but an output of {name} is {usual[name]:.0f} "
+            "tokens on average: speech would be cut off"
+        )
+    schedules = {}
+    for name, run in look.fixed.items():
+        schedule = run.schedule
+        nominal = tuple(schedule.ratio(moment) for moment in PROGRESS)
+        reached = lengths.achieved(run.interleaving, words, nominal)
+        schedules[name] = ScheduleReport(schedule.label(), nominal, reached)
+    utterances = base.training.steps * base.training.batch_utterances
+    problems = [source.problem(c.location, c.reason, c.fix) for c in look.complaints]
+    return Report(
+        file=source.file,
+        kind="search" if search else "run",
+        name=look.config.name,
+        steps=base.training.steps,
+        batch_utterances=base.training.batch_utterances,
+        languages=tuple(
+            LanguageReport(
+                language=name,
+                pairs=pairs[name, "train"],
+                trials=search.trials_of(name) if search else 1,
+                epochs=utterances / count if (count := known[name, "train"]) else None,
+                tokens=round(utterances * size.tokens(base.interleaving, 0.0)),
             )
-        codebook = corpus.units.codebook
-        if codebook is not None and not Path(codebook).is_file():
-            fix = "correct the path, or remove the key to fit one"
-            at = ("corpus", "units", "codebook")
-            yield self.complaint(at, f"there is no file {codebook!r}", fix)
-        names = []
-        for location, name, missing in models(self.base):
-            if missing:
-                fix = "correct the path"
-                if location == ("model", "base"):
-                    fix += ", or use `corpus`, the text LM of the corpus"
-                yield self.complaint(location, f"there is no directory {name!r}", fix)
-            else:
-                names.append(f"{dotted(location)} {name!r}")
-        if names:
-            are = "is no directory: taken as a name" if len(names) == 1 else (
-                "are no directories: taken as names")  # fmt: skip
-            self.notes.append(f"{', '.join(names)} {are} on the hub")
-
-    def schedules(self) -> None:
-        """Warn of runs that end with text in them, but for the reference meant to."""
-        for name, run in shown_runs(self.config).items():
-            schedule, meant = run.schedule, name
-            if self.search and name in self.search.ablations:
-                meant = self.search.ablations[name].of
-            if schedule.ratio(1.0) > 0 and meant != "constant":
-                self.warnings.append(_never_zero(name, schedule))
-        if self.search is None:
-            return
-        for run in schedule_corners(self.search):
-            if run.schedule.ratio(1.0) > 0:
-                self.warnings.append(_never_zero("the space", run.schedule))
-                return
-
-    def trials(self) -> None:
-        """Warn of settings that make less of the trials than one may think."""
-        sizes = [self.base.corpus.languages[language] for language in self.languages]
-        wanted = self.base.evaluation.sentences or 0
-        for language, size in zip(self.languages, sizes, strict=True):
-            there = getattr(size, self.base.evaluation.split)
-            if there is not None and wanted > there:
-                self.warnings.append(
-                    f"evaluation.sentences is {wanted}, but {language} has {there} pairs in "
-                    f"{self.base.evaluation.split}: all of them are used"
-                )
-        if self.base.evaluation.asr == "pocketsphinx":
-            self.installed("pocketsphinx", "recognise the target speech")
-        if self.search is None or not self.search.space.root:
-            return
-        sampler, trials = self.search.sampler, self.search.trials or 0
-        if sampler.name == "tpe" and sampler.startup_trials >= trials:
-            self.warnings.append(
-                f"sampler.startup_trials is {sampler.startup_trials} of {trials} trials: all "
-                "proposals are random; lower it or give more trials"
-            )
-
-
-def _never_zero(name: str, schedule: Schedule) -> str:
-    return (
-        f"{name}: {schedule.label()} never reaches a ratio of 0, so training ends with text in "
-        "the speech; the score is of pure speech"
+            for name, size in sizes.items()
+        ),
+        counted=card is not None,
+        lengths=lengths.basis(base.corpus, card is not None),
+        schedules=schedules,
+        cost=cost,
+        problems=tuple(sorted(problems, key=lambda problem: problem.line)),
+        warnings=tuple(look.warnings),
+        notes=tuple(look.notes),
     )
+
+
+def _guessed(look: Look, pairs: Pairs) -> dict[tuple[str, str], int | None]:
+    """Guess pairs of CVSS-C that nobody has counted from the hours that the paper states."""
+    seconds, _ = lengths.SECONDS[False]
+    found = {
+        name: round(3600 * hours / seconds)
+        for name, hours in _PAPER_HOURS.items()
+        if look.base.corpus.reader == "cvss" and pairs.get((name, "train"), 0) is None
+    }
+    if found:
+        told = ", ".join(f"{name} {count}" for name, count in found.items())
+        look.notes.append(f"pairs are guessed from the hours in the paper: {told}")
+    return {(name, "train"): count for name, count in found.items()}

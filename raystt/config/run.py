@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel, Field, model_validator
 
 from raystt.config.base import Name
+from raystt.config.changes import changed
 from raystt.config.corpus import CorpusConfig
 from raystt.config.parts import (
     EvaluationConfig,
@@ -107,19 +108,10 @@ def fingerprint(model: BaseModel, exclude: Any) -> str:
     return hashlib.sha256(text.encode("utf-8")).hexdigest()[:16]
 
 
-def changed_keys(before: BaseModel, after: BaseModel) -> list[str]:
-    """Name the keys in which two configs differ, dotted."""
-
-    def flat(value: Any, prefix: str) -> dict[str, Any]:
-        if not isinstance(value, dict):
-            return {prefix: value}
-        items: dict[str, Any] = {}
-        for key, item in value.items():
-            items.update(flat(item, f"{prefix}.{key}" if prefix else str(key)))
-        return items
-
-    old, new = (flat(m.model_dump(mode="json", by_alias=True), "") for m in (before, after))
-    return sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
+def changed_keys(before: BaseModel, after: BaseModel) -> str:
+    """Name the keys in which two configs differ, and their values."""
+    dumped = (model.model_dump(mode="json", by_alias=True) for model in (before, after))
+    return ", ".join(str(change) for change in changed(*dumped))
 
 
 def to_yaml(model: BaseModel) -> str:

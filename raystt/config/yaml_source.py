@@ -29,9 +29,12 @@ class Problem:
     fix: str
 
     def __str__(self) -> str:
+        place = (
+            f"{self.file}:{self.line}: " if self.file else ""
+        )  # a config made in Python has none
         key = f"{self.key}: " if self.key else ""
         fix = f"; {self.fix}" if self.fix else ""
-        return f"{self.file}:{self.line}: {key}{self.reason}{fix}"
+        return f"{place}{key}{self.reason}{fix}"
 
 
 class ConfigError(BadInput):

@@ -170,7 +170,7 @@ class RunDirectory:
                     "with --overwrite, or give this one another `name`"
                 )
             if before.fingerprint() != search.fingerprint():
-                changed = ", ".join(changed_keys(before, search))
+                changed = changed_keys(before, search)
                 raise RunExists(
                     f"{self.config}: this search was started with another config ({changed}); "
                     "resume it with the same one, or give this one another `name`"

@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 from tiny import tiny_run, tiny_search
 
-from raystt.checking.architecture import PUBLISHED, Architecture, find_architecture
-from raystt.checking.cost import estimate
-from raystt.checking.flops import A100, generation_seconds, training_flops, training_seconds
+from raystt.checking import lengths
+from raystt.checking.cost import A100, CPU, estimate, evaluation_seconds, training_seconds
 from raystt.checking.lengths import Lengths, achieved
-from raystt.checking.memory import trainer_memory
+from raystt.checking.size import PUBLISHED, Model, base_model, recogniser, trainer_memory
 from raystt.config import RunConfig
 from raystt.interleaving.rules import Interleaving
 
@@ -23,6 +22,7 @@ PAIR = Lengths(
     source_words=10.0, target_words=10.0, source_units=200.0, target_units=100.0, tokens_a_word=1.5
 )
 TEN = np.array([10], np.int64)
+PAIRS = {("es", "train"): 12, ("es", "dev"): 4, ("es", "test"): None}
 
 
 def run(tmp_path: Path, **changes: Any) -> RunConfig:
@@ -42,24 +42,21 @@ def test_parameters_are_what_transformers_counts(tmp_path: Path, tied: bool) -> 
     )  # fmt: skip
     model = LlamaForCausalLM(config)
     model.save_pretrained(tmp_path / "lm")
-    found = find_architecture(run(tmp_path, model={"base": str(tmp_path / "lm")}), None)
+    found = base_model(run(tmp_path, model={"base": str(tmp_path / "lm")}), None)
     assert found is not None and found.basis.startswith("config.json of ")
-    assert found.parameters() == sum(p.numel() for p in model.parameters())
-    assert found.extended(7).vocabulary == 107
+    assert found.parameters == sum(p.numel() for p in model.parameters())
 
 
 def test_published_sizes_and_what_is_not_known(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
-    assert LLAMA.parameters() == 1_235_814_400
+    assert LLAMA.parameters == 1_235_814_400
     named = run(tmp_path, model={"base": "meta-llama/Llama-3.2-1B"})
-    assert find_architecture(named, None) == LLAMA
+    assert base_model(named, None) == LLAMA
     unknown = run(tmp_path, model={"base": "someone/model@main"})
-    assert find_architecture(unknown, None) is None
-    absent = run(tmp_path, model={"base": str(tmp_path / "absent")})
-    assert find_architecture(absent, None) is None
-    assert estimate(unknown, None, {"es": PAIR}, TEN, {"es": 12}) is None
+    assert base_model(unknown, None) is None
+    assert estimate(unknown, None, {"es": PAIR}, TEN, PAIRS) is None
 
     snapshot = tmp_path / "hub" / "models--someone--model" / "snapshots" / "abc"
     snapshot.mkdir(parents=True)
@@ -68,8 +65,8 @@ def test_published_sizes_and_what_is_not_known(
     sizes = {"hidden_size": 8, "num_attention_heads": 2, "num_hidden_layers": 1,
              "intermediate_size": 16, "vocab_size": 10}  # fmt: skip
     (snapshot / "config.json").write_text(json.dumps(sizes))
-    found = find_architecture(unknown, None)
-    assert found is not None and found.kv_heads == 2 and found.parameters() == 640 + 24 + 160
+    found = base_model(unknown, None)
+    assert found is not None and found.kv == 8 and found.parameters == 640 + 24 + 160
 
 
 @pytest.mark.parametrize(
@@ -85,12 +82,18 @@ def test_training_operations_by_hand(
 ) -> None:
     speech = run(tmp_path, model=model, schedule={"shape": "constant", "initial": 0.0})
     tokens = 200 + 100 + 3
-    matrices = LLAMA.parameters() - 33 * 2048  # all but the norms; the table is the head too
+    matrices = LLAMA.parameters - 33 * 2048  # all but the norms; the table is the head too
     expected = dense * matrices * tokens + attention * 2 * 16 * 2048 * tokens**2
-    found = training_flops(LLAMA, speech, PAIR, TEN)
-    assert found == pytest.approx(6 * 4 * expected)  # 6 steps of 4
-    seconds = training_seconds(1e18, speech, A100, bf16=True)
-    assert seconds == pytest.approx(1e18 / (312e12 * 0.35))
+    found = training_seconds(LLAMA, speech, PAIR, TEN, CPU, bf16=False)
+    assert found == pytest.approx(6 * 4 * expected / 45e9)  # 6 steps of 4
+    tiny = speech.model_copy(
+        update={"training": speech.training.model_copy(update={"batch_utterances": 1})}
+    )  # two passes back and an update, of 25 ms at least
+    assert training_seconds(LLAMA, tiny, PAIR, TEN, A100, bf16=True) == 4 * 6 * 0.025
+    large = run(tmp_path, model=model, schedule={"shape": "constant", "initial": 0.0},
+                training={"batch_utterances": 400})  # fmt: skip
+    found = training_seconds(LLAMA, large, PAIR, TEN, A100, bf16=True)
+    assert found == pytest.approx(6 * 400 * expected / (312e12 * 0.35))
 
 
 def test_text_makes_sequences_shorter_and_masks_do_not(tmp_path: Path) -> None:
@@ -104,8 +107,8 @@ def test_text_makes_sequences_shorter_and_masks_do_not(tmp_path: Path) -> None:
     half = run(tmp_path, interleaving={"rule": "independent"},
                schedule={"shape": "constant", "initial": 0.5})  # fmt: skip
     speech = run(tmp_path, schedule={"shape": "constant", "initial": 0.0})
-    ratio = training_flops(LLAMA, half, PAIR, TEN) / training_flops(LLAMA, speech, PAIR, TEN)
-    assert ratio == pytest.approx(168 / 303, rel=0.01)
+    seconds = [training_seconds(LLAMA, r, PAIR, TEN, CPU, bf16=False) for r in (half, speech)]
+    assert seconds[0] / seconds[1] == pytest.approx(168 / 303, rel=0.01)
 
 
 @pytest.mark.parametrize(
@@ -138,27 +141,29 @@ def test_memory_of_mixed_precision_by_stage(
     given = run(
         tmp_path, training={"zero_stage": stage}, resources={"workers_per_trainer": workers}
     )
-    found = trainer_memory(LLAMA, given, PAIR, units=0, bf16=True)
-    size = LLAMA.parameters()
+    found = trainer_memory(LLAMA, given, PAIR, new=0, bf16=True)
+    size = LLAMA.parameters
     assert found["weights"] == weights * size
     assert found["gradients"] == gradients * size
     assert found["Adam"] == adam * size
-    plain = trainer_memory(LLAMA, run(tmp_path), PAIR, units=0, bf16=False)
+    plain = trainer_memory(LLAMA, run(tmp_path), PAIR, new=0, bf16=False)
     assert sum(plain[name] for name in ("weights", "gradients", "Adam")) == 16 * size
 
 
 def test_adapters_and_checkpointing_save_memory(tmp_path: Path) -> None:
-    small = Architecture("", 2, 8, 2, 1, 4, 16, 10, True)
+    small = Model("", layers=2, hidden=8, attention=8, kv=4, feed_forward=16, vocabulary=10,
+                  tied=True)  # fmt: skip
     shapes = [(8, 8), (8, 4), (8, 4), (8, 8), (8, 16), (8, 16), (16, 8)]
-    assert list(small.linear_shapes) == shapes
-    assert small.adapters(3, 5) == 2 * 3 * sum(a + b for a, b in shapes) + 5 * 8
-    full = trainer_memory(LLAMA, run(tmp_path), PAIR, units=100, bf16=True)
+    assert small.matrices == 2 * sum(a * b for a, b in shapes) + 10 * 8
+    adapted = run(tmp_path, model={"lora": {"rank": 3}})
+    assert small.trained(adapted, 5) == 2 * 3 * sum(a + b for a, b in shapes) + 5 * 8
+    full = trainer_memory(LLAMA, run(tmp_path), PAIR, new=100, bf16=True)
     lora = trainer_memory(
-        LLAMA, run(tmp_path, model={"lora": {"rank": 4}}), PAIR, units=100, bf16=True
+        LLAMA, run(tmp_path, model={"lora": {"rank": 4}}), PAIR, new=100, bf16=True
     )
     assert lora["weights"] == full["weights"] and lora["Adam"] < full["Adam"] / 100
     spared = run(tmp_path, model={"gradient_checkpointing": True})
-    less = trainer_memory(LLAMA, spared, PAIR, units=100, bf16=True)
+    less = trainer_memory(LLAMA, spared, PAIR, new=100, bf16=True)
     assert less["activations"] < full["activations"] / 5
     # 303 tokens, of which the target units and </s> have a loss; bf16 and three times fp32
     assert full["logits"] == pytest.approx(4096 * 101 / 303 * 128256 * 14)
@@ -166,8 +171,11 @@ def test_adapters_and_checkpointing_save_memory(tmp_path: Path) -> None:
 
 def test_a_step_of_generation_is_bound_by_launching(tmp_path: Path) -> None:
     given = run(tmp_path, evaluation={"batch": 10, "max_new_tokens": 50})
-    seconds = generation_seconds(LLAMA, given, PAIR, 20, A100)
-    prompts = 20 * 2 * (LLAMA.parameters() - 33 * 2048) * 202 / (19.5e12 * 0.35)
+    heard = evaluation_seconds(LLAMA, given, PAIR, 20, A100)
+    listened = run(tmp_path, evaluation={"batch": 10, "max_new_tokens": 50, "asr": "whisper"})
+    seconds = evaluation_seconds(LLAMA, listened, PAIR, 20, A100)
+    assert heard - seconds == pytest.approx(20 * 0.1)  # pocketsphinx is known, whisper is not
+    prompts = 20 * 2 * (LLAMA.parameters - 33 * 2048) * 202 / (19.5e12 * 0.35)
     assert seconds == pytest.approx(prompts + 2 * 50 * 0.025)
 
 
@@ -176,21 +184,52 @@ def test_what_does_not_fit_is_told(tmp_path: Path) -> None:
         tmp_path, model={"base": "meta-llama/Llama-3.2-1B"},
         training={"micro_batch_tokens": 65536}, resources={"gpus_per_worker": 1},
     )  # fmt: skip
-    cost = estimate(given, None, {"es": PAIR}, TEN, {"es": 12})
+    cost = estimate(given, None, {"es": PAIR}, TEN, PAIRS)
     assert cost is not None
-    (warning,) = cost.warnings()
-    assert "a process of the trainers is estimated to hold" in warning
-    assert "lower training.micro_batch_tokens" in warning
+    ((process, need, limit, fix),) = cost.excess()
+    assert (process, limit) == ("trainer", 80e9) and need > limit
+    assert "lower training.micro_batch_tokens" in fix
 
 
-def test_many_trials_are_counted_and_not_gone_through(tmp_path: Path) -> None:
-    search = tiny_search(tmp_path)
+def test_nothing_loops_over_steps_or_trials(tmp_path: Path) -> None:
+    given = tiny_search(tmp_path).model_copy(update={"trials": 10**12})
+    cost = estimate(given, None, dict.fromkeys(given.languages, PAIR), TEN, {
+        (language, split): 10 for language in given.languages for split in ("train", "dev", "test")
+    })  # fmt: skip
+    assert cost is not None and cost.days > 1e5
+    speech = run(tmp_path, training={"steps": 10**7})
+    assert training_seconds(LLAMA, speech, PAIR, TEN, CPU, bf16=False) > 1e7
 
-    def hours(trials: int) -> float:
-        asked = search.model_copy(update={"trials": trials})
-        cost = estimate(asked, None, {"es": PAIR}, TEN, {"es": 12})
-        assert cost is not None
-        return cost.evaluate_hours
 
-    one = hours(5) - hours(4)  # of a proposal: 3 runs are fixed, and the best is scored on test
-    assert hours(10**9) == pytest.approx(10**9 * one, rel=1e-3)
+def test_the_size_of_a_recogniser_is_read_where_its_config_is(tmp_path: Path) -> None:
+    from transformers import WhisperConfig, WhisperForConditionalGeneration
+
+    config = WhisperConfig(
+        d_model=64, encoder_layers=4, decoder_layers=4, encoder_attention_heads=2,
+        decoder_attention_heads=2, encoder_ffn_dim=256, decoder_ffn_dim=256, vocab_size=51865,
+    )  # fmt: skip
+    config.save_pretrained(tmp_path / "whisper")
+    model = WhisperForConditionalGeneration(config)
+    given = run(tmp_path, evaluation={"asr": "whisper", "asr_model": str(tmp_path / "whisper")})
+    found, basis = recogniser(given.evaluation)
+    assert found == pytest.approx(sum(p.numel() for p in model.parameters()), rel=0.05)
+    assert basis == str(tmp_path / "whisper")
+    assumed, basis = recogniser(run(tmp_path, evaluation={"asr": "whisper"}).evaluation)
+    assert assumed == 1.54e9 and basis is not None and "assumed" in basis
+    assert recogniser(run(tmp_path).evaluation) == (0.0, None)
+
+
+def test_units_a_second_are_those_of_the_encoder(tmp_path: Path) -> None:
+    from transformers import Wav2Vec2Config
+
+    Wav2Vec2Config(conv_stride=(5, 2, 2, 2, 2, 2, 4)).save_pretrained(tmp_path / "w2v")
+    recorded = run(tmp_path).corpus.model_copy(update={"reader": "cvss"})
+
+    def of(encoder: str) -> tuple[float, str]:
+        units = recorded.units.model_copy(update={"encoder": encoder, "deduplicate": False})
+        corpus = recorded.model_copy(update={"units": units})
+        return lengths.of(corpus, None).source_units, lengths.basis(corpus, counted=False)
+
+    assert of("mfcc")[0] == pytest.approx(5 / 0.06) and "16.7 units/s" in of("mfcc")[1]
+    assert of(str(tmp_path / "w2v"))[0] == pytest.approx(5 / 0.04)
+    assert of("someone/encoder")[0] == 250 and "50 units/s (assumed)" in of("someone/encoder")[1]

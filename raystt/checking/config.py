@@ -1,0 +1,162 @@
+"""What can be wrong or odd between the keys of a config, given what is known of its corpus."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+
+from raystt.checking.cost import Pairs
+from raystt.config import RunBase, RunConfig, SearchConfig
+from raystt.config.checks import schedule_corners
+from raystt.interleaving.rules import untranscribed_complaint
+from raystt.strict import Complaint, Location
+
+EPSILON = 1e-6  # shares of CPUs are added up in floating point
+
+
+class Look:
+    """One look at a config; collects what is found on the way.
+
+    `fixed` are the runs by name that are known before anything runs; schedules know no language.
+    """
+
+    def __init__(self, config: RunConfig | SearchConfig) -> None:
+        self.config = config
+        self.search = config if isinstance(config, SearchConfig) else None
+        self.base: RunBase
+        self.languages: Sequence[str]
+        if isinstance(config, SearchConfig):
+            self.base, self.languages = config.base, config.languages
+            self.fixed = {
+                name: config.run_for(language, config.reference(name))
+                for name in config.fixed_names
+                for language in config.languages
+                if name in config.fixed(language)
+            }
+        else:
+            self.base, self.languages, self.fixed = config, (config.language,), {"schedule": config}
+        self.complaints: list[Complaint] = []
+        self.warnings: list[str] = []
+        self.notes: list[str] = []
+
+    def complain(self, at: Location, reason: str, fix: str) -> None:
+        """Complain about a key; one of the run stands in a search under `base`."""
+        above = ("base",) if self.search and at[0] not in ("space", "ablations") else ()
+        self.complaints.append(Complaint((*above, *at), reason, fix))
+
+    def installed(self, package: str, purpose: str) -> None:
+        """Warn of a package of the extra `demo` that is not there."""
+        if find_spec(package) is None:
+            self.warnings.append(
+                f"{package} is not installed, it is needed to {purpose}: pip install 'raystt[demo]'"
+            )
+
+    def resources(self) -> None:
+        """Add up CPUs; Ray Data stalls silently when nothing is left for it."""
+        r = self.base.resources
+        if r.data_cpus == 0:
+            reason = "zero CPUs left for data: reading the shards would wait for ever"
+            self.complain(("resources", "data_cpus"), reason, "give a share, such as 0.5")
+        if r.address is not None or os.environ.get("RAY_ADDRESS"):
+            self.notes.append("CPUs and GPUs are compared with the cluster once it is joined")
+            return
+        have, reserved = r.local_cpus(), r.reserved_cpus
+        sums = (
+            f"{r.trainers} trainers x {r.workers_per_trainer} workers x {r.cpus_per_worker:g} CPUs "
+            f"+ {r.evaluators} evaluators x {r.cpus_per_evaluator:g} CPUs take {reserved:g} of "
+            f"{have} CPUs"
+        )
+        fix = "lower resources.trainers or resources.cpus_per_worker, or raise resources.cpus"
+        if reserved >= have - EPSILON:
+            reason = f"zero CPUs left for data: {sums}"
+            self.complain(("resources", "trainers"), reason, fix)
+        elif reserved + r.data_cpus > have + EPSILON:
+            reason = f"{r.data_cpus:g} CPUs for data do not fit: {sums}"
+            fix = f"give at most {have - reserved:g}, or {fix}"
+            self.complain(("resources", "data_cpus"), reason, fix)
+        gpus = r.trainers * r.workers_per_trainer * r.gpus_per_worker
+        gpus += r.evaluators * r.gpus_per_evaluator
+        if gpus:
+            self.notes.append(f"{gpus:g} GPUs are asked for; they are counted when Ray starts")
+
+    def batches(self, pairs: Pairs) -> None:
+        """Compare the batch with the training pairs and the workers."""
+        key = "training.batch_utterances"
+        at = tuple(key.split("."))
+        batches = {run.training.batch_utterances for run in (self.base, *self.fixed.values())}
+        if self.search and key in self.search.space.root:
+            at = ("space", key)
+            batches |= set(self.search.space.root[key].extremes())
+        largest, smallest = max(batches), min(batches)
+        for language in self.languages:
+            count = pairs[language, "train"]
+            if count is not None and largest > count:
+                reason = f"{largest} utterances a step, but {language} has {count} training pairs"
+                fix = f"give at most {count}, or raise corpus.languages.{language}.train"
+                self.complain(at, reason, fix)
+        workers = self.base.resources.workers_per_trainer
+        if smallest < workers:
+            reason = f"{smallest} utterances a step cannot be shared by {workers} workers"
+            fix = f"give at least {workers}, or lower resources.workers_per_trainer"
+            self.complain(at, reason, fix)
+
+    def untranscribed(self) -> None:
+        """Refuse runs that need source text, of a corpus without any."""
+        told: set[Location] = set()
+        runs: Mapping[str, RunBase] = self.fixed or {"": self.base}
+        for name, run in runs.items():
+            reason = untranscribed_complaint(run.interleaving)
+            at: Location = ("interleaving",)
+            if self.search and name in self.search.ablations:
+                at = ("ablations", name, "set")
+            if reason and at not in told:
+                told.add(at)
+                reason, _, fix = reason.rpartition("; ")
+                self.complain(at, reason, fix)
+        space = self.search.space.root if self.search else {}
+        for key, spoken in (("interleaving.side", "target"), ("interleaving.format", "direct")):
+            if key in space and any(value != spoken for value in space[key].extremes()):
+                reason = "the corpus has no source text, which some of these values need"
+                self.complain(("space", key), reason, f"keep `{spoken}` alone")
+
+    def schedules(self) -> None:
+        """Warn of runs that end with text in them, but for the reference meant to."""
+        for name, run in self.fixed.items():
+            meant = name
+            if self.search and name in self.search.ablations:
+                meant = self.search.ablations[name].of
+            if meant != "constant" and run.schedule.ratio(1.0) > 0:
+                self.warnings.append(_never_zero(name, run))
+        for run in schedule_corners(self.search) if self.search else ():
+            if run.schedule.ratio(1.0) > 0:
+                self.warnings.append(_never_zero("the space", run))
+                return
+
+    def trials(self, pairs: Pairs) -> None:
+        """Warn of settings that make less of the trials than one may think."""
+        evaluation = self.base.evaluation
+        for language in self.languages:
+            there = pairs[language, evaluation.split]
+            if there is not None and (evaluation.sentences or 0) > there:
+                self.warnings.append(
+                    f"evaluation.sentences is {evaluation.sentences}, but {language} has {there} "
+                    f"pairs in {evaluation.split}: all of them are used"
+                )
+        if evaluation.asr == "pocketsphinx":
+            self.installed("pocketsphinx", "recognise the target speech")
+        if self.search is None or not self.search.space.root:
+            return
+        sampler, trials = self.search.sampler, self.search.trials or 0
+        if sampler.name == "tpe" and sampler.startup_trials >= trials:
+            self.warnings.append(
+                f"sampler.startup_trials is {sampler.startup_trials} of {trials} trials: all "
+                "proposals are random; lower it or give more trials"
+            )
+
+
+def _never_zero(name: str, run: RunConfig) -> str:
+    return (
+        f"{name}: {run.schedule.label()} never reaches a ratio of 0, so training ends with "
+        "text in the speech; the score is of pure speech"
+    )
