@@ -21,7 +21,6 @@ from raystt.cluster.train_group import train_in_group
 from raystt.config import FinetuneConfig, QualityConfig, ResourcesConfig, UnitsConfig
 from raystt.errors import PrepareError
 from raystt.files import replacing
-from raystt.preparation.files import building
 
 REPORT = "finetune.json"
 """File of the result that says what the fine-tuning did."""
@@ -199,7 +198,7 @@ def train(job: FinetuneJob, device: Any) -> None:
             "held_out": len(held),
             "skipped": len(job.utterances) - len(usable),
         }
-        with building(out) as temporary:
+        with replacing(out) as temporary:
             trainer.model.save_pretrained(temporary)
             processor.save_pretrained(temporary)
             (temporary / REPORT).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")

@@ -13,7 +13,8 @@ import numpy as np
 from raystt.cluster.train_group import train_in_group
 from raystt.config import ResourcesConfig
 from raystt.config.corpus import VocoderConfig
-from raystt.preparation.files import WORK, building
+from raystt.files import replacing
+from raystt.preparation.files import WORK
 
 if TYPE_CHECKING:
     from raystt.preparation.unit_vocoder import Settings
@@ -104,7 +105,7 @@ def _work(job: _Job) -> None:
         on_step=_now_and_then(job.on_progress) if first and job.on_progress else None,
     )
     if first:
-        with building(job.out) as folder:
+        with replacing(job.out) as folder:
             fitted.save(folder)
         job.state.unlink(missing_ok=True)
 

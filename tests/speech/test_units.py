@@ -40,7 +40,6 @@ def test_clusters_are_found(codebook):
     assert found.dtype == np.int64
     assert codebook.clusters == 20
     assert 0 <= found.min() <= found.max() < 20
-    # Frames of one unit lie together: hardly any of the variance is within units. Frames that are
     # Frames of one unit lie together: little of the variance is within units. Dealt out at random
     # they keep nearly all of it.
     assert within(frames, found) < 0.1 < 0.8 < within(frames, found[::-1])
