@@ -1,9 +1,10 @@
-"""Files that appear as a whole or not at all, and hashes of them."""
+"""Files and directories that appear as a whole or not at all, and hashes of them."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,18 +12,25 @@ from pathlib import Path
 
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield a temporary file beside `path` that takes its place when the block succeeds.
+    """Yield a temporary path beside `path` that takes its place when the block succeeds.
 
-    Folders are made. The leading dot keeps what is half-written out of the listings of readers.
+    The block makes a file or a directory of it. A file replaces the one before. A directory that is
+    there already stays, and what was made is dropped: whoever is first has written it. Folders
+    above are made. The leading dot keeps what is half-written out of the listings of readers.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    remove(temporary)
     try:
         yield temporary
-        os.replace(temporary, path)
+        try:
+            os.replace(temporary, path)
+        except OSError:
+            if not (temporary.is_dir() and path.is_dir()):
+                raise
     finally:
-        temporary.unlink(missing_ok=True)
+        remove(temporary)
 
 
 def content_hash(path: str | os.PathLike[str]) -> str:
@@ -37,3 +45,11 @@ def write_atomic(path: str | os.PathLike[str], text: str) -> None:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
+
+
+def remove(path: Path) -> None:
+    """Delete a file or a directory with all that is in it, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

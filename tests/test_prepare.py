@@ -11,7 +11,7 @@ import pytest
 from raystt.config import CorpusConfig, ResourcesConfig
 from raystt.corpus.card import Card
 from raystt.corpus.shards import read_rows, side, validate
-from raystt.preparation.files import building, claim, config_hash, locked, same_config
+from raystt.preparation.files import claim, config_hash, locked, same_config
 from raystt.preparation.prepare import PrepareError, fit, prepare
 from raystt.readers.embedded import EmbeddedReader
 
@@ -36,20 +36,6 @@ def tiny(path: Path, **changes) -> CorpusConfig:
 
 def quiet(stage: str, done: int, total: int) -> None:
     pass
-
-
-def test_building_leaves_all_or_nothing(tmp_path):
-    with building(tmp_path / "a" / "file") as path:
-        path.write_text("x")
-        assert not (tmp_path / "a" / "file").exists()
-    with pytest.raises(RuntimeError), building(tmp_path / "a" / "folder") as path:
-        path.mkdir()
-        (path / "x").touch()
-        raise RuntimeError
-    with building(tmp_path / "a" / "file") as path:  # whoever is first has written it
-        path.write_text("y")
-    assert [p.name for p in (tmp_path / "a").iterdir()] == ["file"]
-    assert (tmp_path / "a" / "file").read_text() == "x"
 
 
 def test_a_directory_belongs_to_one_config(tmp_path):

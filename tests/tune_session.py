@@ -28,7 +28,6 @@ from raystt.searching.searcher import StudySearcher
 from raystt.searching.trial import Pools
 from raystt.training.jobs import SegmentJob, SegmentResult
 
-
 HEARD = Sentence("id", "a cat", "a cat", None, None, 3, 0, 0.2, None)
 
 

@@ -1,12 +1,10 @@
-"""What makes preparation resumable: atomic outputs, the config a directory belongs to, a lock."""
+"""What makes preparation resumable: the config that a directory belongs to, and its lock."""
 
 from __future__ import annotations
 
 import fcntl
 import hashlib
 import json
-import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,26 +12,12 @@ from typing import Any
 
 from raystt.config.changes import changed
 from raystt.errors import PrepareError
-from raystt.files import content_hash, write_atomic
+from raystt.files import content_hash, remove, write_atomic
 
 WORK = "work"
 """Directory of what is needed only until the card is written."""
 
 _CONFIG = "config.json"
-
-
-@contextmanager
-def building(path: Path) -> Iterator[Path]:
-    """Yield a temporary path, file or directory, that becomes `path` when the block succeeds."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    _remove(temporary)
-    try:
-        yield temporary
-        if not path.exists():
-            os.replace(temporary, path)
-    finally:
-        _remove(temporary)
 
 
 @contextmanager
@@ -76,7 +60,7 @@ def claim(directory: Path, config: dict[str, Any]) -> None:
     else:
         write_atomic(note, json.dumps(config, indent=1) + "\n")
     for left in [*directory.rglob(".*.tmp")]:
-        _remove(left)
+        remove(left)
 
 
 def same_config(directory: Path, held: dict[str, Any], asked: dict[str, Any]) -> None:
@@ -112,10 +96,3 @@ def same_tables(directory: Path, held: dict[str, str]) -> None:
             f"{', '.join(edited)}: changed since {directory} was prepared from it; set another "
             f"`corpus.path`, or delete {directory} to prepare it anew"
         )
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)

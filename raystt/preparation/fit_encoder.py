@@ -28,8 +28,8 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 from raystt.cluster.train_group import train_in_group
 from raystt.config import FinetuneConfig, QualityConfig, ResourcesConfig
 from raystt.errors import PrepareError
+from raystt.files import replacing
 from raystt.preparation import ctc
-from raystt.preparation.files import building
 
 REPORT = "finetune.json"
 """File of the result that says what the fine-tuning did."""
@@ -135,7 +135,7 @@ def train(job: FinetuneJob, device: torch.device) -> None:
             "held_out": len(held),
             "skipped": len(job.utterances) - len(usable),
         }
-        with building(job.out) as temporary:
+        with replacing(job.out) as temporary:
             model.save_pretrained(temporary)
             processor.save_pretrained(temporary)
             (temporary / REPORT).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")

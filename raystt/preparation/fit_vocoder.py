@@ -26,7 +26,7 @@ from transformers import get_scheduler
 from raystt.cluster.train_group import train_in_group
 from raystt.config import ResourcesConfig
 from raystt.files import replacing
-from raystt.preparation.files import WORK, building
+from raystt.preparation.files import WORK
 from raystt.preparation.vocoder_features import Features, Utterance
 from raystt.speech import SAMPLE_RATE
 from raystt.vocoder.conv import ConvVocoder, Shape, VocoderError
@@ -111,7 +111,7 @@ def _work(job: _Job, device: torch.device) -> None:
         on_step=job.on_step if first else None,
     )  # fmt: skip
     if first:
-        with building(job.out) as folder:
+        with replacing(job.out) as folder:
             fitted.save(folder)
         state.unlink(missing_ok=True)
 

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from raystt.corpus.card import ShardEntry
 from raystt.corpus.shards import Row, split_directory, table_of, write_table
-from raystt.preparation.files import building
+from raystt.files import replacing, write_atomic
 from raystt.readers.utterance import Quarantined
 
 SHARD_BYTES = 96 << 20
@@ -36,7 +36,7 @@ def write_part(path: Path, rows: Sequence[Row], quarantined: Sequence[Quarantine
     """Write the rows of a part, and what it refused, as one file that is whole or absent."""
     refused = json.dumps([asdict(one) for one in quarantined])
     table = table_of(rows).replace_schema_metadata({_QUARANTINED: refused.encode()})
-    with building(path) as temporary:
+    with replacing(path) as temporary:
         pq.write_table(table, temporary, compression="zstd")
 
 
@@ -72,8 +72,7 @@ def merge(
         write_table(table, corpus / path)
         entries.append(ShardEntry(path, table.num_rows))
     index = asdict(Merged(tuple(entries), tuple(refused), tuple(part.stem for part in parts)))
-    with building(corpus / folder / _INDEX) as temporary:
-        temporary.write_text(json.dumps(index) + "\n", encoding="utf-8")
+    write_atomic(corpus / folder / _INDEX, json.dumps(index) + "\n")
 
 
 def merged(corpus: Path, language: str, split: str) -> Merged | None:

@@ -12,7 +12,7 @@ from raystt.config import CorpusConfig, ResourcesConfig
 from raystt.corpus.card import Card, CodebookCard, ShardEntry, UnitsCard
 from raystt.corpus.shards import column
 from raystt.errors import PrepareError
-from raystt.preparation.files import building
+from raystt.files import replacing
 from raystt.preparation.rows import encoder_name
 from raystt.preparation.tasks import Tasks, note_progress
 from raystt.readers.recordings import subset
@@ -109,7 +109,7 @@ def add_vocoder(
 
         assert config.vocoder.model is not None
         if not (corpus / VOCODER).exists():
-            with building(corpus / VOCODER) as folder:
+            with replacing(corpus / VOCODER) as folder:
                 save_seamless(
                     folder, config.vocoder.model, clusters=units.target.clusters,
                     frame_seconds=units.frame_seconds, deduplicated=units.deduplicated,
@@ -171,7 +171,7 @@ def add_asr(tasks: Tasks, corpus: Path, sentences: Sequence[str]) -> None:
 def _build_asr(corpus: Path, sentences: Sequence[str]) -> None:
     from raystt.recognition.sphinx import PocketSphinx
 
-    with building(corpus / ASR) as folder:
+    with replacing(corpus / ASR) as folder:
         PocketSphinx.build(sentences, folder)
 
 
@@ -185,7 +185,7 @@ def _train_base(corpus: Path, config: CorpusConfig, card: Card, threads: int) ->
     from raystt.preparation.fit_base import pretrain_base
 
     note = note_progress(corpus, "base")
-    with building(corpus / BASE) as folder:
+    with replacing(corpus / BASE) as folder:
         pretrain_base(
             corpus, card, config.base, folder, seed=config.seed, threads=threads,
             on_step=lambda step, steps, loss: note(step, steps),

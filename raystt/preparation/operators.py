@@ -16,7 +16,7 @@ import numpy as np
 from raystt.config import CorpusConfig, ResourcesConfig
 from raystt.corpus.card import SIDES, UnitsCard
 from raystt.errors import PrepareError
-from raystt.preparation.files import building
+from raystt.files import replacing
 from raystt.preparation.merge import write_part
 from raystt.preparation.rows import Heard, RowError, row
 from raystt.readers.utterance import Quarantined, Utterance, audio_path
@@ -153,7 +153,7 @@ class Featurizer:
             features = self._encoder.features(piece.waveforms[side])
             none = np.zeros((0, self._encoder.dimension), np.float32)
             arrays[side] = np.concatenate([none, *features])
-        with building(Path(piece.path)) as temporary, temporary.open("wb") as file:
+        with replacing(Path(piece.path)) as temporary, temporary.open("wb") as file:
             np.savez(file, **arrays)
         return {"path": piece.path}
 

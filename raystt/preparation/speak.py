@@ -10,7 +10,8 @@ import numpy as np
 
 from raystt.config import CorpusConfig
 from raystt.corpus.card import SIDES
-from raystt.preparation.files import WORK, building
+from raystt.files import replacing, write_atomic
+from raystt.preparation.files import WORK
 from raystt.readers.embedded import SOURCE_VOICES, TARGET_VOICES, WORDS_A_MINUTE, TextPair
 from raystt.readers.utterance import Recording, Utterance
 from raystt.speech import SAMPLE_RATE
@@ -47,11 +48,10 @@ def speak(
         for pair in pairs:
             speech = voice.speak(getattr(pair, side))
             pcm = np.clip(speech.waveform * _FULL_SCALE, -32768, 32767).round().astype(np.int16)
-            with building(_audio(corpus, pair.id, side)) as path:
+            with replacing(_audio(corpus, pair.id, side)) as path:
                 soundfile.write(path, pcm, SAMPLE_RATE, format="FLAC")
             marks[pair.id].append(tuple((int(word), float(at)) for word, at in speech.words))
-    with building(part_path(corpus, language, split, start)) as path:
-        path.write_text(json.dumps(marks) + "\n", encoding="utf-8")
+    write_atomic(part_path(corpus, language, split, start), json.dumps(marks) + "\n")
 
 
 def spoken(corpus: Path, language: str, split: str, pairs: Sequence[TextPair]) -> list[Utterance]:

@@ -20,8 +20,8 @@ from tokenizers.pre_tokenizers import WhitespaceSplit
 
 from raystt.corpus.card import TokenizerCard
 from raystt.errors import PrepareError
+from raystt.files import replacing
 from raystt.hub import pinned
-from raystt.preparation.files import building
 
 DIRECTORY = "tokenizer"
 PAD, BOS, SEPARATOR, EOS, UNKNOWN = "<pad>", "<s>", "<sep>", "</s>", "<unk>"
@@ -94,7 +94,7 @@ def save(ids: dict[str, int], corpus: Path, units: int) -> None:
         "clean_up_tokenization_spaces": False,
         "model_max_length": 1 << 30,
     }
-    with building(corpus / DIRECTORY) as folder:
+    with replacing(corpus / DIRECTORY) as folder:
         folder.mkdir()
         tokenizer.save(str(folder / "tokenizer.json"))
         (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=1) + "\n")
@@ -162,7 +162,7 @@ def build_pretrained(name: str, units: int, corpus: Path) -> TokenizerCard:
             f"{numbered[-1]}, not {text} to {text + units - 1}: its ids have holes, or it has "
             "units already; choose the tokenizer of a text model"
         )
-    with building(corpus / DIRECTORY) as folder:
+    with replacing(corpus / DIRECTORY) as folder:
         tokenizer.save_pretrained(folder)
         _write_ids(folder, card)
     return card

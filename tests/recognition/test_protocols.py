@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from typing import get_args
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from raystt.config import EvaluationConfig
 from raystt.recognition.protocols import NORMALISERS, PROTOCOLS, ProtocolError, normalise, protocol
 
 relaxed = settings(deadline=None, max_examples=50)
@@ -22,9 +24,13 @@ def test_what_the_published_protocols_are() -> None:
         assert one.model is not None
         assert re.fullmatch(rf"{name}@[0-9a-f]{{40}}", one.model)
     assert protocol("pocketsphinx").model is None
-    assert all(name == one.name for name, one in PROTOCOLS.items())
     with pytest.raises(ProtocolError, match="'kaldi' is unknown; take one of: pocketsphinx, whisp"):
         protocol("kaldi")
+
+
+def test_a_config_can_name_every_protocol_and_no_other() -> None:
+    choices = EvaluationConfig.model_fields["asr"].annotation
+    assert set(get_args(choices)) == set(PROTOCOLS)
 
 
 @pytest.mark.parametrize(
