@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 PROGRAM = """
 import logging
+import sys
 from raystt.cluster.start import ray_session
 from raystt.config import ResourcesConfig
 
@@ -26,7 +27,7 @@ with ray_session(resources, pools=False, verbose=True):
     with ray_session(resources, pools=False):
         ray.get(ray.remote(work).remote())
     assert logging.getLogger("ray.tune").level == logging.INFO
-    input()  # what a worker prints takes a moment to come here
+    sys.stdin.read()  # what a worker prints takes a moment to come here
 """
 
 
