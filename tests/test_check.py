@@ -308,10 +308,9 @@ def test_other_missing_files_are_named() -> None:
 
 def test_a_corpus_of_another_config_is_refused() -> None:
     prepare(written(RUN))
-    assert problems(RUN, ("train: 20", "train: 25")) == [
-        "c.yaml:5: corpus.languages.es.train: the corpus in corpus was prepared with 20, here it "
-        "is 25; set another corpus.path, or delete corpus to prepare it anew"
-    ]
+    (problem,) = problems(RUN, ("train: 20", "train: 25"))
+    for part in ("c.yaml:5: corpus.languages.es.train: ", "20 there, 25 asked", "delete corpus"):
+        assert part in problem
 
 
 def test_a_damaged_card_is_told() -> None:

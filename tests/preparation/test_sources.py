@@ -51,7 +51,7 @@ def config(tmp_path, **sizes):
 
 def planned(tmp_path):
     path = tmp_path / "corpus"
-    return Plan(path, config(tmp_path), ResourcesConfig(), lambda *step: None)
+    return Plan(path, config(tmp_path), ResourcesConfig(), lambda *step: None, print)
 
 
 OTHERS = [("dev", 0, "uno", "a.wav"), ("test", 0, "uno", "a.wav")]

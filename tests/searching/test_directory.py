@@ -38,7 +38,7 @@ def test_a_changed_search_is_not_resumed(tmp_path: Path) -> None:
     with open_directory(tmp_path):
         pass
     changed = open_directory(tmp_path, resume=True, seed=2)
-    with pytest.raises(RunExists, match=r"config\.yaml.*\(seed\)"), changed:
+    with pytest.raises(RunExists, match=r"config\.yaml.*\(seed: 1 there, 2 asked\)"), changed:
         pass
     with open_directory(tmp_path, resume=True, trials=8) as directory:
         assert "trials: 8" in directory.config.read_text()
