@@ -30,6 +30,7 @@ _HOMES = {
         "Polynomial",
         "Sigmoid",
         "Staircase",
+        "from_dict",
     ),
     "raystt.searching.opened": ("Run",),
     "raystt.searching.searcher": ("StudySearcher",),

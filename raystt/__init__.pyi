@@ -25,6 +25,7 @@ from raystt.schedule import Linear as Linear
 from raystt.schedule import Polynomial as Polynomial
 from raystt.schedule import Sigmoid as Sigmoid
 from raystt.schedule import Staircase as Staircase
+from raystt.schedule import from_dict as from_dict
 from raystt.searching.opened import Run as Run
 from raystt.searching.searcher import StudySearcher as StudySearcher
 
