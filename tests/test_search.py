@@ -20,6 +20,7 @@ import pytest
 import yaml
 from transformers import AutoModelForCausalLM
 
+import raystt
 from raystt.config import load_search, to_yaml
 from raystt.results import read
 
@@ -147,13 +148,27 @@ def assert_complete(directory: Path) -> None:
     for language in LANGUAGES:
         entry = summary["languages"][language]
         assert list(entry["references"]) == ["none", "paper", "constant"]
-        scores = [r.score for r in results if r.split == "dev" and r.language == language]
+        scores = [r.asr_bleu for r in results if r.split == "dev" and r.language == language]
         assert entry["best"]["asr_bleu"] == max(scores) > 0
         for run in (*entry["references"].values(), entry["best"]):
             assert run["ci"][0] <= run["asr_bleu"] <= run["ci"][1]
             assert run["test"]["sentences"] == 6
-        best = yaml.safe_load((directory / "best" / f"{language}.yaml").read_text())
+        folder = directory / "best" / language
+        best = yaml.safe_load((folder / "config.yaml").read_text())
         assert best["schedule"] == entry["best"]["schedule"]
+        assert AutoModelForCausalLM.from_pretrained(folder / "model").num_parameters() > 10_000
+        assert entry["signature"] in (folder / "README.md").read_text()
+    # Tune, Optuna and the results know the same trials, each once.
+    run = raystt.open_run(directory)
+    scored = {(r.language, r.trial): r.asr_bleu for r in run.results}
+    known = run.experiment.dataframe()
+    assert len(known) == len(scored)
+    pairs = zip(known["config/language"], known["config/trial"], strict=True)
+    assert dict(zip(pairs, known.asr_bleu, strict=True)) == scored
+    for language in LANGUAGES:
+        told = {(language, t.number): t.value for t in run.study(language).trials}
+        assert told == {key: score for key, score in scored.items() if key[0] == language}
+    assert (directory / "results.csv").read_text() == run.trials.to_csv(index=False)
     for part in ("asr:pocketsphinx", "vocoder:", "norm:plain", "tok:13a"):
         assert part in summary["signature"]
 
@@ -179,7 +194,17 @@ def test_a_search_from_nothing(start, space: Path) -> None:
     # A good run is quiet: progress, the table, and where things are.
     assert "Traceback" not in text, text
     assert "WARNING" not in text and "(raylet)" not in text, text
-    assert len(text.splitlines()) < 120, text
+    assert len(text.splitlines()) < 80, text
+    assert "http://127.0.0.1:" in text  # Ray's dashboard
+    # A curve grows while a trial trains.
+    tables = raystt.open_run(directory).experiment.trial_dataframes.values()
+    assert max(len(table) for table in tables) > 1
+    # Only the models of the best and of the fixed runs are kept.
+    run = raystt.open_run(directory)
+    kept = {r.trial for r in run.results if r.reference} | {
+        b.result.trial for b in run.best.values()
+    }
+    assert {r.trial for r in run.results if (directory / "states" / r.states[-1]).exists()} <= kept
     before = (directory / "journal.log").read_bytes()
     assert "small" in start().wait()  # shown again, nothing is run again
     assert (directory / "journal.log").read_bytes() == before
@@ -206,21 +231,38 @@ def test_one_run_is_trained_and_evaluated(space: Path) -> None:
     run = load_search(space).run_for("es", {"schedule.shape": "linear"}, name="final")
     path = space.with_name("run.yaml")
     training = run.training.model_copy(update={"checkpoint_every": 30})
-    path.write_text(to_yaml(run.model_copy(update={"training": training})))
+    whole = run.model_copy(update={"training": training})
 
-    def raystt(verb: str, *options: str) -> list[dict[str, Any]]:
+    def cli(verb: str, given: Path, *options: str) -> list[dict[str, Any]]:
         done = subprocess.run(
-            [sys.executable, "-m", "raystt.cli", verb, str(path), "--json", *options],
+            [sys.executable, "-m", "raystt.cli", verb, str(given), "--json", *options],
             cwd=space.parent, capture_output=True, text=True, timeout=300,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 
-    trained = raystt("train")
+    path.write_text(to_yaml(whole))
+    trained = cli("train", path)
     assert [score["split"] for score in trained] == ["dev", "test"]
     directory = space.parent / "runs" / "final"
     assert len(list((directory / "states").iterdir())) == 2
     assert AutoModelForCausalLM.from_pretrained(directory / "model").num_parameters() > 10_000
-    (again,) = raystt("evaluate", "--split", "dev")
+    (again,) = cli("evaluate", directory, "--split", "dev")  # as `best/es` of a search
     for key in ("asr_bleu", "ci", "signature", "sentences"):
         assert again[key] == trained[0][key]
+    # In one process without Ray: the same steps, the same model, the same scores.
+    path.write_text(to_yaml(whole.model_copy(update={"name": "alone"})))
+    alone = cli("train", path, "--local")
+    for key in ("asr_bleu", "ci", "signature", "sentences"):
+        assert [one[key] for one in alone] == [one[key] for one in trained]
+    # What decides no score may change on a resume; what does may not.
+    changed = training.model_copy(update={"log_every": 5})
+    path.write_text(to_yaml(run.model_copy(update={"training": changed})))
+    resumed = cli("train", path, "--resume")
+    assert [one["asr_bleu"] for one in resumed] == [one["asr_bleu"] for one in trained]
+    path.write_text(to_yaml(whole.model_copy(update={"seed": 2})))
+    refused = subprocess.run(
+        [sys.executable, "-m", "raystt.cli", "train", str(path), "--resume"],
+        cwd=space.parent, capture_output=True, text=True, timeout=100,
+    )  # fmt: skip
+    assert refused.returncode == 2 and "seed: 1 there, 2 asked" in refused.stderr
