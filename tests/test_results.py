@@ -25,10 +25,9 @@ from raystt.results import (
     latest,
     read,
     read_failures,
-    summarise,
-    write_summary,
 )
 from raystt.schedule import Constant
+from raystt.searching.summary import summarise, write_summary
 
 
 def search() -> list[Result]:

@@ -23,7 +23,8 @@ from raystt.pools.broker import Activity, Served
 from raystt.results import Result
 from raystt.searching import experiment
 from raystt.searching.directory import claimed
-from raystt.searching.run import Ledger, _tune
+from raystt.searching.ledger import Ledger
+from raystt.searching.run import _tune
 from raystt.searching.searcher import StudySearcher
 from raystt.searching.trial import Pools
 from raystt.training.jobs import SegmentJob, SegmentResult

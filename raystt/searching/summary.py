@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from raystt.config import SearchConfig
-from raystt.results import summarise
+from raystt.files import write_atomic
+from raystt.results import Result, ResultsError, best, latest
 from raystt.searching.directory import RunDirectory
 
 
@@ -21,3 +25,111 @@ def summarise_search(search: SearchConfig, directory: RunDirectory) -> dict[str,
         pairs={name: card.split(name, "train").pairs for name in search.languages},
         ceilings=directory.read_ceilings(),
     )
+
+
+def summarise(
+    results: Iterable[Result],
+    *,
+    name: str,
+    split: str,
+    references: Sequence[str] = (),
+    report_split: str | None = None,
+    pairs: Mapping[str, int] | None = None,
+    ceilings: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Summarise a search for `summary.json`.
+
+    Args:
+        results: Lines of `results.jsonl`.
+        name: Name of the search.
+        split: The split trials are compared on (`evaluation.split`).
+        references: Names of the fixed runs in the order to show; others follow as they were run.
+        report_split: A split that chose nothing; its scores become the entries' "test".
+        pairs: Training pairs a language, from the corpus card; also fixes the languages' order.
+        ceilings: What the evaluation gives to reference speech, a language and split.
+
+    Raises:
+        ResultsError: Two results of a language have different signatures and do not compare.
+    """
+    lines = latest(results)
+    pairs = pairs or {}
+    order, last = {name: n for n, name in enumerate(references)}, len(references)
+    languages = list(dict.fromkeys([*pairs, *(r.language for r in lines)]))
+    searched = [r for r in lines if r.split == split]
+    trials = {(r.language, r.trial) for r in searched}
+    overhead = sum(r.overhead_seconds for r in searched if (r.language, r.trial) in trials)
+    # From the first start to the last end, which a later look at the same lines finds again.
+    wall_s = max((r.ended for r in lines), default=0.0) - min(
+        (r.started for r in lines), default=0.0
+    )
+    entries = {}
+    signatures: dict[str, None] = {}
+    for language in languages:
+        mine = [r for r in searched if r.language == language]
+        report = {
+            r.trial: r for r in lines if r.language == language and r.split == report_split != split
+        }
+        signature = _one_signature(language, [*mine, *report.values()])
+        if signature:
+            signatures[signature] = None
+        winner = best(mine)
+        entries[language] = {
+            "pairs": pairs.get(language),
+            "trials": len({r.trial for r in mine}),
+            "diverged": len({r.trial for r in mine if r.status == "diverged"}),
+            "signature": signature,
+            "references": {
+                r.reference: _entry(r, report)
+                for r in sorted(mine, key=lambda r: (order.get(r.reference or "", last), r.trial))
+                if r.reference is not None
+            },
+            "best": _entry(winner, report) if winner else None,
+            **({"ceilings": ceilings[language]} if ceilings and language in ceilings else {}),
+        }
+    return {
+        "name": name,
+        "wall_s": round(wall_s, 3),
+        "trials": len(trials),
+        "overhead_s_per_trial": round(overhead / len(trials), 4) if trials else 0.0,
+        "signature": "; ".join(signatures),
+        "split": split,
+        "report_split": report_split,
+        "languages": entries,
+    }
+
+
+def _one_signature(language: str, results: Sequence[Result]) -> str:
+    """Return the signature all scores of a language share ("" where there is no score)."""
+    signatures = sorted({r.signature for r in results if r.status == "complete"})
+    if len(signatures) > 1:
+        raise ResultsError(
+            f"results of {language!r} were scored in different ways and do not compare: "
+            f"{' and '.join(signatures)}; start the search under a new name"
+        )
+    return signatures[0] if signatures else ""
+
+
+def _entry(result: Result, report: Mapping[int, Result]) -> dict[str, Any]:
+    """Return one line of the summary; "test" is what the trial scores on the report split."""
+    entry: dict[str, Any] = {
+        "asr_bleu": result.asr_bleu,
+        "ci": list(result.ci),
+        "schedule": result.schedule.model_dump(),
+        "trial": result.trial,
+        "reference": result.reference,
+        "status": result.status,
+        "metrics": result.metrics,
+    }
+    if result.trial in report:
+        test = report[result.trial]
+        entry["test"] = {
+            "asr_bleu": test.asr_bleu,
+            "ci": list(test.ci),
+            "sentences": test.sentences,
+        }
+    return entry
+
+
+def write_summary(path: str | os.PathLike[str], summary: Mapping[str, Any]) -> None:
+    """Write `summary.json` atomically."""
+    write_atomic(path, json.dumps(summary, indent=2, allow_nan=False, ensure_ascii=False) + "\n")

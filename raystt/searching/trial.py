@@ -169,7 +169,7 @@ class Trial(tune.Trainable):
         if evaluation is not None:
             values |= scored(evaluation, self._run.evaluation)
         result = Result(
-            **{name: getattr(self._proposal, name) for name in Proposal.__dataclass_fields__},
+            **self._proposal.identity(),
             split=self._run.evaluation.split,
             status="diverged" if evaluation is None else "complete",
             schedule=self._run.schedule,

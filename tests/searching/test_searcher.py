@@ -13,7 +13,7 @@ from tiny import tiny_search
 from raystt.config import SearchConfig
 from raystt.results import Proposal
 from raystt.searching.directory import RunDirectory
-from raystt.searching.run import Ledger
+from raystt.searching.ledger import Ledger
 from raystt.searching.searcher import StudySearcher
 
 LANGUAGES = ("es", "fr")
@@ -48,9 +48,8 @@ def report(config: dict[str, Any], asr_bleu: float) -> dict[str, Any]:
     """What a Tune trial reports last."""
     proposal = Proposal.from_config(config)
     run = two_languages(Path(".")).run_for(proposal.language, proposal.overrides)
-    identity = {name: getattr(proposal, name) for name in Proposal.__dataclass_fields__}
     return dataclasses.replace(
-        result(proposal.trial, asr_bleu, schedule=run.schedule), **identity
+        result(proposal.trial, asr_bleu, schedule=run.schedule), **proposal.identity()
     ).report()
 
 
