@@ -21,6 +21,7 @@ def test_an_example_is_short(path: Path) -> None:
     assert len(path.read_text(encoding="utf-8").splitlines()) < 60
 
 
+@pytest.mark.slow
 def test_the_collator_runs() -> None:
     """As a program: the text falls from most of the words to none of them."""
     path = {"PYTHONPATH": str(EXAMPLES.parent)}

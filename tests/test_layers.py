@@ -156,14 +156,14 @@ LIGHT = {
     "raystt.config": ["ray", "torch", "transformers", "optuna", "deepspeed"],
     "raystt.checking": ["ray", "torch", "transformers", "optuna", "deepspeed"],
     "raystt.results": ["ray", "torch", "matplotlib"],
-    "raystt.training.segment": ["ray", "optuna"],
-    "raystt.evaluation": ["ray", "optuna"],
 }
+HEAVY = {"raystt.training.segment": ["ray", "optuna"], "raystt.evaluation": ["ray", "optuna"]}
 
 
-def test_imports_load_nothing_of_a_higher_layer() -> None:
+@pytest.mark.parametrize("modules", [LIGHT, pytest.param(HEAVY, marks=pytest.mark.slow)])
+def test_imports_load_nothing_of_a_higher_layer(modules: dict[str, list[str]]) -> None:
     code = (
-        f"import importlib, sys\nfor name, absent in {LIGHT!r}.items():\n"
+        f"import importlib, sys\nfor name, absent in {modules!r}.items():\n"
         " importlib.import_module(name)\n"
         " print(*(f'{name} loads {other}' for other in absent if other in sys.modules))"
     )

@@ -41,6 +41,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
     return zipfile.ZipFile(path)
 
 
+@pytest.mark.slow
 def test_the_wheel_holds_every_module_and_says_that_it_is_typed(wheel: zipfile.ZipFile) -> None:
     names = set(wheel.namelist())
     modules = {
@@ -52,6 +53,7 @@ def test_the_wheel_holds_every_module_and_says_that_it_is_typed(wheel: zipfile.Z
     assert not [name for name in names if name.startswith(("tests/", "benchmarks/"))]
 
 
+@pytest.mark.slow
 def test_the_wheel_holds_the_search_spaces(wheel: zipfile.ZipFile) -> None:
     shipped = {path.name: path.read_bytes() for path in (ROOT / "search_spaces").glob("*.yaml")}
     assert "quickstart.yaml" in shipped
@@ -59,6 +61,7 @@ def test_the_wheel_holds_the_search_spaces(wheel: zipfile.ZipFile) -> None:
         assert wheel.read(f"raystt/search_spaces/{name}") == content
 
 
+@pytest.mark.slow
 def test_the_wheel_has_the_command_and_the_addresses(wheel: zipfile.ZipFile) -> None:
     (info,) = {name.split("/")[0] for name in wheel.namelist() if ".dist-info/" in name}
     assert "raystt = raystt.cli:main" in wheel.read(f"{info}/entry_points.txt").decode()

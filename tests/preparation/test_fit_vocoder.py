@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 
-from raystt.cluster.start import ray_session
 from raystt.config import ResourcesConfig
 from raystt.files import write_atomic
 from raystt.preparation import fit_vocoder, vocoder_features
@@ -195,15 +193,9 @@ def test_a_fitted_vocoder_is_stored_whole(utterances: list[Utterance], tmp_path:
 RESOURCES = ResourcesConfig(cpus=2, trainers=1, encoders=2, cpus_per_encoder=0.5)
 
 
-@pytest.fixture(scope="module")
-def _ray() -> Iterator[None]:
-    with ray_session(RESOURCES):
-        yield
-
-
 @pytest.mark.slow
 def test_two_workers_fit_what_one_process_does(
-    _ray: None, utterances: list[Utterance], tmp_path: Path
+    ray_local: str, utterances: list[Utterance], tmp_path: Path
 ) -> None:
     files: list[Utterance] = []
     for index, (units, durations, waveform) in enumerate(utterances[:4]):
