@@ -110,6 +110,9 @@ def test_dashboards_answer_on_loopback(written: Path) -> None:
     finally:
         served.terminate()
         served.wait()
+    for address in addresses:  # neither outlives the command
+        with pytest.raises(OSError):
+            urllib.request.urlopen(address, timeout=5)
 
 
 def test_a_result_is_frozen() -> None:
