@@ -98,48 +98,38 @@ class LanguageStudy:
         if self._interrupted:
             frozen = self._interrupted.pop(0)
             return self._proposal(frozen.number, frozen.user_attrs)
+        if self._unseen:
+            return self._draw(optuna.Trial(self._study, self._unseen.pop(0)._trial_id))
         begun = self._references()
         missing = [name for name in self.search.fixed(self.language) if name not in begun]
-        return self._ask_reference(missing[0]) if missing else self._ask_sampler()
-
-    def _ask_reference(self, name: str) -> Proposal:
-        overrides = self.search.reference(name)
-        # A reference within the space also informs the sampler.
-        point = self._point(overrides)
-        trial = self._begin(point)
-        if point is not None:
-            self.search.space.suggest(trial, self.language)
-        return self._register(trial, overrides, name)
-
-    def _ask_sampler(self) -> Proposal:
+        waiting = self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+        if missing and not waiting:  # one that waits was enqueued before a kill
+            # A reference within the space also informs the sampler.
+            point = self._point(self.search.reference(missing[0])) or {}
+            self._study.enqueue_trial(point, user_attrs={_REFERENCE: missing[0]})
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            trial = self._begin(None)
+            return self._draw(self._study.ask())
+
+    def _draw(self, trial: optuna.Trial) -> Proposal:
+        """Give a begun trial its values: those of the fixed run it is, or what is suggested."""
+        reference = trial.user_attrs.get(_REFERENCE)
+        if reference is None:
             overrides = self.search.space.suggest(trial, self.language)
-        return self._register(trial, overrides, None)
-
-    def _begin(self, point: dict[str, Any] | None) -> optuna.Trial:
-        """Begin a trial, at a point of the space if one is given."""
-        if self._unseen:
-            return optuna.Trial(self._study, self._unseen.pop(0)._trial_id)
-        waiting = self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
-        if point is not None and not waiting:  # one that waits is this one, enqueued before a kill
-            self._study.enqueue_trial(point)
-        return self._study.ask()
-
-    def _register(
-        self, trial: optuna.Trial, overrides: dict[str, Any], reference: str | None
-    ) -> Proposal:
-        trial.set_user_attr(_REFERENCE, reference)
+        else:
+            overrides = self.search.reference(reference)
+            if self._point(overrides) is not None:
+                self.search.space.suggest(trial, self.language)
+        attributes = {_REFERENCE: reference, _OVERRIDES: overrides}
         # Written last: a trial with overrides is complete and can be run again.
         trial.set_user_attr(_OVERRIDES, overrides)
-        return self._proposal(trial.number, {_REFERENCE: reference, _OVERRIDES: overrides})
+        return self._proposal(trial.number, attributes)
 
     def _proposal(self, number: int, attributes: Mapping[str, Any]) -> Proposal:
         return Proposal(
             language=self.language,
             trial=number,
-            reference=attributes[_REFERENCE],
+            reference=attributes.get(_REFERENCE),
             seed=self.search.seed,
             overrides=dict(attributes[_OVERRIDES]),
         )
@@ -214,7 +204,7 @@ class LanguageStudy:
         states = (TrialState.COMPLETE, TrialState.RUNNING)
         trials = self._study.get_trials(deepcopy=False, states=states)
         seen = [t.user_attrs for t in trials if _OVERRIDES in t.user_attrs]
-        return {attributes[_REFERENCE] for attributes in seen if attributes[_REFERENCE]}
+        return {attributes[_REFERENCE] for attributes in seen if _REFERENCE in attributes}
 
 
 def _contains(entry: Any, value: Any) -> bool:

@@ -173,7 +173,9 @@ def test_a_proposal_that_nobody_has_seen_keeps_its_number(tmp_path: Path, drawn:
 def test_a_reference_that_nobody_has_seen_keeps_its_number(tmp_path: Path, asked: bool) -> None:
     study = open_study(tmp_path)
     none = study.ask()
-    study._study.enqueue_trial(study._point(study.search.reference("paper")))
+    study._study.enqueue_trial(
+        study._point(study.search.reference("paper")), user_attrs={"reference": "paper"}
+    )
     if asked:
         study._study.ask()
     resumed = open_study(tmp_path)
@@ -236,3 +238,21 @@ def test_killed_while_asking_and_telling(tmp_path: Path) -> None:
     values = {t.number: t.value for t in open_study(tmp_path, trials=400).finished()}
     assert set(told) <= set(values)
     assert all(value == number for number, value in values.items())
+
+
+def test_an_unseen_proposal_is_no_failed_reference(tmp_path: Path) -> None:
+    """`paper` has failed and a kill left a proposal: each gets its own parameters."""
+    study = open_study(tmp_path, trials=8)
+    for _ in range(3):
+        proposal = study.ask()
+        if proposal.reference == "paper":
+            study.fail(proposal.trial, "lost")
+        else:
+            study.tell(proposal.trial, 5.0, {"status": "complete"})
+    study._study.ask()
+    resumed = open_study(tmp_path, trials=8)
+    unseen, paper = resumed.ask(), resumed.ask()
+    assert (unseen.trial, unseen.reference) == (3, None)
+    assert (paper.trial, paper.reference) == (4, "paper")
+    params = resumed._study.trials[4].params
+    assert params["schedule.initial"] == 0.9 and params["schedule.shape"] == "staircase"
