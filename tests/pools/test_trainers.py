@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import time
-import urllib.request
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import ray
+from ray.train.v2._internal.state.state_actor import (
+    TRAIN_STATE_ACTOR_NAME,
+    TRAIN_STATE_ACTOR_NAMESPACE,
+)
 from ray.util.state import list_tasks
 from ray.util.state.common import TaskState
 from safetensors.torch import load_file
@@ -64,21 +66,21 @@ def test_a_pool_that_is_starting_can_be_stopped(ray_local: str, tmp_path: Path) 
 def test_a_group_of_two_trains_what_one_process_does(ray_local: str, tmp_path: Path) -> None:
     path = tmp_path / "corpus"
     tiny_corpus(path)
-    pool = TrainerPool(RESOURCES, tmp_path / "ray")
-    pool.wait_until_ready()
     # No dropout: its random numbers are each rank's own.
     options = {"dropout": 0.0, "zero_stage": 1}
-    served = ray.get(pool.broker.run.remote(segment(path, "pool", **options), "es#0"))
-    bad = pool.broker.run.remote(segment(tmp_path / "missing", "pool", **options), "es#1")
-    with pytest.raises(ray.exceptions.RayTaskError, match="missing"):
-        ray.get(bad)
-    # The group came back after the error, and finds the finished segment.
-    again = ray.get(pool.broker.run.remote(segment(path, "pool", **options), "es#0"))
-    assert {"broker.run", "trainer-0: es#0"} <= {task.name for task in tasks(ray_local)}
-    with urllib.request.urlopen(f"{ray_local}/api/train/v2/runs/v1", timeout=60) as answer:
-        shown = json.load(answer)["train_runs"]
-    assert "trainer-0" in [run["name"] for run in shown if run["status"] == "RUNNING"]
-    pool.stop()
+    with TrainerPool(RESOURCES, tmp_path / "ray") as pool:
+        pool.wait_until_ready()
+        served = ray.get(pool.broker.run.remote(segment(path, "pool", **options), "es#0"))
+        bad = pool.broker.run.remote(segment(tmp_path / "missing", "pool", **options), "es#1")
+        with pytest.raises(ray.exceptions.RayTaskError, match="missing"):
+            ray.get(bad)
+        # The group came back after the error, and finds the finished segment.
+        again = ray.get(pool.broker.run.remote(segment(path, "pool", **options), "es#0"))
+        assert {"broker.run", "trainer-0: es#0"} <= {task.name for task in tasks(ray_local)}
+        # What the dashboard's view of Ray Train shows.
+        state = ray.get_actor(TRAIN_STATE_ACTOR_NAME, namespace=TRAIN_STATE_ACTOR_NAMESPACE)
+        shown = ray.get(state.get_train_runs.remote()).values()
+        assert "trainer-0" in [run.name for run in shown if run.status.value == "RUNNING"]
     result: SegmentResult = served.result
     assert again.result == replace(result, reused=True)
     alone = train_segment(segment(path, "alone", **options))
