@@ -36,21 +36,31 @@ from raystt.config import CorpusConfig, FinetuneConfig, QualityConfig
 from raystt.preparation.ctc import Recording, error_rate
 from raystt.preparation.fit_encoder import FinetuneJob
 from raystt.preparation.fit_encoder import train as fine_tune
-from raystt.readers.embedded import EmbeddedReader
+from raystt.readers.embedded import (
+    SOURCE_VOICES,
+    TARGET_VOICES,
+    WORDS_A_MINUTE,
+    EmbeddedReader,
+)
 from raystt.speech import SAMPLE_RATE
 from raystt.speech.audio import write_flac
 from raystt.speech.ctc import aligner
-from raystt.speech.tts import Speech
+from raystt.speech.tts import EspeakSynthesizer, Speech, Voice
 
 SOURCE, TARGET = "es", "en"
 TRAIN, TEST = 500, 100
+SEED = 1
 FRAME_SECONDS = 0.02
 Spoken = list[tuple[str, Speech]]
 
 
 def speak(reader: EmbeddedReader, split: str) -> dict[str, Spoken]:
     """Return (sentence, speech) of both languages."""
-    voices = dict(zip((SOURCE, TARGET), reader.voices(SOURCE), strict=True))
+    named = {SOURCE: SOURCE_VOICES[SOURCE], TARGET: TARGET_VOICES[TARGET]}
+    voices = {
+        language: EspeakSynthesizer(Voice(*voice, rate=WORDS_A_MINUTE), SEED)
+        for language, voice in named.items()
+    }
     pairs = reader.pairs(SOURCE, split)
     texts = {SOURCE: [p.source for p in pairs], TARGET: [p.target for p in pairs]}
     return {
