@@ -68,7 +68,7 @@ def run_search(
     shutil.rmtree(directory.path / "ray", ignore_errors=True)
     with ray_session(resources, verbose=verbose) as dashboard:
         if dashboard:
-            on_message(f"Ray dashboard: {dashboard}")
+            on_message(f"Ray dashboard: {dashboard} (its token: `ray get-auth-token`)")
         prepare(
             search.base.corpus, resources=resources, progress=on_prepare,
             interleaving=search.base.interleaving, on_message=on_message,

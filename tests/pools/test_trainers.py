@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import time
-import urllib.request
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import ray
+from ray.train.v2._internal.state.schema import RunStatus
+from ray.train.v2._internal.state.state_actor import get_state_actor
 from ray.util.state import list_tasks
 from ray.util.state.common import TaskState
 from safetensors.torch import load_file
@@ -75,9 +75,8 @@ def test_a_group_of_two_trains_what_one_process_does(ray_local: str, tmp_path: P
     # The group came back after the error, and finds the finished segment.
     again = ray.get(pool.broker.run.remote(segment(path, "pool", **options), "es#0"))
     assert {"broker.run", "trainer-0: es#0"} <= {task.name for task in tasks(ray_local)}
-    with urllib.request.urlopen(f"{ray_local}/api/train/v2/runs/v1", timeout=60) as answer:
-        shown = json.load(answer)["train_runs"]
-    assert "trainer-0" in [run["name"] for run in shown if run["status"] == "RUNNING"]
+    shown = ray.get(get_state_actor().get_train_runs.remote()).values()  # of the Train view
+    assert "trainer-0" in [run.name for run in shown if run.status == RunStatus.RUNNING]
     pool.stop()
     result: SegmentResult = served.result
     assert again.result == replace(result, reused=True)
