@@ -33,18 +33,32 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         remove(temporary)
 
 
+def sha256(path: str | os.PathLike[str]) -> str:
+    """Hash what is in a file, 64 hex digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def content_hash(path: str | os.PathLike[str]) -> str:
     """Hash what is in a file, 16 hex digits."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    return sha256(path)[:16]
 
 
 def write_atomic(path: str | os.PathLike[str], text: str) -> None:
     """Write a text file so that a reader sees all of it or the file before it."""
-    with replacing(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+        sync(temporary)
+    sync(Path(path).parent)
+
+
+def sync(path: Path) -> None:
+    """Have a file's content, or a directory's names, on the disk before going on."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def remove(path: Path) -> None:

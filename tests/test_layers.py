@@ -156,6 +156,7 @@ LIGHT = {
     "raystt.config": ["ray", "torch", "transformers", "optuna", "deepspeed"],
     "raystt.checking": ["ray", "torch", "transformers", "optuna", "deepspeed"],
     "raystt.results": ["ray", "torch", "matplotlib"],
+    "raystt.training.run": ["ray", "torch"],
 }
 HEAVY = {"raystt.training.segment": ["ray", "optuna"], "raystt.evaluation": ["ray", "optuna"]}
 

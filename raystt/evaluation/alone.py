@@ -11,7 +11,8 @@ from raystt.evaluation.ceiling import measure_ceiling
 from raystt.evaluation.jobs import CeilingJob, EvaluationJob, evaluate_run
 from raystt.evaluation.judge import Judge
 from raystt.training.device import device_of
-from raystt.training.jobs import SegmentResult, Step, train_in_segments
+from raystt.training.jobs import SegmentResult, Step
+from raystt.training.run import train_in_segments
 from raystt.training.segment import train_segment
 
 

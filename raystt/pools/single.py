@@ -13,7 +13,8 @@ from raystt.evaluation.jobs import CeilingJob, EvaluationJob, evaluate_run
 from raystt.pools.broker import JobFailed
 from raystt.pools.evaluators import EvaluatorPool
 from raystt.pools.trainers import TrainerPool
-from raystt.training.jobs import SegmentJob, SegmentResult, Step, train_in_segments
+from raystt.training.jobs import SegmentJob, SegmentResult, StateLost, Step
+from raystt.training.run import train_in_segments
 
 
 def train_run(
@@ -69,4 +70,6 @@ def _result(pending: Any) -> Any:
     try:
         return ray.get(pending).result
     except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, StateLost):
+            raise error.cause from None
         raise JobFailed(str(error.cause)) from None

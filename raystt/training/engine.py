@@ -22,16 +22,13 @@ from transformers import get_scheduler
 from raystt.config import TrainingConfig
 from raystt.training.adapters import has_adapters, merged
 from raystt.training.batches import MicroBatch, StepBatch
+from raystt.training.jobs import CheckpointError
 
 # DeepSpeed's logger writes to stdout at its own level; set before its first import.
 os.environ.setdefault("DEEPSPEED_LOG_LEVEL", "error")
 
 _TAG = "engine"
-_MANIFEST = "manifest.json"
-
-
-class CheckpointError(RuntimeError):
-    """A training state that cannot be continued from; the text names the file and the fix."""
+_GROUP = "group.json"
 
 
 def join_process_group(device: str) -> tuple[int, int]:
@@ -123,6 +120,11 @@ class Engine:
             config=settings,
             dist_init_required=False,
         )
+        # What a state can be continued by, and the keys of the config that say so.
+        self._group = {
+            "resources.workers_per_trainer": self.world_size,
+            "training.zero_stage": config.zero_stage,
+        }
         self._device = device
         self._horizon = horizon
 
@@ -162,7 +164,7 @@ class Engine:
     def save(self, directory: Path) -> None:
         """Write everything needed to continue bit for bit on the same world size.
 
-        All ranks must call this. Rank 0 writes a manifest of the files last.
+        All ranks must call this.
         """
         # What adapters leave frozen is read from the base again.
         self._engine.save_checkpoint(
@@ -171,29 +173,23 @@ class Engine:
             save_latest=False,
             exclude_frozen_parameters=has_adapters(self._engine.module),
         )
-        dist.barrier()
         if self.rank == 0:
-            files = sorted((directory / _TAG).iterdir())
-            manifest = {
-                "world_size": self.world_size,
-                "zero_stage": self._engine.zero_optimization_stage(),
-                "files": {file.name: file.stat().st_size for file in files},
-            }
-            (directory / _MANIFEST).write_text(json.dumps(manifest, indent=1))
+            (directory / _GROUP).write_text(json.dumps(self._group))
+        dist.barrier()
 
     def load(self, directory: Path) -> None:
         """Continue from a state written by `save`.
 
         Raises:
-            CheckpointError: A shard is missing or damaged, or the world size differs.
+            CheckpointError: Another kind of group wrote it.
         """
-        manifest = read_manifest(directory)
-        if manifest["world_size"] != self.world_size:
-            raise CheckpointError(
-                f"{directory}: written by {manifest['world_size']} workers, this group has "
-                f"{self.world_size}; set resources.workers_per_trainer to "
-                f"{manifest['world_size']} or start the run afresh"
-            )
+        written = json.loads((directory / _GROUP).read_text())
+        for key, ours in self._group.items():
+            if written[key] != ours:
+                raise CheckpointError(
+                    f"{directory}: written with {key}: {written[key]}, this is {ours}; set {key} "
+                    f"to {written[key]}, or start the run afresh"
+                )
         path, _ = self._engine.load_checkpoint(
             str(directory), tag=_TAG, load_module_strict=not has_adapters(self._engine.module)
         )
@@ -225,22 +221,3 @@ class Engine:
     def close(self) -> None:
         """Release the engine's buffers and hooks, so that the process can build another."""
         self._engine.destroy()
-
-
-def read_manifest(directory: Path) -> dict[str, Any]:
-    """Read and verify the manifest of a training state.
-
-    Raises:
-        CheckpointError: The manifest or a listed file is missing or has another size.
-    """
-    path = directory / _MANIFEST
-    if not path.exists():
-        raise CheckpointError(f"{path} is missing: the state is incomplete; delete {directory}")
-    manifest: dict[str, Any] = json.loads(path.read_text())
-    for name, size in manifest["files"].items():
-        file = directory / _TAG / name
-        if not file.exists() or file.stat().st_size != size:
-            raise CheckpointError(
-                f"{file}: missing or not {size} bytes; delete {directory} to train it again"
-            )
-    return manifest

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from raystt.config import RunConfig
+from raystt.errors import BadInput
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -79,35 +84,93 @@ def plan(steps: int, segments: int) -> list[tuple[int, int]]:
     return list(zip(borders[:-1], borders[1:], strict=True))
 
 
-def train_in_segments(
-    run: RunConfig, corpus: Path, directory: Path, train: Callable[[SegmentJob], SegmentResult]
-) -> SegmentResult:
-    """Train a run of its own to its horizon, with a state every `training.checkpoint_every` steps.
+class StateLost(RuntimeError):
+    """A state that is needed is damaged, gone, or cannot be continued from any more.
+
+    What was left of it has been discarded, so that its segment is trained again when it is asked
+    for: see `Segments.rewind`.
+
+    Args:
+        state: Its directory.
+        damage: What is wrong with it.
+    """
+
+    def __init__(self, state: str, damage: str) -> None:
+        super().__init__(state, damage)  # both: so it can be pickled
+        self.state = state
+        self.damage = damage
+
+    def __str__(self) -> str:
+        return f"{self.state}: {self.damage}"
+
+
+class CheckpointError(BadInput):
+    """A state that training it again cannot mend; the text names the place and the fix."""
+
+
+class Segments:
+    """The segments of a run, one after the other, and again from where a state was lost.
 
     Args:
         run: The run.
         corpus: Directory of the prepared corpus.
-        directory: Directory of the run; gets `states/`, `train.jsonl` and TensorBoard events.
-        train: Trains a segment; one found in `states/` is not trained again.
+        states: Directory of all states.
+        log: Directory of `train.jsonl` and TensorBoard events.
+        segments: (start, stop) of each.
 
-    Returns:
-        The last segment, which may have diverged.
+    Attributes:
+        finished: Results of those that are there, in order.
     """
-    every = run.training.checkpoint_every or run.training.steps
-    result: SegmentResult | None = None
-    for start, stop in plan(run.training.steps, -(-run.training.steps // every)):
-        result = train(
-            SegmentJob(
-                run=run,
-                corpus=str(corpus),
-                start=start,
-                stop=stop,
-                parent=result.state if result else None,
-                states=str(directory / "states"),
-                log=str(directory),
-            )
+
+    def __init__(
+        self,
+        run: RunConfig,
+        corpus: Path,
+        states: Path,
+        log: Path,
+        segments: Sequence[tuple[int, int]],
+    ) -> None:
+        self.finished: list[SegmentResult] = []
+        self._run, self._segments = run, segments
+        self._corpus, self._states, self._log = str(corpus), str(states), str(log)
+        self._lost: Counter[str] = Counter()
+
+    def next_job(self) -> SegmentJob | None:
+        """Return what to train next; None at the horizon, or when the run has diverged."""
+        last = self.finished[-1] if self.finished else None
+        if len(self.finished) == len(self._segments) or (last and last.status == "diverged"):
+            return None
+        start, stop = self._segments[len(self.finished)]
+        return SegmentJob(
+            run=self._run,
+            corpus=self._corpus,
+            start=start,
+            stop=stop,
+            parent=last.state if last else None,
+            states=self._states,
+            log=self._log,
         )
-        if result.status == "diverged":
-            break
-    assert result is not None  # a horizon has at least one step
-    return result
+
+    def done(self, result: SegmentResult) -> None:
+        """Take the result of the job that was asked for last."""
+        self.finished.append(result)
+
+    def rewind(self, lost: StateLost) -> None:
+        """Go back to before a state of these segments that was lost.
+
+        Raises:
+            CheckpointError: It was lost for the third time.
+            StateLost: It is none of these.
+        """
+        keys = [Path(result.state).name for result in self.finished]
+        key = Path(lost.state).name
+        if key not in keys:
+            raise lost
+        self._lost[key] += 1
+        if self._lost[key] == 3:
+            raise CheckpointError(
+                f"{lost}, for the third time; what is written there does not last: look at the "
+                "file system, and at who else writes there"
+            )
+        _LOG.warning("%s; discarded, to be trained again", lost)
+        del self.finished[keys.index(key) :]

@@ -3,7 +3,7 @@
 A segment is a pure function of its key: the text ratios of its steps, the model, training
 and interleaving settings, the seed, the corpus, and the state it starts from. Its result lies in
 `states/<key>`; a segment found there is not trained again, which makes crash, resume and shared
-prefixes the same thing.
+prefixes the same thing (`states`).
 """
 
 from __future__ import annotations
@@ -12,27 +12,26 @@ import gc
 import hashlib
 import json
 import math
-import os
-import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, replace
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import torch
 
 from raystt.corpus.card import Card
 from raystt.corpus.reading import local_batches, split_shards
+from raystt.files import remove
 from raystt.training.batches import StepBatch, assemble
 from raystt.training.engine import Engine, join_process_group
 from raystt.training.jobs import SegmentJob, SegmentResult, Step
 from raystt.training.log import TrainingLog
 from raystt.training.model import ModelError, context
 from raystt.training.start import starting_model
-
-DONE = "done.json"
+from raystt.training.states import engine_of, find, partial_of, publish
 
 _T = TypeVar("_T")
 Batches = Callable[[SegmentJob, Card], Iterable[pa.Table]]
@@ -49,14 +48,6 @@ def segment_key(job: SegmentJob, card: Card, world_size: int) -> str:
         job.start, job.stop, ratios.tolist(),
     ]  # fmt: skip
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:20]
-
-
-def find_finished(job: SegmentJob, card: Card, world_size: int) -> SegmentResult | None:
-    """Return a segment's result if it was trained before."""
-    done = Path(job.states) / segment_key(job, card, world_size) / DONE
-    if not done.exists():
-        return None
-    return replace(SegmentResult(**json.loads(done.read_text())), reused=True)
 
 
 def read_locally(job: SegmentJob, card: Card) -> Iterator[pa.Table]:
@@ -86,7 +77,8 @@ def train_segment(
         device: "cpu", or "cuda": the current GPU.
 
     Raises:
-        CheckpointError: The parent state cannot be continued from.
+        StateLost: The parent state is damaged or gone, or its engine was dropped.
+        CheckpointError: The parent state was written by another kind of group, or not by us.
         ModelError: There is no such base model, it does not go with the corpus, or a sequence is
             longer than its context.
         ValueError: The data ended early.
@@ -94,32 +86,45 @@ def train_segment(
     began = time.perf_counter()
     rank, world_size = join_process_group(device)
     card = Card.load(Path(job.corpus))
+    state = Path(job.states) / segment_key(job, card, world_size)
     # One rank looks for all: a network file system shows a new file to some nodes before others,
     # and a rank that trains would wait for one that has returned.
-    finished = _of_rank_0(find_finished(job, card, world_size) if rank == 0 else None)
+    finished = _on_rank_0(lambda: find(state))
     if finished is not None:
         return finished
+    parent = Path(job.parent) if job.parent is not None else None
+    before = _on_rank_0(lambda: engine_of(parent)) if parent is not None else None
     training = job.run.training
     model = starting_model(job.run, Path(job.corpus), card)
     room = context(model)
     engine = Engine(model, training, training.steps, device)
     log = TrainingLog(Path(job.log) if job.log and rank == 0 else None, job.start)
     try:
-        if job.parent is not None:
-            engine.load(Path(job.parent) / "engine")
+        if before is not None:
+            engine.load(before)
         stream = iter(batches(job, card))
         ready = time.perf_counter()
         totals = _train(job, card, engine, stream, log, on_step if rank == 0 else None, room)
         trained = time.perf_counter()
-        state = Path(job.states) / segment_key(job, card, world_size)
-        partial = state.with_name(f"{state.name}.{_of_rank_0(os.getpid())}.partial")
-        if rank == 0:
-            shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir(parents=True)
-        if totals.diverged_at is None:
-            engine.export(partial / "model", Path(job.corpus) / card.tokenizer.path)
-            if job.stop < training.steps:
-                engine.save(partial / "engine")
+        with _partial(state, rank) as partial:
+            if totals.diverged_at is None:
+                engine.export(partial / "model", Path(job.corpus) / card.tokenizer.path)
+                if job.stop < training.steps:
+                    engine.save(partial / "engine")
+            result = SegmentResult(
+                state=str(state),
+                status="complete" if totals.diverged_at is None else "diverged",
+                start=job.start,
+                stop=job.stop,
+                seconds=trained - ready,
+                setup_seconds=(ready - began) + (time.perf_counter() - trained),
+                tokens=totals.tokens,
+                loss=totals.loss,
+                achieved_words=totals.words_text / max(totals.words_total, 1),
+                achieved_tokens=totals.tokens_text / max(totals.tokens_total, 1),
+                diverged_at=totals.diverged_at,
+            )
+            _on_rank_0(lambda: publish(partial, state, result))
     finally:
         engine.close()
         log.close()
@@ -129,22 +134,6 @@ def train_segment(
         gc.collect()
         if device == "cuda":
             torch.cuda.empty_cache()
-    result = SegmentResult(
-        state=str(state),
-        status="complete" if totals.diverged_at is None else "diverged",
-        start=job.start,
-        stop=job.stop,
-        seconds=trained - ready,
-        setup_seconds=(ready - began) + (time.perf_counter() - trained),
-        tokens=totals.tokens,
-        loss=totals.loss,
-        achieved_words=totals.words_text / max(totals.words_total, 1),
-        achieved_tokens=totals.tokens_text / max(totals.tokens_total, 1),
-        diverged_at=totals.diverged_at,
-    )
-    if rank == 0:
-        _publish(partial, state, result)
-    torch.distributed.barrier()
     return result
 
 
@@ -222,24 +211,30 @@ def _train(
     return totals
 
 
-def _of_rank_0(value: _T) -> _T:
-    """Return rank 0's value on all ranks."""
-    box = [value]
+@contextmanager
+def _partial(state: Path, rank: int) -> Iterator[Path]:
+    """Yield a new directory for all ranks to write to, which does not outlive an error."""
+    partial = _on_rank_0(lambda: partial_of(state))
+    try:
+        if rank == 0:
+            partial.mkdir(parents=True)
+        yield partial
+    except BaseException:
+        if rank == 0:
+            remove(partial)
+        raise
+
+
+def _on_rank_0(ask: Callable[[], _T]) -> _T:
+    """Ask on rank 0, and return its answer or raise its error on all ranks."""
+    box: list[Any] = [None, None]
+    if torch.distributed.get_rank() == 0:
+        try:
+            box[0] = ask()
+        except Exception as error:
+            box[1] = error
     torch.distributed.broadcast_object_list(box, src=0)
-    return box[0]
-
-
-def _publish(partial: Path, state: Path, result: SegmentResult) -> None:
-    """Make a finished state visible in one rename.
-
-    Two trials with the same schedule may have trained it side by side: the first one stays.
-    """
-    with open(partial / DONE, "w") as file:
-        json.dump(asdict(result), file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    if (state / DONE).exists():
-        shutil.rmtree(partial)
-        return
-    shutil.rmtree(state, ignore_errors=True)
-    partial.rename(state)
+    if box[1] is not None:
+        raise box[1]
+    answer: _T = box[0]
+    return answer

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import math
 import pickle
+import resource
 import shutil
 import subprocess
 import sys
-from dataclasses import asdict, replace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,11 +31,11 @@ from raystt.config import LoraConfig, ModelConfig
 from raystt.corpus.card import Card
 from raystt.schedule import Linear
 from raystt.training.adapters import merged
-from raystt.training.engine import CheckpointError
-from raystt.training.jobs import SegmentJob, SegmentResult, plan
+from raystt.training.jobs import CheckpointError, SegmentJob, SegmentResult, StateLost, plan
 from raystt.training.model import ModelError
 from raystt.training.segment import segment_key, train_segment
 from raystt.training.start import starting_model
+from raystt.training.states import discard, find, partial_of, publish
 
 
 @pytest.fixture(scope="module")
@@ -67,11 +70,13 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
 
 
-@pytest.mark.parametrize("stage", [0, 1, 3])
-def test_two_segments_equal_one(corpus: Path, stage: int) -> None:
-    whole = train_segment(job(corpus, 0, 6, zero_stage=stage))
-    first = train_segment(job(corpus, 0, 3, zero_stage=stage))
-    second = train_segment(job(corpus, 3, 6, first, zero_stage=stage))
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+def test_two_segments_equal_one(corpus: Path, stage: int, precision: str) -> None:
+    settings = {"zero_stage": stage, "precision": precision}
+    whole = train_segment(job(corpus, 0, 6, **settings))
+    first = train_segment(job(corpus, 0, 3, **settings))
+    second = train_segment(job(corpus, 3, 6, first, **settings))
     assert same(weights(whole), weights(second))
     assert second.loss == whole.loss
     assert first.tokens + second.tokens == whole.tokens
@@ -252,11 +257,15 @@ RANK = """
 import json, pickle, sys
 from dataclasses import asdict
 import torch.distributed as dist
+from raystt.training.jobs import StateLost
 from raystt.training.segment import train_segment
 rank, store, jobs = int(sys.argv[1]), sys.argv[2], sys.argv[3]
 dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
 for job in pickle.load(open(jobs, "rb"))[rank]:
-    print(json.dumps(asdict(train_segment(job))))
+    try:
+        print(json.dumps(asdict(train_segment(job))))
+    except StateLost as lost:
+        print(json.dumps({"lost": lost.state}))
 """
 
 
@@ -265,11 +274,13 @@ def test_one_rank_decides_whether_a_segment_is_there(corpus: Path) -> None:
     """As on a network file system that shows `states` to one of two nodes first."""
     known = job(corpus, 0, 1)
     state = Path(known.states) / segment_key(known, Card.load(corpus), 2)
-    done = SegmentResult(str(state), "complete", 0, 1, 1.0, 0.1, 10, 2.5, 0.5, 0.5)
-    state.mkdir(parents=True)
-    (state / "done.json").write_text(json.dumps(asdict(done)))
+    done = SegmentResult(str(state), "diverged", 0, 1, 1.0, 0.1, 10, 2.5, 0.5, 0.5, 0)
+    partial = partial_of(state)
+    partial.mkdir(parents=True)
+    publish(partial, state, done)
     blind = replace(known, states=str(corpus.parent / "elsewhere"))
-    (corpus.parent / "jobs").write_bytes(pickle.dumps([[known, blind], [blind, known]]))
+    lost = replace(known, start=1, stop=2, parent=f"{corpus.parent}/lost")
+    (corpus.parent / "jobs").write_bytes(pickle.dumps([[known, lost, blind], [blind, lost, known]]))
     ranks = [
         subprocess.Popen(
             [sys.executable, "-c", "import json\nfrom dataclasses import asdict\n" + RANK,
@@ -283,11 +294,12 @@ def test_one_rank_decides_whether_a_segment_is_there(corpus: Path) -> None:
     finally:
         for process in ranks:
             process.kill()
-    told = [[SegmentResult(**json.loads(line)) for line in text.splitlines()] for text in printed]
-    found, trained = zip(*told, strict=True)
-    assert found == (replace(done, reused=True),) * 2
-    assert [result.reused for result in trained] == [False, False]
-    assert trained[0].loss == trained[1].loss != done.loss
+    told = [[json.loads(line) for line in text.splitlines()] for text in printed]
+    found, raised, trained = zip(*told, strict=True)
+    assert [SegmentResult(**values) for values in found] == [replace(done, reused=True)] * 2
+    assert raised == ({"lost": lost.parent},) * 2
+    assert [values["reused"] for values in trained] == [False, False]
+    assert trained[0]["loss"] == trained[1]["loss"] != done.loss
 
 
 def test_unfinished_segment_is_trained_again(corpus: Path) -> None:
@@ -326,12 +338,63 @@ def test_key_depends_on_what_decides_the_result(corpus: Path) -> None:
     assert len({key, *others}) == 8
 
 
-def test_damaged_state_is_refused(corpus: Path) -> None:
+def test_a_damaged_parent_is_lost(corpus: Path) -> None:
     first = train_segment(job(corpus, 0, 3))
     victim = next((Path(first.state) / "engine" / "engine").iterdir())
     victim.unlink()
-    with pytest.raises(CheckpointError, match=victim.name):
+    with pytest.raises(StateLost, match=victim.name) as lost:
         train_segment(job(corpus, 3, 6, first))
+    assert lost.value.state == first.state and not Path(first.state).exists()
+
+
+def rewrite(result: SegmentResult, change: Callable[[Path], object]) -> None:
+    """Change the files of a state as somebody could who may write there: hashes and all."""
+    state = Path(result.state)
+    partial = shutil.copytree(state, partial_of(state), ignore=lambda *_: ["done.json"])
+    change(partial / "engine")
+    discard(state)
+    publish(partial, state, result)
+
+
+@pytest.mark.parametrize("key", ["resources.workers_per_trainer", "training.zero_stage"])
+def test_a_state_of_another_kind_of_group_is_refused(corpus: Path, key: str) -> None:
+    first = train_segment(job(corpus, 0, 3))
+
+    def change(engine: Path) -> None:
+        group = json.loads((engine / "group.json").read_text())
+        (engine / "group.json").write_text(json.dumps({**group, key: 4}))
+
+    rewrite(first, change)
+    with pytest.raises(CheckpointError, match=f"set {key} to 4"):
+        train_segment(job(corpus, 3, 6, first))
+    assert find(Path(first.state)) is not None  # training it again would not mend that
+
+
+@contextmanager
+def room_for_files_of(size: int) -> Iterator[None]:
+    """Let no file of this process grow over a size, as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("stage", [0, 1])
+def test_a_full_disk_leaves_no_half_state(corpus: Path, stage: int) -> None:
+    asked = replace(job(corpus, 0, 1, zero_stage=stage), log=None)
+    states = Path(asked.states)
+    whole = train_segment(asked)
+    sizes = {path.stat().st_size for path in Path(whole.state).rglob("*") if path.is_file()}
+    before = weights(whole)
+    discard(Path(whole.state))
+    # In a file's first bytes, in its middle and in its last bytes, for weights and for shards.
+    for limit in {room for size in sorted(sizes)[-2:] for room in (100, size // 2, size - 1)}:
+        with pytest.raises(Exception), room_for_files_of(limit):  # noqa: B017
+            train_segment(asked)
+        assert list(states.iterdir()) == []
+    assert same(before, weights(train_segment(asked)))
 
 
 def test_divergence_is_a_result(corpus: Path) -> None:

@@ -1,0 +1,237 @@
+"""Finished segments on disk: `states/<key>/`, published whole, verified when used, made again.
+
+```
+states/<key>/
+  done.json   the segment's result, and size and hash of every file below
+  model/      the exported model; none after a divergence
+  engine/     what is needed to go on; none at the horizon, or once it was dropped
+```
+
+A state that is not what its `done.json` says is discarded: its segment is trained again. What is on
+its way in or out bears a name in `.partial`. Errors of the storage itself (permissions, a stale
+mount) are no damage and go up as OSError. Imports no torch.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import os
+import uuid
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from raystt.files import remove, sha256, sync, write_atomic
+from raystt.training.jobs import SegmentResult, StateLost
+
+_DONE = "done.json"
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _File:
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class _Done(SegmentResult):
+    """What `done.json` holds: the result, and the files by their paths in the state."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid", strict=True)
+
+    files: dict[str, _File] = field(kw_only=True)
+
+    def of(self, part: str) -> dict[str, _File]:
+        """Return the files of "model" or "engine"."""
+        return {name: file for name, file in self.files.items() if name.startswith(f"{part}/")}
+
+
+class _Damage(Exception):
+    """A state is not what it should be; the text says which file."""
+
+
+def partial_of(state: Path) -> Path:
+    """Return a new name beside a state, for what is not finished or on its way out."""
+    return state.with_name(f"{state.name}.{uuid.uuid4().hex[:8]}.partial")
+
+
+def publish(partial: Path, state: Path, result: SegmentResult) -> None:
+    """Make a finished state visible in one rename, when all of it is on the disk.
+
+    Two trials with the same schedule may have trained it side by side: the first one stays.
+    Whatever happens, nothing is left at `partial`.
+    """
+    try:
+        paths = sorted(partial.rglob("*"))
+        names = [path.relative_to(partial).as_posix() for path in paths if path.is_file()]
+        for name in names:
+            sync(partial / name)
+        hashes = _hash(partial, names)
+        files = {n: _File((partial / n).stat().st_size, hashes[n]) for n in names}
+        _write(partial, _Done(**asdict(result), files=files))
+        for folder in (path for path in paths if path.is_dir()):
+            sync(folder)
+        while True:
+            try:
+                partial.rename(state)
+                break
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                    raise
+            if find(state) is not None:
+                break
+        sync(state.parent)
+    finally:
+        remove(partial)
+
+
+def find(state: Path, on_damage: Callable[[str], None] = _LOG.warning) -> SegmentResult | None:
+    """Return the result of a finished segment, every file of it verified.
+
+    Args:
+        state: Its directory.
+        on_damage: Told which file is not what it should be, once the state is discarded.
+
+    Returns:
+        None if there is no such state, or not any more.
+    """
+    if not os.path.lexists(state):
+        return None
+    try:
+        done = _verified(state, ("model", "engine"))
+    except _Damage as damage:
+        discard(state)
+        on_damage(f"{state}: {damage}; discarded, to be trained again")
+        return None
+    result = {field.name: getattr(done, field.name) for field in fields(SegmentResult)}
+    return SegmentResult(**result | {"state": str(state), "reused": True})
+
+
+def model_of(state: Path) -> Path:
+    """Return the directory of a state's model, verified.
+
+    Raises:
+        StateLost: It is damaged, and discarded, or gone.
+    """
+    return _part(state, "model")
+
+
+def engine_of(state: Path) -> Path:
+    """Return the directory of what is needed to continue from a state, verified.
+
+    Raises:
+        StateLost: It is damaged, dropped or gone; the state is discarded, to be trained again.
+    """
+    return _part(state, "engine")
+
+
+def drop_engine(state: Path) -> None:
+    """Delete what is needed to continue from a state; its model stays.
+
+    A kill at any moment leaves a whole state, with an engine or without.
+    """
+    try:
+        done = _parse(_read(state))
+    except _Damage:  # told by the next who needs it
+        return
+    if engine := done.of("engine"):
+        left = {name: file for name, file in done.files.items() if name not in engine}
+        _write(state, replace(done, files=left))
+    remove(state / "engine")
+
+
+def discard(state: Path) -> None:
+    """Take a state away, if it is there: in one step, and for good."""
+    taken = partial_of(state)
+    try:
+        state.rename(taken)
+    except FileNotFoundError:
+        return
+    remove(taken)
+
+
+def sweep(states: Path) -> None:
+    """Delete what dead processes left half-written or half-deleted. Nothing else may run."""
+    for left in states.glob("*.partial"):
+        remove(left)
+    for engine in states.glob("*/engine"):
+        try:
+            dropped = not _parse(_read(engine.parent)).of("engine")
+        except _Damage:
+            continue
+        if dropped:
+            remove(engine)
+
+
+def _part(state: Path, part: str) -> Path:
+    try:
+        if not _verified(state, (part,)).of(part):
+            raise _Damage(f"has no {part}")
+    except _Damage as damage:
+        discard(state)
+        raise StateLost(str(state), str(damage)) from None
+    return state / part
+
+
+def _verified(state: Path, parts: Iterable[str]) -> _Done:
+    """Read a state's `done.json` and compare the files of some parts with it."""
+    seen, damage = None, _Damage("gone")
+    # Its engine may be dropped, or an equal state take its place, while it is looked at.
+    while (text := _read(state)) != seen:
+        seen = text
+        try:
+            done = _parse(text)
+            _compare(state, {name: file for part in parts for name, file in done.of(part).items()})
+            return done
+        except _Damage as error:
+            damage = error
+    raise damage
+
+
+def _compare(state: Path, files: dict[str, _File]) -> None:
+    try:
+        for name, file in files.items():  # sizes first: they cost nothing
+            size = (state / name).stat().st_size
+            if size != file.size:
+                raise _Damage(f"{name} has {size} bytes instead of {file.size}")
+        for name, found in _hash(state, files).items():
+            if found != files[name].sha256:
+                raise _Damage(f"{name} is not what was written")
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+        raise _Damage(f"{Path(error.filename).relative_to(state)} is missing") from None
+
+
+def _hash(folder: Path, names: Iterable[str]) -> dict[str, str]:
+    """Hash files side by side: an engine has one of many gigabytes for each rank."""
+    names = list(names)
+    with ThreadPoolExecutor() as pool:
+        return dict(zip(names, pool.map(lambda name: sha256(folder / name), names), strict=True))
+
+
+def _read(state: Path) -> bytes:
+    try:
+        return (state / _DONE).read_bytes()
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        raise _Damage(f"{_DONE} is missing" if os.path.lexists(state) else "gone") from None
+
+
+def _parse(text: bytes) -> _Done:
+    try:
+        done = TypeAdapter(_Done).validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise _Damage(f"{_DONE}: {place}{': ' if place else ''}{first['msg']}") from None
+    if done.status == "complete" and not done.of("model"):
+        raise _Damage(f"{_DONE} lists no model")
+    return done
+
+
+def _write(state: Path, done: _Done) -> None:
+    write_atomic(state / _DONE, json.dumps(asdict(done), indent=1) + "\n")
