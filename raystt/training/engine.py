@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import pickle
 import shutil
 from pathlib import Path
 from typing import Any
@@ -120,6 +121,7 @@ class Engine:
             config=settings,
             dist_init_required=False,
         )
+        self._engine.checkpoint_engine.load = _load_safely
         # What a state can be continued by, and the keys of the config that say so.
         self._group = {
             "resources.workers_per_trainer": self.world_size,
@@ -181,7 +183,7 @@ class Engine:
         """Continue from a state written by `save`.
 
         Raises:
-            CheckpointError: Another kind of group wrote it.
+            CheckpointError: Another kind of group wrote it, or something else did.
         """
         written = json.loads((directory / _GROUP).read_text())
         for key, ours in self._group.items():
@@ -221,3 +223,23 @@ class Engine:
     def close(self) -> None:
         """Release the engine's buffers and hooks, so that the process can build another."""
         self._engine.destroy()
+
+
+def _load_safely(path: str, map_location: Any = None) -> Any:
+    """Load a file of a checkpoint, as DeepSpeed's own `load`, which would run any code in it.
+
+    Raises:
+        CheckpointError: It holds more than tensors, plain values and what DeepSpeed adds.
+    """
+    from deepspeed.runtime.fp16.loss_scaler import LossScaler
+    from deepspeed.runtime.zero.config import ZeroStageEnum
+    from deepspeed.utils.tensor_fragment import fragment_address
+
+    try:
+        with torch.serialization.safe_globals([LossScaler, ZeroStageEnum, fragment_address]):
+            return torch.load(path, map_location=map_location, weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path}: is no training state that raystt wrote ({str(error).splitlines()[0]}); "
+            "delete the state that it is in, to train it again"
+        ) from None

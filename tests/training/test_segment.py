@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import pickle
 import resource
 import shutil
@@ -368,6 +369,37 @@ def test_a_state_of_another_kind_of_group_is_refused(corpus: Path, key: str) -> 
     with pytest.raises(CheckpointError, match=f"set {key} to 4"):
         train_segment(job(corpus, 3, 6, first))
     assert find(Path(first.state)) is not None  # training it again would not mend that
+
+
+class Code:
+    """Makes a directory when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = str(path)
+
+    def __reduce__(self) -> object:
+        return os.mkdir, (self.path,)
+
+
+@pytest.mark.parametrize(
+    ("stage", "name"),
+    [(0, "model_states"), (1, "model_states"), (1, "optim_states"), (3, "optim_states")],
+)
+def test_code_in_a_state_is_not_run(corpus: Path, stage: int, name: str) -> None:
+    first = train_segment(job(corpus, 0, 3, zero_stage=stage))
+    made = corpus.parent / "made by code"
+
+    def change(engine: Path) -> None:
+        (file,) = engine.rglob(f"*{name}.pt")
+        content = torch.load(file, weights_only=False)
+        torch.save({**content, "ds_version": Code(made)}, file)
+        torch.load(file, weights_only=False)
+        made.rmdir()  # the code works
+
+    rewrite(first, change)
+    with pytest.raises(CheckpointError, match=f"{name}.pt: is no training state"):
+        train_segment(job(corpus, 3, 6, first, zero_stage=stage))
+    assert not made.exists()
 
 
 @contextmanager
