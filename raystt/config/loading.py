@@ -92,10 +92,8 @@ def _validated(
         found += [c for c in refused if not meet([c.location, *c.reads], unknown)]
         removed = [_remove(data, c.location) for c in refused]
         unknown += [c.location for c in refused] + [place for place in removed if place]
-        missing = {
-            c.location[0] for c in refused if len(c.location) == 1
-        } & model.model_fields.keys()
-        added = {key: _STAND_INS[key] for key in missing & _STAND_INS.keys()}
+        known = _STAND_INS.keys() & model.model_fields.keys()
+        added = {key: _STAND_INS[key] for key in known if (key,) in [c.location for c in refused]}
         data |= added
         if not any(removed) and not added:
             return None, found, unknown
