@@ -88,7 +88,10 @@ def prepare(
         check_run(config)
     with ExitStack() as stack:
         told = _stages(stack, progress)
-        stack.enter_context(ray_session(base.resources, pools=False, verbose=verbose))
+        shared = [Path(base.corpus.path).resolve()]
+        stack.enter_context(
+            ray_session(base.resources, pools=False, shared=shared, verbose=verbose)
+        )
         if stage is not None:
             fit(stage, base.corpus, resources=base.resources, progress=told)
             return None
@@ -143,7 +146,8 @@ def train(
             from raystt.pools import single
             from raystt.preparation.prepare import prepare as prepare_corpus
 
-            stack.enter_context(ray_session(run.resources, verbose=verbose))
+            shared = [corpus, directory]
+            stack.enter_context(ray_session(run.resources, shared=shared, verbose=verbose))
             prepare_corpus(
                 run.corpus, resources=run.resources, progress=told, interleaving=run.interleaving
             )
@@ -201,7 +205,7 @@ def evaluate(
     corpus = Path(config.corpus.path).resolve()
     Card.load(corpus)
     split = split or config.evaluation.split
-    with ray_session(config.resources, verbose=verbose):
+    with ray_session(config.resources, shared=[corpus, directory], verbose=verbose):
         hypotheses = directory / f"hypotheses-{split}.jsonl"
         return evaluate_model(config, corpus, found, split, hypotheses)
 

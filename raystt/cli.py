@@ -8,8 +8,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import signal
 import sys
-from collections.abc import Callable, Sequence
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,10 +22,12 @@ from typing import Any
 from raystt import __version__, api
 from raystt.errors import BadInput
 
-DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+DONE, FAILED, BAD_INPUT, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
 _CODES = (
-    "exit codes: 0 done, 1 failed, 2 bad input (the message says what to mend), 130 interrupted"
+    "exit codes: 0 done, 1 failed, 2 bad input (the message says what to mend), 130 interrupted, "
+    "143 terminated"
 )
+_GRACE_SECONDS = 2.5  # `ray job stop` kills 3 s after SIGTERM
 
 Verb = Callable[[argparse.Namespace], int]
 
@@ -28,26 +35,78 @@ Verb = Callable[[argparse.Namespace], int]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb and return its exit code."""
     options = _parser().parse_args(arguments)
-    try:
-        return int(options.verb(options))
-    except KeyboardInterrupt:
-        hint = "; the same command with --resume goes on" if hasattr(options, "resume") else ""
-        print(f"\nraystt: interrupted{hint}", file=sys.stderr)
-        return INTERRUPTED
-    except Exception as error:
-        mendable = isinstance(error, BadInput | FileNotFoundError | FileExistsError)
-        if options.debug and not mendable:
-            raise
-        if options.json:
-            from raystt.checking import error_dict
+    hint = "; the same command with --resume goes on" if hasattr(options, "resume") else ""
+    with _terminable(f"\nraystt: terminated{hint}\n") as terminated:
+        try:
+            return int(options.verb(options))
+        except BaseException as error:
+            if terminated.is_set():  # whatever it was that broke off
+                return TERMINATED
+            if isinstance(error, KeyboardInterrupt):
+                print(f"\nraystt: interrupted{hint}", file=sys.stderr)
+                return INTERRUPTED
+            if not isinstance(error, Exception):
+                raise
+            return _failed(error, options)
 
-            print(json.dumps(error_dict(error), indent=1))
-        if mendable:
-            print(f"raystt: {error}", file=sys.stderr)
-            return BAD_INPUT
-        print(f"raystt: failed: {type(error).__name__}: {error}", file=sys.stderr)
-        print("raystt: --debug shows where", file=sys.stderr)
-        return FAILED
+
+def _failed(error: Exception, options: argparse.Namespace) -> int:
+    """Tell of an error and return the exit code for it."""
+    mendable = isinstance(error, BadInput | FileNotFoundError | FileExistsError)
+    if options.debug and not mendable:
+        raise error
+    if options.json:
+        from raystt.checking import error_dict
+
+        print(json.dumps(error_dict(error), indent=1))
+    if mendable:
+        print(f"raystt: {error}", file=sys.stderr)
+        return BAD_INPUT
+    print(f"raystt: failed: {type(error).__name__}: {error}", file=sys.stderr)
+    print("raystt: --debug shows where", file=sys.stderr)
+    return FAILED
+
+
+@contextmanager
+def _terminable(hint: str) -> Iterator[threading.Event]:
+    """Let SIGTERM end the block as Ctrl-C does, with a hint at once, and by force where that lasts.
+
+    Gives what is set once SIGTERM has come.
+    """
+    terminated, told = threading.Event(), threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield terminated
+        return
+
+    def interrupt(number: int, frame: Any) -> None:
+        terminated.set()
+        handler = signal.getsignal(signal.SIGINT)  # Tune and Train have theirs
+        if not callable(handler):
+            raise KeyboardInterrupt
+        handler(signal.SIGINT, frame)
+
+    def watch() -> None:
+        while signals := os.read(reading, 64):
+            if signal.SIGTERM in signals:
+                os.write(2, hint.encode())
+                told.set()
+                time.sleep(_GRACE_SECONDS)
+                os._exit(TERMINATED)
+
+    # Through a pipe: the main thread may be within a library's call, and its handlers come later.
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    waked = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    before = signal.signal(signal.SIGTERM, interrupt)
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield terminated
+    finally:
+        if terminated.is_set():
+            told.wait()
+        signal.signal(signal.SIGTERM, before)
+        signal.set_wakeup_fd(waked)
+        os.close(writing)
 
 
 def _parser() -> argparse.ArgumentParser:

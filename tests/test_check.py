@@ -273,6 +273,23 @@ def test_an_address_leaves_the_counting_to_the_cluster(monkeypatch: pytest.Monke
     assert "cluster" in str(check(written(RUN, ("cpus: 2", "trainers: 64"))).notes)
 
 
+@pytest.mark.parametrize("config", [RUN, SEARCH])
+def test_a_cluster_is_joined_with_absolute_paths(config: str, tmp_path: Path) -> None:
+    joined = ("cpus: 2", "address: auto")
+    found = problems(config, joined)
+    assert {line.split(": ")[1].removeprefix("base.") for line in found} == {
+        "storage", "corpus.path"
+    }  # fmt: skip
+    assert all("relative" in line and "mount" in line for line in found)
+    placed = config.replace("{corpus}", f"{tmp_path}/corpus").replace(
+        "  resources:" if config is SEARCH else "resources:",
+        f"  storage: {tmp_path}\n  resources:" if config is SEARCH else
+        f"storage: {tmp_path}\nresources:",
+    )  # fmt: skip
+    assert check(written(placed, joined)).problems == ()
+    assert check(written(config, ("cpus: 2", "address: local"))).problems == ()
+
+
 def test_a_missing_shard_is_named() -> None:
     prepare(written(RUN))
     path = Path("corpus/shards/language=es/split=train/part-00000.parquet")

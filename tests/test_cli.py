@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
+from psutil import Process, wait_procs
 from tiny import tiny_search
 
 from raystt.cli import main
@@ -87,3 +93,89 @@ def test_a_model_that_is_not_there_is_bad_input(
     path.write_text(to_yaml(run))
     assert main(["evaluate", str(path)]) == 2
     assert "train the run first" in capsys.readouterr().err
+
+
+ROOT = Path(__file__).resolve().parents[1]
+
+TERMINATED = """
+import sys, time
+from raystt import api, cli
+
+def busy(config, **options):
+    print("busy", flush=True)
+    while True:
+        try:
+            time.sleep(60)
+        except KeyboardInterrupt:
+            if sys.argv[1] != "stubborn":
+                raise
+            print("goes on", flush=True)
+
+api.search = busy
+sys.exit(cli.main(["search", "x.yaml"]))
+"""
+
+
+def started(*command: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("manner", ["willing", "stubborn"])
+@pytest.mark.parametrize("background", [False, True])
+def test_sigterm_ends_a_verb_with_a_hint(manner: str, background: bool) -> None:
+    program = TERMINATED
+    if background:  # what a shell does to a command with &
+        program = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)" + program
+    process = started("-c", program, manner)
+    assert process.stdout is not None and process.stdout.readline() == "busy\n"
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate()
+    assert process.returncode == 143
+    assert err == "\nraystt: terminated; the same command with --resume goes on\n"
+    assert ("goes on" in out) == (manner == "stubborn")
+
+
+SEARCHING = """
+import sys
+from pathlib import Path
+import tune_session
+from tiny import tiny_search
+from raystt import api, cli
+
+tune_session.search = lambda path: tiny_search(path, trials=500, name="played")
+api.search = lambda config, **options: tune_session.main(config, 0)
+sys.exit(cli.main(["search", sys.argv[1]]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", ["starting", "searching"])
+def test_sigterm_ends_a_search_and_its_ray(moment: str, tmp_path: Path) -> None:
+    path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-c", SEARCHING, str(tmp_path)], stdout=log, stderr=log, text=True,
+            env={**os.environ, "PYTHONPATH": path},
+        )  # fmt: skip
+
+    def there() -> bool:
+        if moment == "starting":  # within ray.init
+            return any("gcs_server" in one.name() for one in Process(process.pid).children())
+        results = tmp_path / "runs" / "played" / "results.jsonl"
+        return results.exists() and results.read_text().count("\n") >= 2
+
+    said = tmp_path / "log"
+    while not there():
+        assert process.poll() is None, said.read_text()
+        time.sleep(0.05)
+    below = Process(process.pid).children(recursive=True)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait() == 143, said.read_text()
+    text = said.read_text()
+    assert text.count("raystt: terminated; the same command with --resume goes on") == 1
+    for bad in ("Traceback", "SIGABRT", "Fatal Python error", "*** "):
+        assert bad not in text, text
+    assert wait_procs(below, timeout=60)[1] == []

@@ -150,6 +150,16 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
             "use `raystt search`, or write the config of a run",
         ),
         (
+            "storage: s3://bucket/runs",
+            "run.yaml:5: storage: 's3://bucket/runs' is a URL, and all files are read and written "
+            "as on a disk; mount that storage on every node, and give the path where it is mounted",
+        ),
+        (
+            "resources: {gpus_per_worker: 1.5}",
+            "run.yaml:5: resources.gpus_per_worker: 1.5 GPUs: Ray shares out one GPU, or gives "
+            "whole ones; give a share up to 1, or a whole number",
+        ),
+        (
             "name: second",
             "run.yaml:5: name: the key stands twice, first on line 1; remove one of the two",
         ),
@@ -232,6 +242,30 @@ def test_several_languages_need_a_choice(tmp_path: Path) -> None:
         "run.yaml:1: language: the corpus has several languages; add `language:` with one of es, fr"
     ]
     assert load_run(written(tmp_path, text + "language: fr\n")).language == "fr"
+
+
+@pytest.mark.parametrize("name", ["..", "../es", "e", "es_MX", "es/mx", "español", "pt-", "''"])
+def test_a_language_is_a_code(tmp_path: Path, name: str) -> None:
+    (found,) = problems(tmp_path, f"name: x\ncorpus:\n  languages:\n    {name}: {{train: 5}}\n")
+    place, key, reason = found.split(": ", 2)
+    assert (place, key) == ("run.yaml:4", f"corpus.languages.{name.strip(chr(39))}")
+    assert "no code of a language" in reason and "pt-BR" in reason
+    (found,) = problems(tmp_path, MINIMAL + f"  target: {name}\n")
+    assert found.split(": ")[1] == "corpus.target"
+
+
+@pytest.mark.parametrize("name", ["es", "pt-BR", "zh-Hant-TW", "fil", "sr-Latn", "ca-1996"])
+def test_codes_of_languages_are_taken(tmp_path: Path, name: str) -> None:
+    run = load_run(written(tmp_path, f"name: x\ncorpus: {{languages: {{{name}: {{train: 5}}}}}}\n"))
+    assert run.language == name
+
+
+@pytest.mark.parametrize(
+    "path", ["s3://bucket/c", "gs://bucket/c", "hdfs://name:9000/c", "file:///c"]
+)
+def test_a_corpus_is_on_a_disk(tmp_path: Path, path: str) -> None:
+    (found,) = problems(tmp_path, MINIMAL + f"  path: {path}\n")
+    assert found.split(": ")[:2] == ["run.yaml:5", "corpus.path"] and "mount" in found
 
 
 @pytest.mark.parametrize("name", ["", "..", "a/b", "a b"])

@@ -446,6 +446,24 @@ def test_what_follows_from_a_mistake_is_not_told(tmp_path: Path, head: str, plac
     assert found.split(": ")[1].startswith(place)
 
 
+@pytest.mark.parametrize(
+    ("line", "key"),
+    [
+        ("name: a/b", "name"),
+        ("", "name"),
+        ("name: s\ntrials: many", "trials"),
+        ("name: s", "trials"),
+    ],
+)
+def test_a_required_key_hides_no_other_mistake(tmp_path: Path, line: str, key: str) -> None:
+    head = HEAD.replace("name: s\n", line + "\n").replace("[es, fr]", "[es, se]")
+    head = head.replace("trials: 6\n", "" if key == "trials" else "trials: 6\n")
+    found = problems(tmp_path, "schedule.initail: {float: [0.5, 1.0]}", head)
+    assert sorted(line.split(": ")[1] for line in found) == sorted(
+        [key, "languages[1]", "space.schedule.initail"]
+    )
+
+
 def test_a_search_needs_something_to_propose(tmp_path: Path) -> None:
     path = tmp_path / "s.yaml"
     path.write_text(HEAD + "space: {}\n", encoding="utf-8")

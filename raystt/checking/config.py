@@ -58,7 +58,12 @@ class Look:
         if r.data_cpus == 0:
             reason = "zero CPUs left for data: reading the shards would wait for ever"
             self.complain(("resources", "data_cpus"), reason, "give a share, such as 0.5")
-        if r.address is not None or os.environ.get("RAY_ADDRESS"):
+        if r.cluster():
+            places = {("storage",): self.base.storage, ("corpus", "path"): self.base.corpus.path}
+            for at, path in places.items():
+                if not os.path.isabs(path):
+                    reason = f"{path!r} is relative, and a cluster is joined"
+                    self.complain(at, reason, "give the absolute path that all its nodes mount")
             self.notes.append("CPUs and GPUs are compared with the cluster once it is joined")
             return
         have, reserved = r.local_cpus(), r.reserved_cpus

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
+import sys
+import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
+from raystt.cluster.capacity import make_room, pool_bundles
+from raystt.cluster.sharing import check_shared
 from raystt.config import ResourcesConfig
 from raystt.errors import BadInput
 
 NAMESPACE = "raystt"
+_log = logging.getLogger(__name__)
 
 # Ray reads these when it is imported or started, its workers inherit them.
 _QUIET = {
@@ -37,24 +45,38 @@ _QUIET = {
 }
 
 
-class ClusterTooSmall(BadInput):
-    """The cluster cannot hold the pools of `resources`, however long one waits."""
+class Unprotected(BadInput):
+    """A Ray on this machine would run what anybody sends it."""
 
 
 @contextmanager
 def ray_session(
-    resources: ResourcesConfig, *, pools: bool = True, verbose: bool = False
+    resources: ResourcesConfig,
+    *,
+    pools: bool = True,
+    shared: Sequence[Path] = (),
+    verbose: bool = False,
+    on_message: Callable[[str], None] = _log.warning,
 ) -> Iterator[str | None]:
-    """Start a local Ray, or join `resources.address`, for the time of the block.
+    """Start a local Ray, or join a cluster (`ResourcesConfig.cluster`), for the time of the block.
 
     Gives the address of Ray's dashboard, None where it has none or the block is within another.
 
-    `pools` says whether trainers and evaluators are to fit: a corpus is prepared without them.
-    Nothing listens beyond loopback when Ray is started here. What workers print and log goes to
-    Ray's log directory, and with `verbose` to the terminal too, as does what Ray itself has to say.
+    What a Ray that is started here listens on is said in docs/guarantees.md. What workers print and
+    log goes to Ray's log directory, and with `verbose` to the terminal too, as does what Ray itself
+    has to say.
+
+    Args:
+        resources: What to join or to start, and what must fit.
+        pools: Whether trainers and evaluators are to fit: a corpus is prepared without them.
+        shared: Directories that all nodes must share.
+        verbose: Let what workers print reach the terminal.
+        on_message: Told what is waited for (`resources.wait_for_nodes`).
 
     Raises:
-        ClusterTooSmall: The cluster has fewer CPUs or GPUs than the pools need.
+        ClusterTooSmall: The cluster cannot hold the pools.
+        NotShared: A node does not see a directory.
+        Unprotected: Ray's token authentication is switched off.
         ConnectionError: No cluster answers at the address.
     """
     for name, value in _QUIET.items():
@@ -66,29 +88,15 @@ def ray_session(
     own = not ray.is_initialized()
     dashboard = None
     if own:
-        address = resources.address or os.environ.get("RAY_ADDRESS")
         threads = str(resources.threads_per_worker)
-        runtime_env = {
-            "env_vars": {**_QUIET, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
-        }
-        common = {
-            "namespace": NAMESPACE,
-            "log_to_driver": verbose,
-            "logging_level": level,
-            "runtime_env": runtime_env,
-        }
-        if address:
-            context = ray.init(address=address, **common)
-        else:
-            # "local": beside the record of any cluster on this machine, be it long dead, Ray would
-            # join that one.
-            context = ray.init(
-                address="local",
-                num_cpus=resources.local_cpus(),
-                include_dashboard=True,
-                dashboard_host="127.0.0.1",
-                **common,
-            )
+        env_vars = {**_QUIET, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+        common = {"namespace": NAMESPACE, "log_to_driver": verbose, "logging_level": level}
+        address = resources.cluster()
+        with _callers_sigterm():
+            if address:
+                context = ray.init(address=address, runtime_env={"env_vars": env_vars}, **common)
+            else:
+                context = _start(resources, env_vars, common)
         if context.dashboard_url:
             dashboard = f"http://{context.dashboard_url}"
         # A session within this one changes nothing: it may not know that this one is verbose.
@@ -96,59 +104,54 @@ def ray_session(
             logging.getLogger(name).setLevel(level)
     try:
         if pools:
-            check_capacity(resources)
+            make_room(pool_bundles(resources), seconds=resources.patience(), on_message=on_message)
+        check_shared(shared)
         yield dashboard
     finally:
         if own:
             ray.shutdown()
 
 
-def needed(resources: ResourcesConfig) -> dict[str, float]:
-    """Return the CPUs and GPUs that the pools and the data pipeline take."""
-    workers = resources.trainers * resources.workers_per_trainer
-    return {
-        "CPU": resources.reserved_cpus + resources.data_cpus,
-        "GPU": workers * resources.gpus_per_worker
-        + resources.evaluators * resources.gpus_per_evaluator,
-    }
-
-
-def check_encoders(resources: ResourcesConfig) -> None:
-    """Refuse a cluster on which Ray Data would wait for ever while a corpus is prepared.
-
-    Raises:
-        ClusterTooSmall: Names what is short and the keys to change.
-    """
+def _start(resources: ResourcesConfig, env_vars: dict[str, str], common: dict[str, Any]) -> Any:
+    """Start a Ray on this machine, which others cannot reach and which asks for a token."""
     import ray
+    from ray._private import ray_constants
 
-    available = ray.cluster_resources()
-    wanted = {
-        # What encodes, and one CPU for what decodes audio and writes shards.
-        "CPU": resources.encoders * resources.cpus_per_encoder + 1.0,
-        "GPU": resources.encoders * resources.gpus_per_encoder,
-    }
-    for kind, amount in wanted.items():
-        if amount > available.get(kind, 0.0) + 1e-6:
-            raise ClusterTooSmall(
-                f"resources: preparing a corpus needs {amount:g} {kind}, the cluster has "
-                f"{available.get(kind, 0.0):g}; lower resources.encoders or "
-                "resources.cpus_per_encoder, or add nodes"
-            )
+    if os.environ.get("RAY_AUTH_MODE", "token").lower() != "token":
+        raise Unprotected(
+            f"RAY_AUTH_MODE is {os.environ['RAY_AUTH_MODE']!r}: a Ray without a token runs what "
+            "any user of this machine sends it; unset it, or set it to token"
+        )
+    # Groups on gloo listen where the machine's name leads, unless they are told.
+    loopback = os.environ.get("GLOO_SOCKET_IFNAME", "lo" if sys.platform == "linux" else "lo0")
+    clusters = ray_constants.ENABLE_RAY_CLUSTER
+    # Ray takes a loopback address for its own where it cannot have other nodes, and only there:
+    # `_node_ip_address="127.0.0.1"` becomes the machine's outer address.
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        return ray.init(
+            # Beside the record of any cluster on this machine, be it long dead, Ray would join it.
+            address="local",
+            num_cpus=resources.local_cpus(),
+            include_dashboard=True,
+            dashboard_host="127.0.0.1",
+            runtime_env={"env_vars": {**env_vars, "GLOO_SOCKET_IFNAME": loopback}},
+            **common,
+        )
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = clusters
 
 
-def check_capacity(resources: ResourcesConfig) -> None:
-    """Refuse a cluster that can never hold the pools.
-
-    Raises:
-        ClusterTooSmall: Names what is short and the keys to change.
-    """
-    import ray
-
-    available = ray.cluster_resources()
-    for kind, amount in needed(resources).items():
-        if amount > available.get(kind, 0.0) + 1e-6:
-            raise ClusterTooSmall(
-                f"resources: the pools need {amount:g} {kind}, the cluster has "
-                f"{available.get(kind, 0.0):g}; lower resources.trainers, "
-                f"resources.workers_per_trainer or resources.evaluators, or add nodes"
-            )
+@contextmanager
+def _callers_sigterm() -> Iterator[None]:
+    """Keep the caller's handler of SIGTERM, if it has one: ray.init sets one that exits with 15."""
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    except SystemExit:
+        if callable(handler):
+            handler(signal.SIGTERM, None)
+        raise
+    finally:
+        if callable(handler) and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
 from pydantic import AfterValidator, Field
@@ -16,6 +17,23 @@ def _name(value: str) -> str:
     return value
 
 
+def _directory(value: str) -> str:
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", value):
+        reason = f"{value!r} is a URL, and all files are read and written as on a disk"
+        fix = "mount that storage on every node, and give the path where it is mounted"
+        raise Invalid([Complaint((), reason, fix)])
+    return value
+
+
+def _language(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*", value):
+        reason = f"{value!r} is no code of a language, and directories are named by it"
+        raise Invalid([Complaint((), reason, "write one such as es, pt-BR or zh-Hant-TW")])
+    return value
+
+
 Name = Annotated[str, AfterValidator(_name)]
+Directory = Annotated[str, Field(min_length=1), AfterValidator(_directory)]
+Language = Annotated[str, AfterValidator(_language)]
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]

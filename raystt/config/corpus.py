@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from raystt.config.base import Count, Positive
+from raystt.config.base import Count, Directory, Language, Positive
 from raystt.strict import Complaint, Invalid, Part
 
 
@@ -130,10 +130,10 @@ class CorpusConfig(Part):
     reader: Literal["embedded", "manifest", "cvss"] = Field(
         default="embedded", description="where the sentences come from"
     )
-    path: str = Field(default="data/embedded", min_length=1, description="directory of the corpus")
+    path: Directory = Field(default="data/embedded", description="directory of the corpus")
     sources: SourcesConfig = SourcesConfig()
-    languages: dict[str, LanguageSizes] = Field(min_length=1, description="source languages")
-    target: str = Field(default="en", min_length=2, description="target language")
+    languages: dict[Language, LanguageSizes] = Field(min_length=1, description="source languages")
+    target: Language = Field(default="en", description="target language")
     text_pairs: Count = Field(
         default=2000, description="text-only pairs a language, for the base LM"
     )

@@ -17,6 +17,9 @@ from raystt.strict import Complaint, Location
 
 M = TypeVar("M", bound=BaseModel)
 
+_STAND_INS: dict[str, Any] = {"name": "unnamed", "trials": None, "space": {}}
+"""What takes the place of required keys, so that one of them hides nothing that is wrong beside."""
+
 
 def load_run(path: Path | str) -> RunConfig:
     """Read the config of a run.
@@ -89,7 +92,10 @@ def _validated(
         found += [c for c in refused if not meet([c.location, *c.reads], unknown)]
         removed = [_remove(data, c.location) for c in refused]
         unknown += [c.location for c in refused] + [place for place in removed if place]
-        if not any(removed):
+        known = _STAND_INS.keys() & model.model_fields.keys()
+        added = {key: _STAND_INS[key] for key in known if (key,) in [c.location for c in refused]}
+        data |= added
+        if not any(removed) and not added:
             return None, found, unknown
 
 

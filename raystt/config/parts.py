@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from raystt.config.base import Count, Positive
 from raystt.config.corpus import Pretrained
-from raystt.strict import Part
+from raystt.strict import Complaint, Invalid, Part
 
 
 class LoraConfig(Part):
@@ -94,27 +94,38 @@ class EvaluationConfig(Part):
     max_new_tokens: Count = Field(default=160, description="longest generation, tokens")
 
 
+def _gpus(value: float) -> float:
+    if value > 1 and value != int(value):
+        reason = f"{value:g} GPUs: Ray shares out one GPU, or gives whole ones"
+        raise Invalid([Complaint((), reason, "give a share up to 1, or a whole number")])
+    return value
+
+
+Gpus = Annotated[float, Field(ge=0), AfterValidator(_gpus)]
+
+
 class ResourcesConfig(Part):
     """What runs where. CPUs are Ray's logical ones and may be fractions."""
 
     address: str | None = Field(
         default=None, description="Ray address; null = start Ray on this machine"
     )
+    wait_for_nodes: float = Field(
+        default=0.0, ge=0, description="seconds to wait for a cluster at an address to grow"
+    )
     cpus: Count | None = Field(default=None, description="logical CPUs of a local Ray; null = all")
     trainers: Count = Field(default=2, description="trials trained at a time")
     workers_per_trainer: Count = Field(default=1, description="processes that train one trial")
     cpus_per_worker: Positive = Field(default=0.5, description="CPUs of such a process")
-    gpus_per_worker: float = Field(default=0.0, ge=0, description="GPUs of such a process")
+    gpus_per_worker: Gpus = Field(default=0.0, description="GPUs of such a process")
     evaluators: Count = Field(default=1, description="evaluation processes")
     cpus_per_evaluator: Positive = Field(default=0.25, description="CPUs of an evaluation process")
-    gpus_per_evaluator: float = Field(
-        default=0.0, ge=0, description="GPUs of an evaluation process"
-    )
+    gpus_per_evaluator: Gpus = Field(default=0.0, description="GPUs of an evaluation process")
     encoders: Count = Field(
         default=1, description="processes of `prepare`: encode speech, fit encoder and vocoder"
     )
     cpus_per_encoder: Positive = Field(default=1.0, description="CPUs of such a process")
-    gpus_per_encoder: float = Field(default=0.0, ge=0, description="GPUs of such a process")
+    gpus_per_encoder: Gpus = Field(default=0.0, description="GPUs of such a process")
     data_cpus: float = Field(default=0.5, ge=0, description="CPUs kept free for reading the shards")
     threads_per_worker: Count = Field(default=1, description="CPU threads of each process")
 
@@ -123,6 +134,15 @@ class ResourcesConfig(Part):
         """CPUs that the two pools hold all the time."""
         training = self.trainers * self.workers_per_trainer * self.cpus_per_worker
         return training + self.evaluators * self.cpus_per_evaluator
+
+    def cluster(self) -> str | None:
+        """Return the address of the cluster to join; None = a Ray is started on this machine."""
+        address = self.address or os.environ.get("RAY_ADDRESS")
+        return None if address == "local" else address or None
+
+    def patience(self) -> float:
+        """Return how many seconds to wait for nodes: a Ray on this machine gets no others."""
+        return self.wait_for_nodes if self.cluster() else 0.0
 
     def local_cpus(self) -> int:
         """Return how many logical CPUs a Ray started on this machine gets."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field, model_validator
 
-from raystt.config.base import Name
+from raystt.config.base import Directory, Name
 from raystt.config.changes import changed
 from raystt.config.corpus import CorpusConfig
 from raystt.config.parts import (
@@ -43,9 +43,7 @@ class RunBase(Part):
     training: TrainingConfig = TrainingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     resources: ResourcesConfig = ResourcesConfig()
-    storage: str = Field(
-        default="runs", min_length=1, description="directory that runs are written to"
-    )
+    storage: Directory = Field(default="runs", description="directory that runs are written to")
 
     @model_validator(mode="after")
     def _adapters_are_whole(self) -> RunBase:

@@ -194,7 +194,7 @@ def _follow(model: Any, location: Location) -> _Place:
         if part in members:
             kind, chosen = members[str(part)], members
             continue
-        if _scalars(kind):
+        if _scalars(kind) or part == "[key]":  # a key is where its value is
             continue
         kept, above, union, chosen = (*kept, part), kind, chosen, {}
         origin = typing.get_origin(kind)

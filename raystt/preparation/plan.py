@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from raystt.cluster.start import check_encoders, ray_session
+from raystt.cluster.capacity import encoder_bundles, make_room
+from raystt.cluster.start import ray_session
 from raystt.config import CorpusConfig, ResourcesConfig
 from raystt.corpus.card import SIDES, Card, Part, TokenizerCard, UnitsCard
 from raystt.files import write_atomic
@@ -87,7 +88,10 @@ class Plan:
         if self.embedded:
             self.embedded.write_text(self.tokenizer)
         with ray_session(self.resources, pools=False):
-            check_encoders(self.resources)
+            make_room(
+                encoder_bundles(self.resources), seconds=self.resources.patience(),
+                on_message=self.on_message,
+            )  # fmt: skip
             tasks = Tasks(self.corpus, self.progress)
             self.utterances = self.source.utterances(tasks)
             self._check_shares()

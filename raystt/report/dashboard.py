@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import signal
 import socket
 import subprocess
 import sys
@@ -49,8 +48,6 @@ def serve(run: Path, *, port: int, say: Callable[[str], None]) -> None:
         ],
     }  # fmt: skip
     started: dict[str, subprocess.Popen[bytes]] = {}
-    # So that they end with this process also where it is told to end, and not interrupted.
-    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         for name, command in commands.items():
             started[name] = subprocess.Popen(
@@ -67,7 +64,6 @@ def serve(run: Path, *, port: int, say: Callable[[str], None]) -> None:
         ended = next(name for name, process in started.items() if process.poll() is not None)
         raise DashboardError(f"{ended} ended by itself with {started[ended].returncode}")
     finally:
-        signal.signal(signal.SIGTERM, before)
         for process in started.values():
             process.terminate()
         for process in started.values():

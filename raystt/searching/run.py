@@ -66,7 +66,8 @@ def run_search(
     # Ray Train's own files of an earlier driver: nothing in them is needed, and it would restore
     # them.
     shutil.rmtree(directory.path / "ray", ignore_errors=True)
-    with ray_session(resources, verbose=verbose) as dashboard:
+    shared = [corpus, directory.path]
+    with ray_session(resources, shared=shared, verbose=verbose, on_message=on_message) as dashboard:
         if dashboard:
             on_message(f"Ray dashboard: {dashboard} (its token: `ray get-auth-token`)")
         prepare(
