@@ -14,12 +14,13 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install quickstart test test-fast check format clean
+.PHONY: help install quickstart test test-fast fuzz check format clean
 
 help:
 	@echo "make quickstart  search ratio schedules for two languages on the embedded corpus"
 	@echo "make test        run the tests (PYTEST='-k schedule' passes arguments on)"
 	@echo "make test-fast   those that start no Ray and train no model for long"
+	@echo "make fuzz        each reader with 10,000 damaged inputs (INPUTS=300 for fewer)"
 	@echo "make check       ruff, formatting and mypy"
 	@echo "make install     set up .venv to use raystt (the other targets do so by themselves)"
 	@echo "make format      let ruff fix and format the sources"
@@ -36,6 +37,10 @@ test: $(DEV)
 
 test-fast: $(DEV)
 	$(BIN)/python -m pytest -m "not slow" $(PYTEST)
+
+INPUTS := 10000
+fuzz: $(DEV)
+	FUZZ_INPUTS=$(INPUTS) $(BIN)/python -m pytest tests/fuzz $(PYTEST)
 
 check: $(DEV)
 	$(BIN)/ruff check .

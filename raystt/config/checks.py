@@ -22,6 +22,9 @@ from raystt.strict import Complaint, Invalid, Location
 RESERVED = ("none", "paper", "constant", "best")
 """Names that a fixed run of one's own cannot have: they mean something in a report."""
 
+_MOST_CORNERS = 20_000
+"""Combinations that are tried, in seconds; the shapes, each with all their keys, are 224."""
+
 
 def complaints(search: SearchConfig, unknown: Sequence[Location] = ()) -> list[Complaint]:
     """List what is wrong between the keys of a search; locations start at its top.
@@ -191,7 +194,12 @@ def _corner_overrides(search: SearchConfig) -> Iterator[tuple[str, dict[str, Any
 def _schedule_corners(search: SearchConfig) -> Iterable[Complaint]:
     """Try all corners of the schedule; keep the first complaint about each key."""
     found: dict[str, Complaint] = {}
-    for language, overrides in _corner_overrides(search):
+    for number, (language, overrides) in enumerate(_corner_overrides(search)):
+        if number == _MOST_CORNERS:
+            reason = f"it has more than {number} combinations of extremes"
+            fix = "name fewer values in its choices"
+            found.setdefault("", Complaint(("space",), reason, fix))
+            break
         try:
             search.run_for(language, overrides)
         except ValidationError as error:
@@ -213,6 +221,8 @@ def _fix(key: str, fix: str, search: SearchConfig) -> str:
     shapes = search.space.root.get("schedule.shape")
     if shapes and shapes.choice and 0 < len(owners) < len(SHAPES):
         chosen = [name for name in owners if name in shapes.choice]
+        if not chosen:
+            return f"remove it, or let schedule.shape be {owners[0]} too"
         listed = chosen[0] if len(chosen) == 1 else f"[{', '.join(chosen)}]"
         return f"add `when: {{schedule.shape: {listed}}}`"
     return fix

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Annotated, Any, Protocol
 
@@ -15,6 +16,11 @@ from pydantic import (
 )
 
 from raystt.strict import Complaint, Invalid, Part
+
+_LARGEST = 2**53
+"""Samplers draw whole numbers, too, as floats."""
+
+_DECIMALS = 10  # of values with a step
 
 Value = bool | int | float | str
 
@@ -32,13 +38,15 @@ class Trial(Protocol):
 
 
 def _scalars(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    complaints = []
+    complaints, seen = [], set()
     for index, value in enumerate(values):
-        if not isinstance(value, Value):
+        if not isinstance(value, Value) or value in (math.inf, -math.inf) or value != value:
             fix = "give numbers, words, true or false"
             complaints.append(Complaint((index,), f"{value!r} is not a plain value", fix))
-        elif any(same(value, other) for other in values[:index]):
+        elif (isinstance(value, bool), value) in seen:
             complaints.append(Complaint((index,), f"{value!r} stands twice", "remove one"))
+        else:
+            seen.add((isinstance(value, bool), value))
     if complaints:
         raise Invalid(complaints)
     return values
@@ -106,6 +114,10 @@ class Entry(Part):
                     yield Complaint((name,), f"a choice has no {name}", "remove it")
             return
         low, high = self.bounds
+        if max(abs(low), abs(high)) > _LARGEST:
+            reason = f"it goes beyond {_LARGEST}, where numbers have gaps"
+            yield Complaint((kind,), reason, "give smaller numbers")
+            return
         if low >= high:
             reason = f"low {low:g} is not below high {high:g}"
             yield Complaint((kind,), reason, "write [low, high]; one value goes into `base`")
@@ -116,6 +128,9 @@ class Entry(Part):
                 yield Complaint(("step",), "`log` and `step` exclude each other", "keep one")
             if self.int_ is not None and self.step != int(self.step):
                 yield Complaint(("step",), f"{self.step:g} is not whole", "give a whole number")
+            if self.step < 10.0 ** (1 - _DECIMALS):
+                reason = f"{self.step:g} is too small: values have {_DECIMALS} decimals"
+                yield Complaint(("step",), reason, "leave it out")
             if self.step > high - low > 0:
                 reason = f"{self.step:g} is more than high - low = {high - low:g}"
                 yield Complaint(("step",), reason, "give a smaller step")
@@ -150,8 +165,15 @@ class Entry(Part):
             return self.choice
         low, high = self.bounds
         if self.step is not None:
-            high = tidy(low + int((high - low) / self.step + 1e-9) * self.step)
+            high = low + int((high - low) / self.step + 1e-9) * self.step
+            low, high = tidy(low), tidy(high)
         return (low, high) if self.int_ is None else (int(low), int(high))
+
+    def ends(self) -> tuple[Any, ...]:
+        """The extremes, of a choice among numbers the lowest and the highest alone."""
+        values = self.extremes()
+        numbers = not any(isinstance(value, (bool, str)) for value in values)
+        return (min(values), max(values)) if numbers and len(values) > 1 else values
 
     def takes(self, value: Any) -> bool:
         """Say whether a condition on `value` can come true; never for a float."""
@@ -177,4 +199,4 @@ class Entry(Part):
 
 def tidy(value: float) -> float:
     """Drop the rounding error of low + k * step, so that equal values are equal bits."""
-    return round(value, 10)
+    return round(value, _DECIMALS)

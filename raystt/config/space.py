@@ -66,6 +66,11 @@ class Space(RootModel[dict[str, Entry]]):
 
     def corners(self, keys: list[str], language: str) -> Iterator[dict[str, Any]]:
         """Go through all combinations of extremes of `keys`, which `ordered` gave."""
+        conditions = {other for key in keys for other in self.root[key].when}
+        values = {
+            key: self.root[key].extremes() if key in conditions else self.root[key].ends()
+            for key in keys
+        }
 
         def extend(index: int, chosen: dict[str, Any]) -> Iterator[dict[str, Any]]:
             if index == len(keys):
@@ -73,7 +78,7 @@ class Space(RootModel[dict[str, Entry]]):
             elif not self.active(keys[index], chosen, language):
                 yield from extend(index + 1, chosen)
             else:
-                for value in self.root[keys[index]].extremes():
+                for value in values[keys[index]]:
                     yield from extend(index + 1, {**chosen, keys[index]: value})
 
         return extend(0, {})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 import types
 import typing
 from collections.abc import Iterable
@@ -16,8 +17,8 @@ from raystt.strict import Complaint, Invalid, Location
 
 
 def nearest(word: Any, known: Iterable[str]) -> str:
-    """Word the fix for a name that is not among `known`."""
-    names = list(known)
+    """Word the fix for a name that is not among `known`, of which a hundred are looked at."""
+    names = list(itertools.islice(known, 100))
     close = difflib.get_close_matches(str(word), names, n=1, cutoff=0.6)
     if close:
         return f"did you mean `{close[0]}`?"

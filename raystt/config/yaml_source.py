@@ -13,9 +13,21 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from yaml.composer import ComposerError
 
 from raystt.errors import BadInput
 from raystt.strict import Location
+
+_LARGEST = 1 << 20
+"""Bytes of a file: more is some other file, and PyYAML would take minutes over it."""
+
+_DEEPEST = 32
+"""Collections within each other; Python's own limit comes soon after."""
+
+_MOST = 5_000
+"""Values of a file, aliases written out: a few lines of them can spell billions."""
+
+_HALF = re.compile("[\ud800-\udfff]")  # an escape can spell it, UTF-8 cannot
 
 
 @dataclass(frozen=True)
@@ -91,6 +103,9 @@ _RESOLVERS = (
 )
 
 
+_PATTERNS = {name: pattern for name, pattern, _ in _RESOLVERS}
+
+
 def _core_resolvers() -> dict[str | None, list[tuple[str, re.Pattern[str]]]]:
     """Build PyYAML's table (first character -> tag, pattern) for the core schema of YAML 1.2."""
     table: dict[str | None, list[tuple[str, re.Pattern[str]]]] = {}
@@ -105,6 +120,18 @@ def _core_resolvers() -> dict[str | None, list[tuple[str, re.Pattern[str]]]]:
 
 class _Loader(yaml.SafeLoader):
     yaml_implicit_resolvers = _core_resolvers()
+    depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+        self.depth += 1
+        if self.depth > _DEEPEST:
+            raise ComposerError(None, None, f"nested more than {_DEEPEST} deep", mark)
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        if isinstance(node, yaml.ScalarNode) and _HALF.search(node.value):
+            raise ComposerError(None, None, "half a character (an unpaired surrogate)", mark)
+        return node
 
 
 class _Dumper(yaml.SafeDumper):
@@ -122,7 +149,13 @@ def read(path: Path | str) -> Source:
     """
     file = str(path)
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        with open(path, "rb") as opened:
+            data = opened.read(_LARGEST + 1)
+        if len(data) > _LARGEST:
+            raise ConfigError(
+                [Problem(file, 1, "", "it is too long for a config", "check the path")]
+            )
+        text = data.decode("utf-8")
     except FileNotFoundError:
         problem = Problem(file, 1, "", "there is no such file", "check the path")
         raise ConfigError([problem]) from None
@@ -136,6 +169,10 @@ def parse(text: str, file: str = "<text>") -> Source:
     """Read a YAML mapping from `text`; `file` is the name that errors carry (see `read`)."""
     try:
         loader = _Loader(text)
+    except yaml.YAMLError as error:
+        reason = f"not valid YAML ({' '.join(str(error).split())})"
+        raise ConfigError([Problem(file, 1, "", reason, "save it as plain UTF-8")]) from None
+    try:
         node = loader.get_single_node()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
@@ -143,9 +180,9 @@ def parse(text: str, file: str = "<text>") -> Source:
         reason = f"not valid YAML ({error.problem or error.context})"
         fix = "correct the indentation, quotes or brackets there"
         raise ConfigError([Problem(file, line, "", reason, fix)]) from None
-    except yaml.YAMLError as error:
-        reason = f"not valid YAML ({' '.join(str(error).split())})"
-        raise ConfigError([Problem(file, 1, "", reason, "save it as plain UTF-8")]) from None
+    except (ValueError, OverflowError):  # what PyYAML takes for a number or an escape unseen
+        reason = "not valid YAML (an escape that is no character, or a directive)"
+        raise ConfigError([Problem(file, loader.line + 1, "", reason, "correct it")]) from None
     if not isinstance(node, yaml.MappingNode):
         reason = "expected a mapping of keys to values, found " + (
             "an empty file"
@@ -178,8 +215,14 @@ class _Reading:
         self.lines: dict[Location, int] = {}
         self.problems: list[Problem] = []
         self.open: list[yaml.Node] = []
+        self.values = 0
 
     def value(self, node: yaml.Node, at: Location) -> Any:
+        self.values += 1
+        if self.values > _MOST or len(self.open) > _DEEPEST:
+            much = f"{_MOST} values" if self.values > _MOST else f"{_DEEPEST} levels"
+            self.complain(node, at, f"with its aliases, more than {much}", "write less")
+            raise ConfigError(self.problems)
         if any(node is parent for parent in self.open):
             self.complain(node, at, "an alias that contains itself", "write the value out")
             return None
@@ -223,11 +266,12 @@ class _Reading:
         try:
             if kind == "str":
                 return node.value
-            if kind == "int":
-                return int(node.value)  # PyYAML's own reads 010 as octal
-            if kind in ("bool", "float", "null"):
-                return self.loader.construct_object(node)
-        except (ValueError, KeyError):
+            if kind in _PATTERNS:
+                if not re.fullmatch(_PATTERNS[kind], node.value):
+                    raise ValueError
+                # PyYAML's own reads 010 as octal
+                return int(node.value) if kind == "int" else self.loader.construct_object(node)
+        except ValueError:  # an explicit tag, or more digits than Python reads
             self.complain(node, at, f"{node.value!r} is not a {kind}", "drop the tag")
             return None
         self.complain(node, at, f"the tag {node.tag} is not read", "write a plain value")
