@@ -169,7 +169,7 @@ def _read_jsonl(path: str, fix: str) -> Iterator[Row]:
         data: object = None
         try:
             data = json.loads(line)
-        except (json.JSONDecodeError, RecursionError):
+        except (ValueError, RecursionError):  # numbers, too, can have more digits than are read
             fault = fault or "not JSON"
         if not isinstance(data, dict):
             yield Row(number, [""] * len(COLUMNS + OPTIONAL), fault or "not a JSON object")
@@ -179,7 +179,9 @@ def _read_jsonl(path: str, fix: str) -> Iterator[Row]:
         for name in COLUMNS + OPTIONAL:
             value = data.get(name)
             if value is not None and not isinstance(value, str):
-                fault = fault or f"{name} is {json.dumps(value)}, not a text"
+                whole = isinstance(value, (dict, list))
+                told = "a list or an object" if whole else json.dumps(value)
+                fault = fault or f"{name} is {told}, not a text"
                 value = None
             if value and _SURROGATE.search(value):
                 fault = fault or f"{name} has half a character (an unpaired surrogate)"

@@ -129,7 +129,7 @@ class Listing:
             try:
                 with os.scandir(folder or "/") as entries:
                     self._folders[folder] = {entry.name: entry for entry in entries}
-            except OSError:
+            except (OSError, ValueError):  # ValueError: a zero byte in the name
                 self._folders[folder] = {}
         entry = self._folders[folder].get(name)
         if entry is None:
