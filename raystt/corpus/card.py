@@ -9,9 +9,9 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from raystt.errors import BadInput
@@ -23,7 +23,10 @@ FILE_NAME = "card.json"
 SideName = Literal["source", "target"]
 SIDES: tuple[SideName, ...] = ("source", "target")
 
-_STRICT = ConfigDict(strict=True, extra="forbid")
+_STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+Count = Annotated[int, Field(ge=0)]
+Id = Annotated[int, Field(ge=0, lt=2**31)]  # what shards and batches hold
+Amount = Annotated[float, Field(ge=0)]
 
 
 class CardError(BadInput, ValueError):
@@ -35,16 +38,16 @@ class ShardEntry:
     """One Parquet file of a split: `path` relative to the corpus, `rows` its sentence pairs."""
 
     path: str
-    rows: int
+    rows: Count
 
 
 @dataclass(frozen=True, config=_STRICT)
 class SideCard:
     """Counts of one side of a split; hours are of audio, units are after deduplication."""
 
-    hours: float
-    words: int
-    units: int
+    hours: Amount
+    words: Count
+    units: Count
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -54,8 +57,8 @@ class SplitCard:
     `quarantined` rows of the reader are not among the pairs; `quarantine.jsonl` says why.
     """
 
-    pairs: int
-    quarantined: int
+    pairs: Count
+    quarantined: Count
     source: SideCard
     target: SideCard
     shards: tuple[ShardEntry, ...]
@@ -72,16 +75,16 @@ class TokenizerCard:
     """
 
     path: str
-    text_vocabulary: int
-    unit_offset: int
-    base_vocabulary: int
-    bos: int
-    separator: int
-    eos: int
-    pad: int
-    mask: int
-    speech: int
-    text: int
+    text_vocabulary: Id
+    unit_offset: Id
+    base_vocabulary: Id
+    bos: Id
+    separator: Id
+    eos: Id
+    pad: Id
+    mask: Id
+    speech: Id
+    text: Id
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -89,16 +92,16 @@ class CodebookCard:
     """One codebook: its file, its number of clusters, and the unit id of its first cluster."""
 
     path: str
-    clusters: int
-    offset: int
+    clusters: Id
+    offset: Id
 
 
 @dataclass(frozen=True, config=_STRICT)
 class UnitsCard:
     """Speech units over both codebooks; `frame_seconds` is what a duration of 1 lasts."""
 
-    total: int
-    frame_seconds: float
+    total: Id
+    frame_seconds: Amount
     deduplicated: bool
     encoder: str
     source: CodebookCard
@@ -131,8 +134,8 @@ class Card:
     fingerprint: str
     config: dict[str, Any]
     tables: dict[str, str]
-    unplaced: int
-    sample_rate: int
+    unplaced: Count
+    sample_rate: Count
     target_language: str
     languages: dict[str, dict[str, SplitCard]]
     transcribed: bool
@@ -194,17 +197,20 @@ class Card:
         """
         path = Path(directory) / FILE_NAME
         try:
-            text = path.read_text(encoding="utf-8")
-            data = json.loads(text)
+            text = path.read_bytes()
+            data = _JSON.validate_json(text)
         except FileNotFoundError:
             raise CardError(
                 f"{path}: there is no corpus card; run `raystt prepare` to build the corpus "
                 "(it continues where it stopped), or correct `corpus.path`"
             ) from None
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        except OSError as error:
+            raise CardError(f"{path}: cannot be read ({error}); correct `corpus.path`") from None
+        except ValidationError as error:
+            reason = error.errors(include_url=False)[0]["msg"]
             raise CardError(
-                f"{path}: not valid JSON ({error}); delete the file and run `raystt prepare` again"
-            ) from error
+                f"{path}: not valid JSON ({reason}); delete the file and run `raystt prepare` again"
+            ) from None
         found = data.get("format") if isinstance(data, dict) else None
         if found != FORMAT:
             raise CardError(
@@ -221,6 +227,7 @@ class Card:
 
 
 _ADAPTER = TypeAdapter(Card)
+_JSON: TypeAdapter[Any] = TypeAdapter(Any)
 
 
 def _complaint(error: ValidationError) -> str:
