@@ -11,10 +11,11 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
+from raystt.config.entry import Value
 from raystt.errors import BadInput
 from raystt.schedule import AnySchedule
 
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 METRICS = ("chrf", "text_bleu", "source_text_bleu", "utmos")
 """What may be measured beside ASR-BLEU; None in a result where it was not."""
+
+
+_Name = Annotated[str, Field(pattern=r"^\w+$")]  # of a directory that may be deleted
 
 
 class ResultsError(BadInput):
@@ -41,11 +45,13 @@ class Proposal:
         overrides: Flat dotted keys by which it differs from the search's base.
     """
 
+    __pydantic_config__ = ConfigDict(strict=True, allow_inf_nan=False)  # of lines that are read
+
     language: str
-    trial: int
+    trial: Annotated[int, Field(ge=0)]
     reference: str | None
     seed: int
-    overrides: Mapping[str, Any]
+    overrides: Mapping[str, Value]
 
     @property
     def label(self) -> str:
@@ -153,7 +159,7 @@ class Result(Proposal):
     overhead_seconds: float
     started: float
     ended: float
-    states: tuple[str, ...]
+    states: Annotated[tuple[_Name, ...], Field(min_length=1)]
 
     @property
     def ci(self) -> tuple[float, float]:
@@ -272,7 +278,7 @@ def _without_torn_line(data: bytes) -> bytes:
     end = data.rfind(b"\n") + 1
     try:
         json.loads(data[end:])
-    except ValueError:
+    except (ValueError, RecursionError):
         return data[:end]
     return data
 
