@@ -71,7 +71,7 @@ class Lengths:
 def of(corpus: CorpusConfig, split: SplitCard | None) -> Lengths:
     """Return the mean lengths of a language: counted in its training split, or typical ones."""
     own = corpus.reader == "embedded"
-    if split is not None:
+    if split is not None and split.pairs:
         n = split.pairs
         source, target = split.source, split.target
         return Lengths(
@@ -130,18 +130,14 @@ def word_counts(corpus: CorpusConfig, card: Card | None, languages: Sequence[str
         return words
     # here and not above: a corpus that is not prepared needs no pyarrow, a third of a second
     import pyarrow.compute as pc
-    import pyarrow.parquet as pq
 
-    from raystt.corpus.shards import column
+    from raystt.corpus.shards import column, read
 
     counted = []
     columns = [column(side, "token_offsets") for side in SIDES]
     for shard in [shard for name in languages for shard in card.split(name, "train").shards[:1]]:
-        batches = pq.ParquetFile(Path(corpus.path) / shard.path).iter_batches(
-            _READ, columns=columns
-        )
-        for batch in [next(batches)] if shard.rows else []:
-            counted += [pc.list_value_length(batch.column(c)).to_numpy() - 1 for c in columns]
+        table = read(Path(corpus.path) / shard.path, shard.rows, columns).slice(0, _READ)
+        counted += [pc.list_value_length(table[c]).to_numpy() - 1 for c in columns]
     found = np.concatenate(counted).astype(np.int64) if counted else words
     return found[found > 0] if (found > 0).any() else words
 

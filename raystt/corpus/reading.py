@@ -11,11 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from raystt.corpus.card import SIDES, Card
+from raystt.corpus.card import SIDES, Card, CardError
 from raystt.corpus.order import Piece, piece_rows, pieces
-from raystt.corpus.shards import column
+from raystt.corpus.shards import check_rows, column, read
 
 # The columns that training reads; texts and durations stay on disk.
 COLUMNS = ["id"] + [
@@ -26,21 +25,26 @@ COLUMNS = ["id"] + [
 
 
 def read_piece(shard: Path, piece: Piece, rows: int, seed: int) -> pa.Table:
-    """Read a piece's rows from its shard, in stream order, with their `epoch` (int64)."""
-    table = pq.read_table(shard, columns=COLUMNS, partitioning=None)
-    if table.num_rows != rows:
-        raise ValueError(
-            f"{shard}: {table.num_rows} rows, the corpus card says {rows}; "
-            "the shard was changed after `raystt prepare`: prepare the corpus again"
-        )
-    taken = table.take(pa.array(piece_rows(piece, rows, seed)))
+    """Read a piece's rows from its shard, in stream order, with their `epoch` (int64).
+
+    Raises:
+        ShardError: The shard is missing or damaged.
+    """
+    taken = read(shard, rows, COLUMNS).take(pa.array(piece_rows(piece, rows, seed)))
+    check_rows(taken, shard)
     epoch = pa.array(np.full(taken.num_rows, piece.epoch, dtype=np.int64))
     return taken.append_column("epoch", epoch)
 
 
 def split_shards(corpus: Path, card: Card, language: str, split: str) -> list[tuple[Path, int]]:
-    """Return (path, rows) of the shards of a language's split, in the card's order."""
+    """Return (path, rows) of the shards of a language's split, in the card's order.
+
+    Raises:
+        CardError: The card does not know the split, or none of its shards has a row.
+    """
     shards = card.split(language, split).shards
+    if not any(shard.rows for shard in shards):
+        raise CardError(f"{corpus}: split {split!r} of {language!r} has no pairs; prepare it again")
     return [(corpus / shard.path, shard.rows) for shard in shards]
 
 

@@ -139,7 +139,10 @@ def read_rows(
         ShardError: a shard is missing, unreadable or has other columns.
         CardError: the card does not know the language or the split.
     """
-    tables = [_read(Path(directory) / s.path) for s in card.split(language, split).shards]
+    shards = card.split(language, split).shards
+    tables = [read(Path(directory) / shard.path, shard.rows) for shard in shards]
+    for table, shard in zip(tables, shards, strict=True):
+        check_rows(table, Path(directory) / shard.path)
     table = pa.concat_tables(tables) if tables else SCHEMA.empty_table()
     if limit is None:
         return table
@@ -147,20 +150,39 @@ def read_rows(
     return table.take(np.argsort(keys)[:limit])
 
 
-def _read(path: Path) -> pa.Table:
+def read(path: Path, rows: int, columns: Sequence[str] = tuple(SCHEMA.names)) -> pa.Table:
+    """Read columns of a shard.
+
+    Args:
+        path: the Parquet file.
+        rows: its rows, as the card has them.
+        columns: some of `SCHEMA`; `check_rows` tells whether their rows keep the rules.
+
+    Raises:
+        ShardError: it is missing, damaged, or has other rows or columns.
+        OSError: the file system does not give it; a damaged one is not meant.
+    """
     try:
-        table = pq.read_table(path, partitioning=None)
+        table = pq.read_table(path, columns=list(columns), partitioning=None)
+        table.validate(full=True)
     except FileNotFoundError:
         raise ShardError(
             f"{path}: the shard named in card.json is missing; delete card.json and run "
             "`raystt prepare` again"
         ) from None
-    except pa.ArrowException as error:
+    except (pa.ArrowException, ValueError, OSError) as error:  # Arrow's own OSErrors have no number
+        if getattr(error, "errno", None) is not None:
+            raise
         raise ShardError(
             f"{path}: not a readable Parquet file ({error}); delete it and card.json, then "
             "run `raystt prepare` again"
-        ) from error
-    return _with_schema(table, path)
+        ) from None
+    if table.num_rows != rows:
+        raise ShardError(
+            f"{path}: {table.num_rows} rows, the corpus card says {rows}; "
+            "the shard was changed after `raystt prepare`: prepare the corpus again"
+        )
+    return _with_schema(table, path, columns)
 
 
 def side(table: pa.Table, which: SideName, unit_token_offset: int) -> Side:
@@ -195,11 +217,20 @@ def validate(table: pa.Table, path: Path | str) -> None:
     Raises:
         ShardError: naming the file, the row and the column.
     """
-    table = _with_schema(table, path)
+    table = _with_schema(table, path, SCHEMA.names)
     if len(pc.unique(table.column("id"))) != len(table):
         counts = pc.value_counts(table.column("id"))
         names = [c["values"] for c in counts.to_pylist() if c["counts"] > 1]
         raise ShardError(f"{path}: id: {names[0]!r} appears more than once; prepare again")
+    check_rows(table, path)
+
+
+def check_rows(table: pa.Table, path: Path | str) -> None:
+    """Check that offsets cover tokens and units of every row, of the columns there are.
+
+    Raises:
+        ShardError: naming the file, the row and the column.
+    """
     for which in SIDES:
         fault = _fault(of_side(table, which))
         if fault is not None:
@@ -228,6 +259,8 @@ def _fault(held: pa.Table) -> tuple[int, str, str] | None:
         bad = _row_of_first(values < 0, lengths)
         if bad is not None:
             return bad, kind, "has a negative id"
+    if "durations" not in held.column_names:
+        return None
     durations, duration_counts = _ragged(held, "durations")
     bad = _first(duration_counts != _ragged(held, "units")[1])
     if bad is not None:
@@ -236,19 +269,25 @@ def _fault(held: pa.Table) -> tuple[int, str, str] | None:
     return None if bad is None else (bad, "durations", "must be 1 frame or more")
 
 
-def _with_schema(table: pa.Table, path: Path | str) -> pa.Table:
-    absent = [name for name in SCHEMA.names if name not in table.column_names]
-    if absent:
-        raise ShardError(f"{path}: {absent[0]}: column is missing; prepare the corpus again")
-    table = table.select(SCHEMA.names)
-    for column in SCHEMA.names:
-        if table[column].null_count:
-            row = int(np.argmax(table[column].is_null().to_numpy()))
-            raise ShardError(f"{path}: row {row}: {column}: is null; prepare the corpus again")
+def _with_schema(table: pa.Table, path: Path | str, columns: Sequence[str]) -> pa.Table:
+    """Return the columns in this order with the types of `SCHEMA`."""
+    for name in columns:
+        if table.column_names.count(name) != 1:
+            found = "is there twice" if name in table.column_names else "is missing"
+            raise ShardError(f"{path}: {name}: column {found}; prepare the corpus again")
+    table = table.select(list(columns))
+    for name in columns:
+        if table[name].null_count:
+            row = int(np.argmax(table[name].is_null().to_numpy()))
+            raise ShardError(f"{path}: row {row}: {name}: is null; prepare the corpus again")
     try:
-        return table.cast(SCHEMA)
+        table = table.cast(pa.schema([SCHEMA.field(name) for name in columns]))
     except (pa.ArrowException, ValueError) as error:
         raise ShardError(f"{path}: columns of another type ({error}); prepare again") from error
+    for name in columns:
+        if SCHEMA.field(name).type == _IDS and pc.list_flatten(table[name]).null_count:
+            raise ShardError(f"{path}: {name}: holds a null; prepare the corpus again")
+    return table
 
 
 def _ragged(table: pa.Table, column: str) -> tuple[np.ndarray, np.ndarray]:
@@ -296,7 +335,7 @@ def _first_bad_offsets(spans: np.ndarray, counts: np.ndarray, lengths: np.ndarra
     """Find a row whose offsets do not rise from 0 to its length."""
     ends = np.cumsum(counts)
     wrong = (spans[ends - counts] != 0) | (spans[ends - 1] != lengths)
-    falls = np.diff(spans) < 0
+    falls = spans[1:] < spans[:-1]  # differences of 32 bits could wrap around
     falls[ends[:-1] - 1] = False  # from one row to the next the offsets restart
     rows = np.repeat(np.arange(len(counts)), counts)
     wrong[rows[1:][falls]] = True

@@ -6,11 +6,10 @@ from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from raystt.config import CorpusConfig, ResourcesConfig
 from raystt.corpus.card import Card, CodebookCard, ShardEntry, UnitsCard
-from raystt.corpus.shards import column
+from raystt.corpus.shards import column, read
 from raystt.errors import PrepareError
 from raystt.files import replacing
 from raystt.preparation.rows import encoder_name
@@ -156,7 +155,7 @@ def _target_units(
     """Yield (id, clusters, durations) of the named rows; some may have been set aside."""
     columns = ["id", *(column("target", name) for name in ("units", "durations"))]
     for entry in shards:
-        table = pq.read_table(corpus / entry.path, columns=columns, partitioning=None)
+        table = read(corpus / entry.path, entry.rows, columns)
         wanted = [name in names for name in table["id"].to_pylist()]
         rows = table.filter(wanted).to_pydict().values()
         for name, ids, durations in zip(*rows, strict=True):

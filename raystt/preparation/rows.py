@@ -9,7 +9,6 @@ from typing import Protocol
 
 import numpy as np
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from raystt.config import CorpusConfig
 from raystt.corpus.card import (
@@ -21,7 +20,7 @@ from raystt.corpus.card import (
     SplitCard,
     UnitsCard,
 )
-from raystt.corpus.shards import Row, RowSide, column
+from raystt.corpus.shards import Row, RowSide, column, read
 from raystt.readers.utterance import Utterance
 from raystt.speech.alignment import Marks, align
 from raystt.speech.units import deduplicate
@@ -146,20 +145,19 @@ def _words(
 
 def count(corpus: Path, entries: Sequence[ShardEntry], quarantined: int) -> SplitCard:
     """Count what the shards of a split hold."""
-    paths = [corpus / entry.path for entry in entries]
     return SplitCard(
         pairs=sum(entry.rows for entry in entries),
         quarantined=quarantined,
-        **{side: _count_side(paths, side) for side in SIDES},
+        **{side: _count_side(corpus, entries, side) for side in SIDES},
         shards=tuple(entries),
     )
 
 
-def _count_side(paths: Sequence[Path], side: SideName) -> SideCard:
+def _count_side(corpus: Path, entries: Sequence[ShardEntry], side: SideName) -> SideCard:
     hours, words, units = 0.0, 0, 0
     names = [column(side, name) for name in ("seconds", "token_offsets", "units")]
-    for path in paths:
-        table = pq.read_table(path, columns=names, partitioning=None)
+    for entry in entries:
+        table = read(corpus / entry.path, entry.rows, names)
         seconds, offsets, ids = (table[name] for name in names)
         hours += (pc.sum(seconds).as_py() or 0.0) / 3600.0
         words += (pc.sum(pc.list_value_length(offsets)).as_py() or 0) - len(table)
