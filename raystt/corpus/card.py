@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -180,7 +181,8 @@ class Card:
         promised += [self.vocoder.path] if self.vocoder.path else []
         promised += [self.asr.path] if self.asr else []
         promised += [self.base] if self.base else []
-        return [Path(directory) / p for p in promised if not (Path(directory) / p).exists()]
+        paths = [Path(directory) / name for name in promised]
+        return [path for path in paths if not os.path.exists(path)]  # also where no path can be
 
     def save(self, directory: Path | str) -> None:
         """Write `directory/card.json` atomically."""

@@ -112,7 +112,7 @@ def _resampled(waveform: np.ndarray, rate: int) -> np.ndarray:
         return np.asarray(_resampler(rate)(torch.from_numpy(waveform)).numpy())
 
 
-@functools.cache
+@functools.lru_cache(16)  # a damaged header may have any rate, and that of an odd one is large
 def _resampler(rate: int) -> torchaudio.transforms.Resample:
     # Every usual rate is exact; an odd one is off by less than one part in a million, where its own
     # ratio would need a filter of gigabytes.

@@ -47,6 +47,8 @@ def check(directory: Path, data: bytes) -> None:
 @example(data=_WHOLE.replace(b'"rows": 3', b'"rows": -3'))
 @example(data=_WHOLE.replace(b"embedded", b"\\ud800"))
 @example(data=_WHOLE.replace(b"embedded", b"\xff"))
+@example(data=_WHOLE.replace(b"units/source", b"\\u0000" + b"x" * 300))
+@example(data=_WHOLE.replace(b"units/source", b"x" * 300))
 def test_cards(tmp_path: Path, data: bytes) -> None:
     check(tmp_path, data)
 

@@ -55,5 +55,4 @@ def test_tables(root: Path, changes: list[tuple[str, bytes]]) -> None:
         (root / name).write_bytes(data)
     reader = CvssReader(*(str(root / name) for name in ("cv", "covost", "cvss")), "en")
     paths = [root / name for name, _ in changes]
-    ids = outcome("CVSS TSVs", lambda: taken(reader, ("es",), root), ReaderError, paths)
-    assert ids is None or ids
+    outcome("CVSS TSVs", lambda: taken(reader, ("es",), root), ReaderError, paths)
