@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -36,54 +36,44 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb and return its exit code."""
     options = _parser().parse_args(arguments)
     hint = "; the same command with --resume goes on" if hasattr(options, "resume") else ""
-    with _terminable(f"\nraystt: terminated{hint}\n") as terminated:
-        try:
+    try:
+        with _terminable(f"\nraystt: terminated{hint}\n"):
             return int(options.verb(options))
-        except BaseException as error:
-            if terminated.is_set():  # whatever it was that broke off
-                return TERMINATED
-            if isinstance(error, KeyboardInterrupt):
-                print(f"\nraystt: interrupted{hint}", file=sys.stderr)
-                return INTERRUPTED
-            if not isinstance(error, Exception):
-                raise
-            return _failed(error, options)
+    except KeyboardInterrupt:
+        print(f"\nraystt: interrupted{hint}", file=sys.stderr)
+        return INTERRUPTED
+    except Exception as error:
+        mendable = isinstance(error, BadInput | FileNotFoundError | FileExistsError)
+        if options.debug and not mendable:
+            raise
+        if options.json:
+            from raystt.checking import error_dict
 
-
-def _failed(error: Exception, options: argparse.Namespace) -> int:
-    """Tell of an error and return the exit code for it."""
-    mendable = isinstance(error, BadInput | FileNotFoundError | FileExistsError)
-    if options.debug and not mendable:
-        raise error
-    if options.json:
-        from raystt.checking import error_dict
-
-        print(json.dumps(error_dict(error), indent=1))
-    if mendable:
-        print(f"raystt: {error}", file=sys.stderr)
-        return BAD_INPUT
-    print(f"raystt: failed: {type(error).__name__}: {error}", file=sys.stderr)
-    print("raystt: --debug shows where", file=sys.stderr)
-    return FAILED
+            print(json.dumps(error_dict(error), indent=1))
+        if mendable:
+            print(f"raystt: {error}", file=sys.stderr)
+            return BAD_INPUT
+        print(f"raystt: failed: {type(error).__name__}: {error}", file=sys.stderr)
+        print("raystt: --debug shows where", file=sys.stderr)
+        return FAILED
 
 
 @contextmanager
-def _terminable(hint: str) -> Iterator[threading.Event]:
-    """Let SIGTERM end the block as Ctrl-C does, with a hint at once, and by force where that lasts.
+def _terminable(hint: str) -> Iterator[None]:
+    """Let SIGTERM break off the block and end the process, by force where that takes too long.
 
-    Gives what is set once SIGTERM has come.
+    The hint is printed at once.
     """
-    terminated, told = threading.Event(), threading.Event()
     if threading.current_thread() is not threading.main_thread():
-        yield terminated
+        yield
         return
+    terminated, told = threading.Event(), threading.Event()
 
     def interrupt(number: int, frame: Any) -> None:
-        terminated.set()
-        handler = signal.getsignal(signal.SIGINT)  # Tune and Train have theirs
-        if not callable(handler):
-            raise KeyboardInterrupt
-        handler(signal.SIGINT, frame)
+        if not terminated.is_set():
+            terminated.set()
+            # Not as an interrupt: Tune's handler would wait for the actors of its trials for 5 s.
+            sys.exit(TERMINATED)
 
     def watch() -> None:
         while signals := os.read(reading, 64):
@@ -91,7 +81,8 @@ def _terminable(hint: str) -> Iterator[threading.Event]:
                 os.write(2, hint.encode())
                 told.set()
                 time.sleep(_GRACE_SECONDS)
-                os._exit(TERMINATED)
+                _end()
+        os.close(reading)
 
     # Through a pipe: the main thread may be within a library's call, and its handlers come later.
     reading, writing = os.pipe()
@@ -100,13 +91,27 @@ def _terminable(hint: str) -> Iterator[threading.Event]:
     before = signal.signal(signal.SIGTERM, interrupt)
     threading.Thread(target=watch, daemon=True).start()
     try:
-        yield terminated
+        yield
     finally:
         if terminated.is_set():
             told.wait()
+            _end()
         signal.signal(signal.SIGTERM, before)
         signal.set_wakeup_fd(waked)
         os.close(writing)
+
+
+def _end() -> None:
+    """End this process and all below it at once; Python's and Ray's own ends take seconds.
+
+    Nothing on disk needs more than a SIGKILL leaves.
+    """
+    import psutil
+
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            child.kill()
+    os._exit(TERMINATED)
 
 
 def _parser() -> argparse.ArgumentParser:

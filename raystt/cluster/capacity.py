@@ -119,7 +119,7 @@ def _shortage(left: Sequence[Bundle], nodes: Sequence[Mapping[str, float]]) -> s
 
 
 def make_room(
-    bundles: Sequence[Bundle], *, seconds: float, on_message: Callable[[str], None]
+    bundles: Sequence[Bundle], resources: ResourcesConfig, on_message: Callable[[str], None]
 ) -> None:
     """Wait until the nodes of the cluster can hold the bundles.
 
@@ -128,7 +128,7 @@ def make_room(
 
     Args:
         bundles: What is to be placed.
-        seconds: How long to wait; 0 = not at all.
+        resources: How long to wait; a Ray on this machine gets no other nodes.
         on_message: Told at once and every minute what is missing.
 
     Raises:
@@ -137,6 +137,7 @@ def make_room(
     import ray
     from ray.autoscaler.sdk import request_resources
 
+    seconds = resources.wait_for_nodes if resources.cluster() else 0.0
     began = told = time.monotonic()
     asked = False
     try:

@@ -104,9 +104,14 @@ def ray_session(
             logging.getLogger(name).setLevel(level)
     try:
         if pools:
-            make_room(pool_bundles(resources), seconds=resources.patience(), on_message=on_message)
+            make_room(pool_bundles(resources), resources, on_message)
         check_shared(shared)
         yield dashboard
+    except SystemExit:
+        # A shutdown under threads that wait for Ray, as the trainers have, may crash the process,
+        # which ends anyway.
+        own = False
+        raise
     finally:
         if own:
             ray.shutdown()

@@ -140,10 +140,6 @@ class ResourcesConfig(Part):
         address = self.address or os.environ.get("RAY_ADDRESS")
         return None if address == "local" else address or None
 
-    def patience(self) -> float:
-        """Return how many seconds to wait for nodes: a Ray on this machine gets no others."""
-        return self.wait_for_nodes if self.cluster() else 0.0
-
     def local_cpus(self) -> int:
         """Return how many logical CPUs a Ray started on this machine gets."""
         if self.cpus is not None:

@@ -88,10 +88,7 @@ class Plan:
         if self.embedded:
             self.embedded.write_text(self.tokenizer)
         with ray_session(self.resources, pools=False):
-            make_room(
-                encoder_bundles(self.resources), seconds=self.resources.patience(),
-                on_message=self.on_message,
-            )  # fmt: skip
+            make_room(encoder_bundles(self.resources), self.resources, self.on_message)
             tasks = Tasks(self.corpus, self.progress)
             self.utterances = self.source.utterances(tasks)
             self._check_shares()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -62,19 +64,22 @@ def test_equal_processes_fill_equal_nodes(count: int, nodes: int, size: int, eac
     assert len(unplaced(whole, [{"CPU": 99.0, "GPU": float(size)}] * nodes)) == max(0, count - room)
 
 
-def test_a_cluster_that_is_too_small_is_refused(ray_local: str) -> None:
-    def need(bundles: list[Bundle]) -> None:
-        make_room(bundles, seconds=0.0, on_message=pytest.fail)
+def test_a_cluster_that_is_too_small_is_refused(
+    ray_local: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
 
-    fits = ResourcesConfig(trainers=2, cpus_per_worker=0.5)
-    need(pool_bundles(fits))
-    need(encoder_bundles(fits))
-    many = ResourcesConfig(trainers=80, evaluators=1, cpus_per_evaluator=0.5)
+    def need(what: Callable[[ResourcesConfig], list[Bundle]], **keys: float) -> None:
+        resources = ResourcesConfig.model_validate({"wait_for_nodes": 60.0, **keys})
+        make_room(what(resources), resources, pytest.fail)  # a local Ray is not waited for
+
+    need(pool_bundles, trainers=2, cpus_per_worker=0.5)
+    need(encoder_bundles)
     with pytest.raises(ClusterTooSmall) as caught:
-        need(pool_bundles(many))
+        need(pool_bundles, trainers=80, evaluators=1, cpus_per_evaluator=0.5)
     for part in ("worker of a trainer (0.5 CPU)", "1 x (2 CPU, 0 GPU)", "resources.trainers"):
         assert part in str(caught.value)
     with pytest.raises(ClusterTooSmall, match=r"1 GPU.*resources.gpus_per_worker"):
-        need(pool_bundles(ResourcesConfig(gpus_per_worker=1.0)))
+        need(pool_bundles, gpus_per_worker=1.0)
     with pytest.raises(ClusterTooSmall, match=r"encoder \(4 CPU\).*resources.cpus_per_encoder"):
-        need(encoder_bundles(ResourcesConfig(cpus_per_encoder=4.0)))
+        need(encoder_bundles, cpus_per_encoder=4.0)
