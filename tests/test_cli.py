@@ -102,9 +102,9 @@ import sys, time
 from raystt import api, cli
 
 def busy(config, **options):
-    print("busy", flush=True)
     while True:
         try:
+            print("busy", flush=True)
             time.sleep(60)
         except SystemExit:
             if sys.argv[1] != "stubborn":
