@@ -107,7 +107,7 @@ class PocketSphinx:
             loglevel="FATAL",
         )
         release = version("pocketsphinx")
-        return cls(decoder, f"pocketsphinx-{release}-en-us-trigram-{card['text']}")
+        return cls(decoder, f"pocketsphinx-{release}-en-us-fresh-trigram-{card['text']}")
 
     @property
     def signature(self) -> str:
@@ -135,6 +135,9 @@ class PocketSphinx:
     def _transcribe(self, waveform: np.ndarray) -> str:
         padded = np.concatenate([_PAD, waveform, _PAD])
         samples = np.clip(np.round(padded * 32767.0), -32768, 32767).astype("<i2")
+        # The decoder keeps the mean of the cepstrum and the best Gaussians of what it heard last:
+        # one text in six would depend on what was transcribed before.
+        self._decoder.reinit_feat()
         self._decoder.start_utt()
         self._decoder.process_raw(samples.tobytes(), full_utt=True)
         self._decoder.end_utt()
