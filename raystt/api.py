@@ -21,6 +21,7 @@ from raystt.files import write_atomic
 if TYPE_CHECKING:
     from raystt.checking.report import Report
     from raystt.corpus.card import Card
+    from raystt.evaluation.jobs import Scored
     from raystt.preparation.prepare import Stage
     from raystt.searching.opened import Run
 
@@ -44,7 +45,7 @@ class Trained:
 
     model: Path
     diverged_at: int | None
-    scores: tuple[dict[str, Any], ...]
+    scores: tuple[Scored, ...]
 
 
 def check(config: Given) -> Report:
@@ -156,7 +157,7 @@ def train(
         link = directory / "model"
         link.unlink(missing_ok=True)
         link.symlink_to(trained.model.relative_to(directory))
-        scores: tuple[dict[str, Any], ...] = ()
+        scores: tuple[Scored, ...] = ()
         if trained.diverged_at is None:
             scores = tuple(
                 evaluate_model(run, corpus, link, split, directory / f"hypotheses-{split}.jsonl")
@@ -171,7 +172,7 @@ def evaluate(
     model: Path | str | None = None,
     split: str | None = None,
     verbose: bool = False,
-) -> dict[str, Any]:
+) -> Scored:
     """Score a trained model.
 
     Args:
@@ -233,15 +234,17 @@ def search(
     check_installation()
     loaded = load_search(config) if isinstance(config, Path | str) else config
     from raystt.checking import check_run
-    from raystt.searching.directory import claimed
+    from raystt.searching.directory import RunDirectory, claimed
     from raystt.searching.run import run_search
 
-    checked = check_run(config)
+    place = RunDirectory(Path(loaded.base.storage) / loaded.name)
+    # What is finished needs no sources any more, and no corpus.
+    checked = None if place.finished_summary(loaded) else check_run(config)
     with (
         claimed(loaded, resume=resume, overwrite=overwrite) as directory,
         ExitStack() as stack,
     ):
-        if directory.finished_summary(loaded) is None:
+        if checked is not None:
             told = _stages(stack, progress)
             shown, message = _search_progress(stack, loaded.name, progress)
             for warning in checked.warnings:

@@ -17,10 +17,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from raystt import __version__, api
 from raystt.errors import BadInput
+
+if TYPE_CHECKING:
+    from raystt.evaluation.jobs import Scored
 
 DONE, FAILED, BAD_INPUT, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
 _CODES = (
@@ -235,7 +238,7 @@ def _train(options: argparse.Namespace) -> int:
     if trained.diverged_at is not None:
         print(f"raystt: the loss diverged at step {trained.diverged_at}", file=sys.stderr)
         return FAILED
-    _print_scores(list(trained.scores), options.json)
+    _print_scores(trained.scores, options.json)
     return DONE
 
 
@@ -247,25 +250,25 @@ def _evaluate(options: argparse.Namespace) -> int:
     return DONE
 
 
-def _print_scores(scores: list[dict[str, Any]], as_json: bool) -> None:
+def _print_scores(scores: Sequence[Scored], as_json: bool) -> None:
     if as_json:
-        print(json.dumps(scores, indent=1))
+        print(json.dumps([asdict(score) for score in scores], indent=1))
         return
     for score in scores:
-        low, high = score["ci"]
+        low, high = score.ci
         print(
-            f"{score['language']} {score['split']}: ASR-BLEU {score['asr_bleu']:.1f} "
-            f"[{low:.1f}, {high:.1f}] on {score['sentences']} sentences\n"
-            f"  {_beside(score)}\n  {score['signature']}\n  {score['model']}"
+            f"{score.language} {score.split}: ASR-BLEU {score.asr_bleu:.1f} "
+            f"[{low:.1f}, {high:.1f}] on {score.sentences} sentences\n"
+            f"  {_beside(score)}\n  {score.signature}\n  {score.model}"
         )
 
 
-def _beside(score: dict[str, Any]) -> str:
+def _beside(score: Scored) -> str:
     """Return what stands beside a score: the other metrics, and what reference speech scores."""
-    metrics = [f"{name} {value:.1f}" for name, value in score["metrics"].items()]
-    best = score["ceiling"]["resynthesis"]
-    low, high = best["ci"]
-    ceiling = f"ceiling (reference units) {best['asr_bleu']:.1f} [{low:.1f}, {high:.1f}]"
+    metrics = [f"{name} {value:.1f}" for name, value in score.metrics.items()]
+    best = score.ceiling.resynthesis
+    low, high = best.ci
+    ceiling = f"ceiling (reference units) {best.asr_bleu:.1f} [{low:.1f}, {high:.1f}]"
     return ", ".join([*metrics, ceiling])
 
 

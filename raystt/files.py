@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+_PROBE_BYTES = 1 << 20
+_LOST = frozenset(
+    getattr(errno, name)
+    for name in ("ENOSPC", "EDQUOT", "EROFS", "EIO", "ESTALE", "ENOTCONN", "ETIMEDOUT", "EFBIG")
+    if hasattr(errno, name)
+)
+# What libraries make of them: safetensors (Rust) keeps the number, torch's archive writer does not.
+_LOST_TEXTS = (*(f"(os error {code})" for code in _LOST), "PytorchStreamWriter", "inline_container",
+               *(os.strerror(code) for code in _LOST))  # fmt: skip
 
 
 @contextmanager
@@ -67,3 +78,31 @@ def remove(path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
+
+
+def storage_error(error: BaseException) -> bool:
+    """Say whether an error, or what it came from, is that of a full or lost file system."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, OSError) and seen.errno in _LOST:
+            return True
+        if any(text in str(seen) for text in _LOST_TEXTS):
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return False
+
+
+def unwritable(directory: str | os.PathLike[str]) -> str | None:
+    """Try to write to a directory; return what is wrong, None if nothing is."""
+    probe = Path(directory) / f".probe.{os.getpid()}.tmp"
+    try:
+        with open(probe, "wb") as file:
+            file.write(bytes(_PROBE_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        return f"{directory}: {error.strerror or error}"
+    finally:
+        with suppress(OSError):
+            probe.unlink()
+    return None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -66,6 +66,10 @@ class Proposal:
     def identity(self) -> dict[str, Any]:
         """Return its fields, for a result or a failure of it."""
         return {**_identity(self), "overrides": self.overrides}
+
+    def proposal(self) -> Proposal:
+        """Return what was proposed, of a result or a failure."""
+        return Proposal(**self.identity())
 
     def config(self) -> dict[str, Any]:
         """Return it as the flat config of a Tune trial."""
@@ -255,6 +259,31 @@ def read_failures(path: str | os.PathLike[str]) -> list[Failure]:
         ResultsError: A line other than a torn last one is no failure.
     """
     return _read(Path(path), _FAILURE)
+
+
+def salvage(path: Path, accept: Callable[[Proposal], bool]) -> tuple[list[str], list[int]]:
+    """Return the lines of a file of results or failures that can be used, and numbers of others.
+
+    A torn last line is neither: it is dropped by who writes next.
+
+    Args:
+        path: The file.
+        accept: Says whether a result or a failure can be one of the search.
+    """
+    data = path.read_bytes() if path.exists() else b""
+    kind: TypeAdapter[Any] = _FAILURE if path.name.startswith("failures") else _RESULT
+    lines, bad = [], []
+    for number, line in enumerate(_without_torn_line(data).splitlines(), start=1):
+        try:
+            text, record = line.decode(), kind.validate_json(line)
+        except (ValidationError, UnicodeDecodeError):
+            bad.append(number)
+            continue
+        if accept(record):
+            lines.append(text)
+        else:
+            bad.append(number)
+    return lines, bad
 
 
 def _read(path: Path, kind: TypeAdapter[Any]) -> list[Any]:

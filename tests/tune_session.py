@@ -24,6 +24,7 @@ from raystt.results import Result
 from raystt.searching import experiment
 from raystt.searching.directory import claimed
 from raystt.searching.ledger import Ledger
+from raystt.searching.reconcile import reconcile
 from raystt.searching.run import _tune
 from raystt.searching.searcher import StudySearcher
 from raystt.searching.trial import Pools
@@ -84,13 +85,10 @@ def main(path: Path, kill_after: int, **changes: object) -> None:
         claimed(config, resume=True, overwrite=False) as directory,
         ray_session(config.base.resources.model_copy(update={"cpus": 2}), pools=False),
     ):
+        reconcile(config, directory, print)
         ledger = Dying(config, directory, print)
         ledger.kill_after = kill_after
-        searcher = StudySearcher(
-            config, directory.journal, lambda proposal, report: ledger.take(proposal, report, [])
-        )
-        for result in ledger.finished():
-            searcher.settle(result)
+        searcher = StudySearcher(config, directory.journal, ledger)
         actors = [ray.remote(kind).options(num_cpus=0).remote() for kind in (Broker, Dispatcher)]
         pools = Pools(*actors, corpus="", states=str(directory.states),
                       trials=str(directory.trials))  # fmt: skip

@@ -5,13 +5,14 @@ from __future__ import annotations
 import signal
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from raystt.config import ResourcesConfig
 
 if TYPE_CHECKING:
     import torch
+    from ray.train import UserCallback
     from ray.train.torch import TorchTrainer
 
 
@@ -24,6 +25,7 @@ def worker_group(
     gpus: float,
     storage: str,
     restarts: int,
+    callbacks: Sequence[UserCallback] = (),
 ) -> TorchTrainer:
     """Describe a worker group with one torch process group; its `fit()` runs `work()` in each.
 
@@ -37,6 +39,7 @@ def worker_group(
         storage: Directory for Ray Train's own files.
         restarts: How often the group starts again after an error; -1 = always. A node that was
             pre-empted does not count.
+        callbacks: Told of the group's reports and errors, in Ray Train's controller.
     """
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
@@ -52,6 +55,7 @@ def worker_group(
             name=name,
             storage_path=storage,
             failure_config=FailureConfig(max_failures=restarts),
+            callbacks=list(callbacks),
         ),
     )
 

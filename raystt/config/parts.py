@@ -128,6 +128,10 @@ class ResourcesConfig(Part):
     gpus_per_encoder: Gpus = Field(default=0.0, description="GPUs of such a process")
     data_cpus: float = Field(default=0.5, ge=0, description="CPUs kept free for reading the shards")
     threads_per_worker: Count = Field(default=1, description="CPU threads of each process")
+    patience: Positive = Field(
+        default=600.0,
+        description="seconds that lost workers, nodes or storage are waited for before a stop",
+    )
 
     @property
     def reserved_cpus(self) -> float:

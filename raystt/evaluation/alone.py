@@ -8,7 +8,7 @@ from typing import Any
 
 from raystt.config import RunConfig
 from raystt.evaluation.ceiling import measure_ceiling
-from raystt.evaluation.jobs import CeilingJob, EvaluationJob, evaluate_run
+from raystt.evaluation.jobs import CeilingJob, EvaluationJob, Scored, evaluate_run
 from raystt.evaluation.judge import Judge
 from raystt.training.device import device_of
 from raystt.training.jobs import SegmentResult, Step
@@ -28,7 +28,7 @@ def train_run(
 
 def evaluate_model(
     run: RunConfig, corpus: Path, model: Path, split: str, hypotheses: Path
-) -> dict[str, Any]:
+) -> Scored:
     """Score a model on a split and write its hypotheses; see `evaluate_run`."""
     device = device_of(run.resources.gpus_per_evaluator, "gpus_per_evaluator")
     judge = Judge(corpus, run.evaluation, device=device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,7 +36,14 @@ class Generated:
 
 
 @torch.inference_mode()
-def generate(rows: pa.Table, job: EvaluationJob, card: Card, *, device: str) -> list[Generated]:
+def generate(
+    rows: pa.Table,
+    job: EvaluationJob,
+    card: Card,
+    *,
+    device: str,
+    on_batch: Callable[[], None] = lambda: None,
+) -> list[Generated]:
     """Generate greedily from pure speech and return the parts of each output, in the rows' order.
 
     Args:
@@ -43,6 +51,7 @@ def generate(rows: pa.Table, job: EvaluationJob, card: Card, *, device: str) -> 
         job: The model and how to generate.
         card: The corpus card (token ids).
         device: Where the model runs.
+        on_batch: Called after each batch.
 
     Returns:
         One `Generated` a row. Spoken is everything after the prompt in the direct format, what
@@ -84,6 +93,7 @@ def generate(rows: pa.Table, job: EvaluationJob, card: Card, *, device: str) -> 
         )
         for row, index in enumerate(members):
             outputs[int(index)] = parts(produced[row, width:].cpu().numpy(), card, job.interleaving)
+        on_batch()
     return [outputs[index] for index in range(len(lengths))]
 
 

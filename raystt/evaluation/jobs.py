@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 import numpy as np
 
@@ -91,17 +91,6 @@ class Sentence:
     utmos: float | None
 
 
-class Record(TypedDict):
-    """All scores of an evaluation as they stand in a line of JSON: those of `Score`, and others."""
-
-    asr_bleu: float
-    ci: list[float]
-    signature: str
-    sentences: int
-    metrics: dict[str, float]
-    metric_signatures: dict[str, str]
-
-
 @dataclass(frozen=True)
 class Evaluation:
     """Hypotheses and their additive statistics.
@@ -147,18 +136,6 @@ class Evaluation:
             found["utmos"] = float(np.mean(natural))
         return found
 
-    def record(self, config: EvaluationConfig) -> Record:
-        """Return all scores for a line of results."""
-        metrics, score = self.metrics(), self.score(config)
-        return Record(
-            asr_bleu=score.asr_bleu,
-            ci=list(score.ci),
-            signature=score.signature,
-            sentences=score.sentences,
-            metrics=metrics,
-            metric_signatures={name: self.signatures[name] for name in metrics},
-        )
-
     def write(self, path: Path) -> None:
         """Write one JSON line a sentence, with its statistics of ASR-BLEU."""
         rows = zip(self.sentences, self.statistics.tolist(), strict=True)
@@ -168,6 +145,37 @@ class Evaluation:
         write_atomic(path, "".join(line + "\n" for line in lines))
 
 
+@dataclass(frozen=True)
+class Scored:
+    """What a model of a run scores on a split.
+
+    Attributes:
+        model: Its directory.
+        language: Source language.
+        split: "dev" or "test".
+        asr_bleu: Corpus ASR-BLEU in [0, 100].
+        ci: Its 95 % bootstrap interval.
+        signature: How it came about.
+        sentences: How many were scored.
+        metrics: The scores beside it, by name.
+        metric_signatures: How these came about.
+        ceiling: What reference speech of the split scores.
+        seconds: What the evaluation took.
+    """
+
+    model: str
+    language: str
+    split: str
+    asr_bleu: float
+    ci: tuple[float, float]
+    signature: str
+    sentences: int
+    metrics: Mapping[str, float]
+    metric_signatures: Mapping[str, str]
+    ceiling: Ceiling
+    seconds: float
+
+
 def evaluate_run(
     run: RunConfig,
     corpus: Path,
@@ -175,7 +183,7 @@ def evaluate_run(
     split: str,
     hypotheses: Path,
     ask: Callable[[EvaluationJob | CeilingJob], Any],
-) -> dict[str, Any]:
+) -> Scored:
     """Score a model of a run on a split, write its hypotheses, and measure the ceiling.
 
     Args:
@@ -185,10 +193,6 @@ def evaluate_run(
         split: "dev" or "test".
         hypotheses: File to write.
         ask: Does a job.
-
-    Returns:
-        What `Evaluation.record` gives, and `model`, `language`, `split`, `ceiling` (what reference
-        speech of the split scores), `seconds`.
     """
     evaluation: Evaluation = ask(
         EvaluationJob(
@@ -200,12 +204,17 @@ def evaluate_run(
         )
     )
     evaluation.write(hypotheses)
-    ceiling: Ceiling = ask(CeilingJob(run.language, split, run.evaluation))
-    return {
-        "model": str(model),
-        "language": run.language,
-        "split": split,
-        **evaluation.record(run.evaluation),
-        "ceiling": asdict(ceiling),
-        "seconds": evaluation.seconds,
-    }
+    score, metrics = evaluation.score(run.evaluation), evaluation.metrics()
+    return Scored(
+        model=str(model),
+        language=run.language,
+        split=split,
+        asr_bleu=score.asr_bleu,
+        ci=score.ci,
+        signature=score.signature,
+        sentences=score.sentences,
+        metrics=metrics,
+        metric_signatures={name: evaluation.signatures[name] for name in metrics},
+        ceiling=ask(CeilingJob(run.language, split, run.evaluation)),
+        seconds=evaluation.seconds,
+    )

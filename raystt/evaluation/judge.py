@@ -18,6 +18,8 @@ from raystt.recognition.utmos import Utmos
 from raystt.scores import Metric, bleu, chrf
 from raystt.vocoder.loading import load_vocoder
 
+_BATCH = 64
+
 
 class Judge:
     """Vocoder, recogniser and scorer of a corpus, loaded once.
@@ -34,6 +36,7 @@ class Judge:
         recogniser: What listens.
         bleu: What counts, as the recogniser's protocol has it.
         signature: How ASR-BLEU comes about.
+        done: Batches generated and heard since it was loaded: who waits sees whether it goes on.
 
     Raises:
         BadInput: One of them cannot be loaded, or does not fit the corpus.
@@ -43,6 +46,7 @@ class Judge:
         self.corpus = Path(corpus)
         self.card = Card.load(self.corpus)
         self._device = device
+        self.done = 0
         vocoder, asr = self.card.vocoder, self.card.asr
         self.vocoder = load_vocoder(vocoder.name, self.corpus / vocoder.path, device=device)
         self.recogniser = load_recognizer(
@@ -75,13 +79,20 @@ class Judge:
 
     def hear(self, waveforms: Sequence[np.ndarray]) -> list[str]:
         """Transcribe float32 `[samples]` each, normalised."""
-        return [self.recogniser.normalise(t) for t in self.recogniser.transcribe(waveforms)]
+        texts = []
+        for first in range(0, len(waveforms), _BATCH):
+            texts += self.recogniser.transcribe(waveforms[first : first + _BATCH])
+            self._progress()
+        return [self.recogniser.normalise(text) for text in texts]
+
+    def _progress(self) -> None:
+        self.done += 1
 
     def evaluate(self, job: EvaluationJob) -> Evaluation:
         """Run an evaluation of a model on a split."""
         began = time.perf_counter()
         rows = read_rows(self.corpus, self.card, job.language, job.split, job.config.sentences)
-        generated = generate(rows, job, self.card, device=self._device)
+        generated = generate(rows, job, self.card, device=self._device, on_batch=self._progress)
         low = self.card.tokenizer.unit_offset + self.card.units.target.offset
         high = low + self.card.units.target.clusters
         spoken = [one.spoken for one in generated]

@@ -4,6 +4,9 @@ A worker group asks for its next job; a trial asks for a job to be run. Jobs wai
 which they came. A group that asks again while a job of its own is unfinished was restarted: it
 gets that job again, at most `_ATTEMPTS` times.
 
+All of its state can be lost: Ray starts a broker that died again and repeats the calls that were
+not answered, and a segment that was finished in the meantime is found where it lies.
+
 What Ray's dashboard shows as an actor's name is its `__repr__`: an actor's own name would be taken
 once for a whole cluster.
 """
@@ -11,18 +14,17 @@ once for a whole cluster.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
+from raystt.pools.errors import Interrupted, JobFailed
 from raystt.training.jobs import SegmentJob, SegmentResult, Step
 
 _ATTEMPTS = 3
-
-
-class JobFailed(RuntimeError):
-    """A segment or an evaluation could not be done; the text is the worker's own error."""
+_IDLE_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -35,10 +37,16 @@ class Served:
 
 @dataclass(frozen=True)
 class Assignment:
-    """A segment to train, and the label of the trial that it is of."""
+    """A segment to train, its number with the broker, and the label of the trial it is of."""
 
     job: SegmentJob
     label: str
+    number: int
+
+
+@dataclass(frozen=True)
+class NothingYet:
+    """There is no job now: ask again. The ranks of a group must hear of each other meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +57,15 @@ class Activity:
     step: Step | None
 
 
+@dataclass(frozen=True)
+class Absence:
+    """A worker that is not there: which, for how many seconds, and what was heard last."""
+
+    worker: str
+    seconds: float
+    reason: str
+
+
 @dataclass
 class _Ticket:
     assignment: Assignment
@@ -57,6 +74,7 @@ class _Ticket:
     attempts: int = 0
     waited: float = 0.0
     step: Step | None = None
+    stumbled: str = ""
 
 
 @dataclass
@@ -66,6 +84,8 @@ class _Slot:
     free_since: float | None = None
     restarts: int = 0
     alive: bool = True
+    absent_since: float | None = field(default_factory=time.monotonic)
+    reason: str = ""
 
 
 @dataclass
@@ -73,6 +93,7 @@ class _State:
     queue: deque[_Ticket] = field(default_factory=deque)
     slots: dict[int, _Slot] = field(default_factory=dict)
     stopped: bool = False
+    given_up: str = ""
 
 
 class Broker:
@@ -81,6 +102,7 @@ class Broker:
     def __init__(self, slots: int) -> None:
         self._state = _State(slots={slot: _Slot() for slot in range(slots)})
         self._changed = asyncio.Condition()
+        self._numbers = itertools.count(time.time_ns())  # no number of an earlier life
 
     def __repr__(self) -> str:
         return "broker"
@@ -90,65 +112,83 @@ class Broker:
 
         Raises:
             JobFailed: The segment's own error, or its worker died too often.
+            StateLost: What it was to continue from must be trained again.
+            Interrupted: The storage took nothing, or no trainer is left.
         """
         answer = asyncio.get_running_loop().create_future()
-        ticket = _Ticket(Assignment(job, label), answer, time.monotonic())
+        ticket = _Ticket(
+            Assignment(job, label, next(self._numbers)), answer, time.monotonic()
+        )  # fmt: skip
         async with self._changed:
-            if not any(slot.alive for slot in self._state.slots.values()):
-                raise JobFailed("no trainer is left: all worker groups have failed")
+            if self._state.given_up:
+                raise Interrupted(self._state.given_up)
             self._state.queue.append(ticket)
             self._changed.notify_all()
         return Served(await ticket.answer, ticket.waited)
 
-    async def next_job(self, number: int) -> Assignment | None:
-        """Wait for the next job of a slot; None = stop."""
+    async def next_job(self, number: int) -> Assignment | NothingYet | None:
+        """Wait for the next job of a slot, for a minute at most; None = stop."""
         async with self._changed:
             slot = self._state.slots[number]
             slot.asks += 1
-            asked, slot.free_since = slot.asks, time.monotonic()
+            slot.absent_since = None
+            asked = slot.asks
             if slot.ticket is not None:
                 slot.restarts += 1
                 if not self._abandon(slot):
                     return slot.ticket.assignment if slot.ticket else None
+            if slot.free_since is None:
+                slot.free_since = time.monotonic()
             self._changed.notify_all()
-            # A restarted group asks anew; the question of the dead one must not take a job.
-            await self._changed.wait_for(
-                lambda: self._state.stopped or self._state.queue or slot.asks != asked
-            )
+            try:
+                # A restarted group asks anew; the question of the dead one must not take a job.
+                await asyncio.wait_for(
+                    self._changed.wait_for(
+                        lambda: self._state.stopped or self._state.queue or slot.asks != asked
+                    ),
+                    _IDLE_SECONDS,
+                )
+            except TimeoutError:
+                return NothingYet()
             if self._state.stopped or slot.asks != asked:
                 return None
             ticket = self._state.queue.popleft()
-            ticket.waited = max(0.0, slot.free_since - ticket.submitted)
-            slot.ticket = ticket
+            ticket.waited += max(0.0, slot.free_since - ticket.submitted)
+            slot.ticket, slot.free_since = ticket, None
             return ticket.assignment
 
     def _abandon(self, slot: _Slot) -> bool:
         """Give up a ticket whose worker died too often; return whether it was given up."""
-        assert slot.ticket is not None
-        slot.ticket.attempts += 1
-        slot.ticket.step = None
-        if slot.ticket.attempts < _ATTEMPTS:
+        ticket = slot.ticket
+        assert ticket is not None
+        ticket.attempts += 1
+        ticket.step = None
+        if ticket.attempts < _ATTEMPTS:
             return False
+        why = ticket.stumbled or "out of memory? see the worker's log in Ray's dashboard"
         self._answer(slot, JobFailed(
-            f"{slot.ticket.assignment.label}: its trainer died {slot.ticket.attempts} times "
-            "(out of memory? see the worker's log in Ray's dashboard)"
+            f"{ticket.assignment.label}: its trainer died {ticket.attempts} times ({why})"
         ))  # fmt: skip
         return True
 
-    async def finish(self, number: int, outcome: SegmentResult | str) -> None:
-        """Take a slot's result, or the text of its error."""
+    async def finish(self, number: int, ticket: int, outcome: SegmentResult | Exception) -> None:
+        """Take a slot's result, or the error of one of its workers, for the job of that number."""
         async with self._changed:
             slot = self._state.slots[number]
-            self._answer(slot, JobFailed(outcome) if isinstance(outcome, str) else outcome)
+            if slot.ticket is not None and slot.ticket.assignment.number == ticket:
+                self._answer(slot, outcome)
+
+    async def stumbled(self, number: int, ticket: int, error: str) -> None:
+        """Note why a group goes down; its job is tried again."""
+        slot = self._state.slots[number]
+        if slot.ticket is not None and slot.ticket.assignment.number == ticket:
+            # A rank whose peer died tells only that; the first to speak knows best.
+            slot.ticket.stumbled = slot.ticket.stumbled or error
 
     def _answer(self, slot: _Slot, outcome: SegmentResult | Exception) -> None:
         ticket, slot.ticket = slot.ticket, None
-        if ticket is None or ticket.answer.done():
-            return
-        if isinstance(outcome, Exception):
-            ticket.answer.set_exception(outcome)
-        else:
-            ticket.answer.set_result(outcome)
+        if ticket is not None:
+            _settle(ticket, outcome)
 
     async def train(self, number: int) -> None:
         """Last as long as the job that a slot was given: so Ray's dashboard can show its name."""
@@ -156,16 +196,21 @@ class Broker:
         if ticket is not None:
             await asyncio.wait([ticket.answer])
 
-    async def report(self, number: int, step: Step) -> None:
+    async def report(self, number: int, ticket: int, step: Step) -> None:
         """Take note of a slot's progress."""
-        ticket = self._state.slots[number].ticket
-        if ticket is not None:
-            ticket.step = step
+        slot = self._state.slots[number]
+        slot.absent_since = None  # this broker may not know yet that it is there
+        if slot.ticket is not None and slot.ticket.assignment.number == ticket:
+            slot.ticket.step = step
 
     async def activity(self) -> list[Activity]:
         """Return what each busy slot is doing."""
         tickets = [slot.ticket for slot in self._state.slots.values()]
         return [Activity(t.assignment.label, t.step) for t in tickets if t is not None]
+
+    async def asks(self, number: int) -> int:
+        """Return how often a slot has asked for work."""
+        return self._state.slots[number].asks
 
     async def ready(self) -> int:
         """Return how many slots have asked for work at least once."""
@@ -175,20 +220,57 @@ class Broker:
         """Return how often a worker group was lost and came back with a job to do again."""
         return sum(slot.restarts for slot in self._state.slots.values())
 
+    async def gone(self, number: int, reason: str) -> None:
+        """A slot's worker group went down and is being started again."""
+        slot = self._state.slots[number]
+        slot.absent_since, slot.reason = time.monotonic(), reason
+
+    async def absences(self) -> list[Absence]:
+        """Return the slots whose worker group is not there."""
+        now = time.monotonic()
+        return [
+            Absence(f"trainer {number}", now - slot.absent_since, slot.reason)
+            for number, slot in self._state.slots.items()
+            if slot.alive and slot.absent_since is not None
+        ]
+
     async def lost(self, number: int, reason: str) -> None:
-        """A slot's worker group is gone for good."""
+        """A slot's worker group is gone for good: another takes over its job."""
         async with self._changed:
             slot = self._state.slots[number]
             slot.alive = False
-            error = JobFailed(f"trainer {number} stopped: {reason}")
-            self._answer(slot, error)
-            if not any(other.alive for other in self._state.slots.values()):
-                while self._state.queue:
-                    self._state.queue.popleft().answer.set_exception(error)
+            if slot.ticket is not None:
+                ticket, slot.ticket = slot.ticket, None
+                ticket.step = None
+                self._state.queue.appendleft(ticket)
+                self._changed.notify_all()
+        if not any(other.alive for other in self._state.slots.values()):
+            await self.give_up(f"no trainer is left; trainer {number} stopped: {reason}")
+
+    async def give_up(self, cause: str) -> None:
+        """Interrupt all that is asked for, now and later."""
+        async with self._changed:
+            self._state.given_up = cause
+            for slot in self._state.slots.values():
+                self._answer(slot, Interrupted(cause))
+            while self._state.queue:
+                _settle(self._state.queue.popleft(), Interrupted(cause))
 
     async def stop(self) -> list[int]:
         """Let all groups end after what they are doing; return those that do nothing."""
         async with self._changed:
             self._state.stopped = True
             self._changed.notify_all()
-            return [n for n, slot in self._state.slots.items() if slot.asks and not slot.ticket]
+            return [
+                n for n, slot in self._state.slots.items()
+                if slot.asks and not slot.ticket and slot.absent_since is None
+            ]  # fmt: skip
+
+
+def _settle(ticket: _Ticket, outcome: SegmentResult | Exception) -> None:
+    if ticket.answer.done():
+        return
+    if isinstance(outcome, Exception):
+        ticket.answer.set_exception(outcome)
+    else:
+        ticket.answer.set_result(outcome)

@@ -1,13 +1,20 @@
 """Evaluator pool: persistent actors with vocoder and recogniser loaded.
 
-Ray restarts an actor that dies and runs its unfinished evaluation again.
+Ray restarts an actor that dies; the dispatcher gives its evaluation to the next that is free, at
+most `_ATTEMPTS` times. It also ends an actor whose evaluation has made no progress for
+`resources.patience` seconds: a recogniser that hangs answers nobody.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
+import uuid
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ray
@@ -15,11 +22,17 @@ import ray
 from raystt.config import EvaluationConfig, ResourcesConfig
 from raystt.errors import BadInput
 from raystt.evaluation.jobs import Ceiling, CeilingJob, Evaluation, EvaluationJob
-from raystt.pools.broker import Activity, JobFailed, Served
+from raystt.pools.broker import Absence, Activity, Served
+from raystt.pools.errors import Interrupted, JobFailed, answer, unwrapped
+from raystt.pools.placing import Waiting, beside_driver
 from raystt.training.device import device_of
+from raystt.training.states import model_of
 
 if TYPE_CHECKING:
     from raystt.evaluation.judge import Judge
+
+_ATTEMPTS = 3
+_PULSE_SECONDS = 10.0
 
 
 class Evaluator:
@@ -34,6 +47,11 @@ class Evaluator:
     ) -> None:
         self._number, self._corpus = number, corpus
         self._config, self._resources = config, resources
+
+    @ray.method(concurrency_group="control", max_task_retries=-1)
+    def ping(self) -> int:
+        """Answer beside an evaluation; the number grows while one makes progress."""
+        return self._judge.done if "_judge" in vars(self) else 0
 
     @cached_property
     def _judge(self) -> Judge:
@@ -50,26 +68,57 @@ class Evaluator:
         return f"evaluator-{self._number}"
 
     def evaluate(self, job: EvaluationJob | CeilingJob) -> Evaluation | Ceiling:
-        """Evaluate a model on a split, or measure the ceiling of a split."""
+        """Evaluate a model on a split, or measure the ceiling of a split.
+
+        Raises:
+            JobFailed: It cannot be done.
+            StateLost: The model is damaged; it is to be trained again.
+            StorageLost: The storage took nothing.
+        """
         from raystt.evaluation.ceiling import measure_ceiling
 
-        if isinstance(job, CeilingJob):
-            return measure_ceiling(self._judge, job)
-        return self._judge.evaluate(job)
+        try:
+            if isinstance(job, CeilingJob):
+                return measure_ceiling(self._judge, job)
+            state = Path(job.model).parent
+            if (state / "done.json").exists():  # else it is no state of a training of ours
+                model_of(state)
+            return self._judge.evaluate(job)
+        except Exception as error:
+            found = answer(error, self._corpus, alone=True)
+            raise found or error from None
 
+    @ray.method(max_task_retries=-1)
     def ready(self) -> str:
         """Return the signature of the scores, once everything is loaded."""
         return self._judge.signature
 
 
-class _Dispatcher:
-    """Async actor that gives each evaluation to an idle evaluator, in the order they came."""
+@dataclass
+class _Place:
+    """An evaluator, what it does, and when it was last seen alive and seen to move on."""
 
-    def __init__(self, evaluators: list[Any]) -> None:
-        self._idle: asyncio.Queue[Any] = asyncio.Queue()
-        for evaluator in evaluators:
-            self._idle.put_nowait(evaluator)
-        self._running: list[str] = []
+    evaluator: Any
+    label: str | None = None
+    heard: int = 0
+    seen: float = field(default_factory=time.monotonic)
+    moved: float = field(default_factory=time.monotonic)
+
+
+class Dispatcher:
+    """Async actor that gives each evaluation to an idle evaluator, in the order they came.
+
+    Like the broker's, its state can be lost: it is started again with the same evaluators.
+    """
+
+    def __init__(self, evaluators: list[str], patience: float) -> None:
+        self._patience = patience
+        self._places = [_Place(ray.get_actor(name)) for name in evaluators]
+        self._idle: asyncio.Queue[_Place] = asyncio.Queue()
+        for place in self._places:
+            self._idle.put_nowait(place)
+        self._given_up: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._pulses = [asyncio.ensure_future(self._feel(place)) for place in self._places]
 
     def __repr__(self) -> str:
         return "evaluators' dispatcher"
@@ -78,24 +127,84 @@ class _Dispatcher:
         """Have a model evaluated, or a ceiling measured.
 
         Raises:
-            JobFailed: The evaluation's own error.
+            JobFailed: The evaluation's own error, or its evaluator died too often.
+            StateLost: The model must be trained again.
+            Interrupted: The storage took nothing, or no evaluator came back.
         """
-        began = time.monotonic()
-        evaluator = await self._idle.get()
-        wait = time.monotonic() - began
-        self._running.append(label)
-        try:
-            evaluate = evaluator.evaluate.options(name=f"Evaluator.evaluate {label}")
-            return Served(await evaluate.remote(job), wait)
-        except ray.exceptions.RayError as error:
-            raise JobFailed(f"{label}: evaluation failed: {error}") from None
-        finally:
-            self._running.remove(label)
-            self._idle.put_nowait(evaluator)
+        waited = 0.0
+        for _ in range(_ATTEMPTS):
+            began = time.monotonic()
+            place = await self._or_given_up(self._idle.get())
+            waited += time.monotonic() - began
+            place.label, place.moved = label, time.monotonic()
+            try:
+                evaluate = place.evaluator.evaluate.options(name=f"Evaluator.evaluate {label}")
+                return Served(await self._or_given_up(evaluate.remote(job)), waited)
+            except ray.exceptions.RayTaskError as error:
+                raise unwrapped(error) from None
+            except ray.exceptions.RayError as error:
+                last = str(error).strip().splitlines()[0]
+            finally:
+                place.label = None
+                asyncio.ensure_future(self._free(place))
+        raise JobFailed(f"{label}: its evaluator died {_ATTEMPTS} times ({last})")
+
+    async def _free(self, place: _Place) -> None:
+        """Let an evaluator take the next job, once it is there."""
+        with suppress(ray.exceptions.RayError):
+            await place.evaluator.ping.remote()
+        self._idle.put_nowait(place)
+
+    async def _or_given_up(self, awaited: Any) -> Any:
+        """Wait for something, or until all is given up."""
+        task = asyncio.ensure_future(awaited)
+        await asyncio.wait([task, self._given_up], return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
+        task.cancel()
+        raise Interrupted(self._given_up.result())
+
+    async def _feel(self, place: _Place) -> None:
+        """Ask an evaluator again and again how far it is; end one that makes no progress."""
+        while True:
+            asked = asyncio.ensure_future(_reply(place.evaluator.ping.remote()))
+            while not asked.done():
+                await asyncio.wait([asked], timeout=_PULSE_SECONDS)
+                now, heard = time.monotonic(), asked.result() if asked.done() else None
+                if heard is not None:
+                    place.seen = now
+                if place.label is None or (heard is not None and heard != place.heard):
+                    place.heard, place.moved = heard or 0, now
+                elif now - place.moved > self._patience:
+                    place.moved = now
+                    ray.kill(place.evaluator, no_restart=False)
+            await asyncio.sleep(_PULSE_SECONDS)
 
     async def activity(self) -> list[Activity]:
         """Return what is being evaluated."""
-        return [Activity(label, None) for label in self._running]
+        return [Activity(place.label, None) for place in self._places if place.label is not None]
+
+    async def absences(self) -> list[Absence]:
+        """Return the evaluators that have not answered for a while."""
+        now = time.monotonic()
+        return [
+            Absence(f"evaluator {number}", now - place.seen, "")
+            for number, place in enumerate(self._places)
+            if now - place.seen > 3 * _PULSE_SECONDS
+        ]
+
+    async def give_up(self, cause: str) -> None:
+        """Interrupt all that is asked for, now and later."""
+        if not self._given_up.done():
+            self._given_up.set_result(cause)
+
+
+async def _reply(pending: Any) -> Any:
+    """Return what an actor answers, None if it died."""
+    try:
+        return await pending
+    except ray.exceptions.RayError:
+        return None
 
 
 class EvaluatorPool:
@@ -105,23 +214,36 @@ class EvaluatorPool:
         corpus: Directory of the prepared corpus.
         config: Names of the recogniser and the normaliser.
         resources: Sizes of the pool, and whether its actors have GPUs.
+        on_message: Told of evaluators that wait for a place.
     """
 
-    def __init__(self, corpus: str, config: EvaluationConfig, resources: ResourcesConfig) -> None:
-        actor = ray.remote(Evaluator).options(
+    def __init__(
+        self,
+        corpus: str,
+        config: EvaluationConfig,
+        resources: ResourcesConfig,
+        on_message: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        actor = ray.remote(
+            concurrency_groups={"control": 1},
             num_cpus=resources.cpus_per_evaluator,
             num_gpus=resources.gpus_per_evaluator,
-            # -1: an evaluation has no effect but its answer, so it may always be run again.
             max_restarts=-1,
-            max_task_retries=-1,
             scheduling_strategy="DEFAULT",
-        )
+        )(Evaluator)
+        self._resources, self._on_message = resources, on_message
+        # By names, which a dispatcher that starts again still has: handles would lie in the object
+        # store, of which Ray warns.
+        mark = uuid.uuid4().hex[:8]
+        names = [f"evaluator-{number} {mark}" for number in range(resources.evaluators)]
         self._actors = [
-            actor.remote(number, corpus, config, resources)
-            for number in range(resources.evaluators)
+            actor.options(name=name).remote(number, corpus, config, resources)
+            for number, name in enumerate(names)
         ]
         self.dispatcher = (
-            ray.remote(_Dispatcher).options(num_cpus=0, max_concurrency=1000).remote(self._actors)
+            ray.remote(Dispatcher)
+            .options(num_cpus=0, max_concurrency=1000, **beside_driver())
+            .remote(names, resources.patience)
         )
 
     def __enter__(self) -> EvaluatorPool:
@@ -130,21 +252,24 @@ class EvaluatorPool:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def wait_until_ready(self, timeout: float = 1800.0) -> str:
+    def wait_until_ready(self) -> str:
         """Wait until every evaluator has loaded its models and return the scores' signature.
 
         The first time on a machine, that includes the download of a recogniser of gigabytes.
 
         Raises:
-            TimeoutError: An evaluator did not come up in time.
+            TimeoutError: An evaluator found no place within `resources.patience`.
             BadInput: Its models cannot be loaded, or it was promised a GPU that is not there.
         """
+        waiting = Waiting(self._resources, self._on_message)
+        loading = [actor.ready.remote() for actor in self._actors]
+        while len(ray.wait(loading, num_returns=len(loading), timeout=1.0)[0]) < len(loading):
+            absent = ray.get(self.dispatcher.absences.remote())
+            cause = waiting.look(absent, of=len(absent))
+            if cause is not None:
+                raise TimeoutError(cause)
         try:
-            signatures = ray.get([a.ready.remote() for a in self._actors], timeout=timeout)
-        except ray.exceptions.GetTimeoutError:
-            raise TimeoutError(
-                f"the evaluators did not start within {timeout:.0f} s; see Ray's dashboard"
-            ) from None
+            signatures = ray.get(loading)
         except ray.exceptions.RayTaskError as error:
             if isinstance(error.cause, BadInput):
                 raise error.cause from None

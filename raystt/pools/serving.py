@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import time
-import traceback
 from typing import Any
 
 import ray
@@ -12,11 +11,12 @@ import torch
 import torch.distributed as dist
 
 from raystt.config import ResourcesConfig
-from raystt.pools.broker import Assignment
+from raystt.pools.broker import Assignment, NothingYet
+from raystt.pools.errors import Interrupted, JobFailed, answer
 from raystt.pools.stream import stream_batches
 from raystt.training.device import device_of
 from raystt.training.engine import join_process_group
-from raystt.training.jobs import SegmentJob, SegmentResult, Step
+from raystt.training.jobs import SegmentResult, Step
 from raystt.training.segment import train_segment
 
 # Steps are told to the broker at most this often: a remote call costs about a millisecond.
@@ -34,17 +34,20 @@ def serve(slot: int, broker: Any, resources: ResourcesConfig) -> None:
         given = _share(lambda: ray.get(broker.next_job.remote(slot)), rank, world_size)
         if given is None:
             return
+        if isinstance(given, NothingYet):
+            continue
         if rank == 0:
             broker.train.options(name=f"trainer-{slot}: {given.label}").remote(slot)
-        outcome = _train(given.job, slot, broker, data_cpus, device)
-        if rank == 0:
-            ray.get(broker.finish.remote(slot, outcome))
-        if isinstance(outcome, str) and world_size > 1:
+        outcome = _train(given, slot, broker, data_cpus, device, alone=world_size == 1)
+        # Any rank may tell what was wrong; the broker takes the first that speaks.
+        if rank == 0 or isinstance(outcome, Exception):
+            ray.get(broker.finish.remote(slot, given.number, outcome))
+        if isinstance(outcome, JobFailed | Interrupted) and world_size > 1:
             # The other ranks may hang in a collective: only a new group is sure to be whole.
-            raise RuntimeError(outcome)
+            raise outcome
 
 
-def _share(ask: Any, rank: int, world_size: int) -> Assignment | None:
+def _share(ask: Any, rank: int, world_size: int) -> Assignment | NothingYet | None:
     """Let rank 0 ask and tell the others."""
     box = [ask() if rank == 0 else None]
     if world_size > 1:
@@ -53,23 +56,32 @@ def _share(ask: Any, rank: int, world_size: int) -> Assignment | None:
 
 
 def _train(
-    job: SegmentJob, slot: int, broker: Any, cpus: float, device: str
-) -> SegmentResult | str:
-    """Train a segment; an error becomes its text, so that it fails one trial and not the pool."""
+    given: Assignment, slot: int, broker: Any, cpus: float, device: str, *, alone: bool
+) -> SegmentResult | Exception:
+    """Train a segment; an error of the job's is returned, so that it fails one trial, not the pool.
+
+    Raises:
+        Exception: In a group, an error that may be the group's: it starts again.
+    """
     told = 0.0
 
     def on_step(step: Step) -> None:
         nonlocal told
         if time.monotonic() - told >= _REPORT_SECONDS:
             told = time.monotonic()
-            broker.report.remote(slot, step)
+            broker.report.remote(slot, given.number, step)
 
     try:
         return train_segment(
-            job,
+            given.job,
             batches=lambda j, card: stream_batches(j, card, cpus=cpus),
             on_step=on_step,
             device=device,
         )
     except Exception as error:
-        return f"{type(error).__name__}: {error}\n{traceback.format_exc(limit=-4)}"
+        found = answer(error, given.job.states, alone=alone)
+        if found is None:
+            text = f"{type(error).__name__}: {error}"
+            ray.get(broker.stumbled.remote(slot, given.number, text))
+            raise
+        return found

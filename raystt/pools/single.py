@@ -9,11 +9,11 @@ from typing import Any
 import ray
 
 from raystt.config import RunConfig
-from raystt.evaluation.jobs import CeilingJob, EvaluationJob, evaluate_run
-from raystt.pools.broker import JobFailed
+from raystt.evaluation.jobs import CeilingJob, EvaluationJob, Scored, evaluate_run
+from raystt.pools.errors import unwrapped
 from raystt.pools.evaluators import EvaluatorPool
 from raystt.pools.trainers import TrainerPool
-from raystt.training.jobs import SegmentJob, SegmentResult, StateLost, Step
+from raystt.training.jobs import SegmentJob, SegmentResult, Step
 from raystt.training.run import train_in_segments
 
 
@@ -49,7 +49,7 @@ def train_run(
 
 def evaluate_model(
     run: RunConfig, corpus: Path, model: Path, split: str, hypotheses: Path
-) -> dict[str, Any]:
+) -> Scored:
     """Score a model on a split and write its hypotheses; see `evaluate_run`.
 
     Raises:
@@ -69,7 +69,5 @@ def _result(pending: Any) -> Any:
     """Get a pool's answer; a job's own error instead of Ray's wrapping of it."""
     try:
         return ray.get(pending).result
-    except ray.exceptions.RayTaskError as error:
-        if isinstance(error.cause, StateLost):
-            raise error.cause from None
-        raise JobFailed(str(error.cause)) from None
+    except ray.exceptions.RayError as error:
+        raise unwrapped(error) from None

@@ -2,22 +2,29 @@
 
 Starting a worker group takes longer than training a short segment, so a group (a *slot*) starts
 once and its training function loops over jobs that a broker hands out (`serving`). Train restarts a
-group that lost a worker, and the broker hands it the unfinished segment again.
+group that lost a worker, and the broker hands it the unfinished segment again. A group whose
+controller died is started anew.
 """
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import ray
 
 from raystt.cluster.train_group import worker_group
 from raystt.config import ResourcesConfig
 from raystt.pools.broker import Broker
+from raystt.pools.placing import Waiting, beside_driver
 
 _STOP_SECONDS = 20.0
+_STARTS = 2  # in a row, of a group that dies before it asks for work
 _LAUNCH_SECONDS = 0.5  # what `fit()` takes, at most, to come to where a shutdown of Ray ends it
 
 
@@ -27,26 +34,57 @@ class TrainerPool:
     Args:
         resources: Sizes of the pool.
         storage: Directory for Ray Train's own files.
+        on_message: Told of groups that are lost, and of those that wait for a place.
     """
 
-    def __init__(self, resources: ResourcesConfig, storage: Path) -> None:
+    def __init__(
+        self,
+        resources: ResourcesConfig,
+        storage: Path,
+        on_message: Callable[[str], None] = lambda text: None,
+    ) -> None:
         self.broker = (
-            ray.remote(Broker).options(num_cpus=0, max_concurrency=1000).remote(resources.trainers)
+            ray.remote(Broker)
+            .options(num_cpus=0, max_concurrency=1000, **beside_driver())
+            .remote(resources.trainers)
         )
-        self._size = resources.trainers
+        self._resources, self._storage, self._on_message = resources, storage, on_message
         self._errors: dict[int, BaseException] = {}
         self._started = self._stopping = False
         # `fit()` blocks as long as its group lives: a thread each, which only waits.
         self._threads = [
-            threading.Thread(target=self._fit, args=(number, resources, str(storage)), daemon=True)
-            for number in range(self._size)
+            threading.Thread(target=self._keep, args=(number,), daemon=True)
+            for number in range(resources.trainers)
         ]
         for thread in self._threads:
             thread.start()
 
-    def _fit(self, number: int, resources: ResourcesConfig, storage: str) -> None:
+    def _keep(self, number: int) -> None:
         """Keep one worker group running until the broker says stop."""
-        broker = self.broker
+        died, asked = 0, 0
+        for start in itertools.count():
+            try:
+                # After the end, any call would start another Ray.
+                if not self._stopping:
+                    self._group(number, start).fit()
+                return
+            except BaseException as error:
+                if self._stopping:
+                    return
+                with suppress(ray.exceptions.RayError):  # without a broker, nobody can be told
+                    before, asked = asked, ray.get(self.broker.asks.remote(number))
+                    died = 1 if asked > before else died + 1
+                    if died >= _STARTS or not self._started:
+                        self._errors[number] = error
+                        ray.get(self.broker.lost.remote(number, _first_line(error)))
+                        return
+                    ray.get(self.broker.gone.remote(number, _first_line(error)))
+                self._on_message(f"trainer {number} is started anew: {_first_line(error)}")
+
+    def _group(self, number: int, start: int) -> Any:
+        from ray.train import UserCallback
+
+        broker, resources = self.broker, self._resources
 
         def work() -> None:
             # Imports in the worker, so that the driver need not.
@@ -54,19 +92,19 @@ class TrainerPool:
 
             serve(number, broker, resources)
 
-        group = worker_group(
-            work, name=f"trainer-{number}", workers=resources.workers_per_trainer,
-            cpus=resources.cpus_per_worker, gpus=resources.gpus_per_worker, storage=storage,
-            restarts=-1,
+        class Tell(UserCallback):  # type: ignore[misc]
+            """Tells the broker that the group went down; of this file, so pickled by value."""
+
+            def after_exception(self, run_context: Any, worker_exceptions: Any) -> None:
+                reason = "; ".join(str(error) for error in worker_exceptions.values())
+                broker.gone.remote(number, reason.strip().splitlines()[-1] if reason else "")
+
+        return worker_group(
+            work, name=f"trainer-{number}" + (f"-{start}" if start else ""),
+            workers=resources.workers_per_trainer,
+            cpus=resources.cpus_per_worker, gpus=resources.gpus_per_worker,
+            storage=str(self._storage), restarts=-1, callbacks=[Tell()],
         )  # fmt: skip
-        try:
-            # After the end, any call would start another Ray.
-            if not self._stopping:
-                group.fit()
-        except BaseException as error:
-            if not self._stopping:
-                self._errors[number] = error
-                ray.get(self.broker.lost.remote(number, str(error)))
 
     def __enter__(self) -> TrainerPool:
         return self
@@ -74,22 +112,21 @@ class TrainerPool:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def wait_until_ready(self, timeout: float = 300.0) -> None:
+    def wait_until_ready(self) -> None:
         """Wait until every slot has asked for work.
 
         Raises:
             RuntimeError: A slot could not start.
-            TimeoutError: A slot did not come up in time; the text says what to look at.
+            TimeoutError: A slot found no place within `resources.patience`.
         """
-        limit = time.monotonic() + timeout
-        while ray.get(self.broker.ready.remote()) < self._size:
+        waiting = Waiting(self._resources, self._on_message)
+        while ray.get(self.broker.ready.remote()) < self._resources.trainers:
             for number, error in self._errors.items():
                 raise RuntimeError(f"trainer {number} could not start: {error}") from error
-            if time.monotonic() > limit:
-                raise TimeoutError(
-                    f"the trainers did not start within {timeout:.0f} s; see Ray's dashboard "
-                    "for the resources that they wait for"
-                )
+            absent = ray.get(self.broker.absences.remote())
+            cause = waiting.look(absent, of=len(absent))
+            if cause is not None:
+                raise TimeoutError(cause)
             time.sleep(0.1)
         self._started = True
 
@@ -99,3 +136,7 @@ class TrainerPool:
         idle = ray.get(self.broker.stop.remote()) if self._started else []
         for number, thread in enumerate(self._threads):
             thread.join(_STOP_SECONDS if number in idle else _LAUNCH_SECONDS)
+
+
+def _first_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"

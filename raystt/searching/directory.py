@@ -38,6 +38,7 @@ from raystt.corpus.card import Card
 from raystt.errors import BadInput
 from raystt.files import write_atomic
 from raystt.results import Failure, Result, append, read, read_failures
+from raystt.training.states import drop_engine
 
 FORMAT = 2
 _LOCK = ".lock"
@@ -150,6 +151,11 @@ class RunDirectory:
         needed = {result.states[-1] for result in kept}
         for name in {name for result in finished for name in result.states} - needed:
             shutil.rmtree(self.states / name, ignore_errors=True)
+
+    def drop_engines(self, result: Result) -> None:
+        """Delete what only training on would need of a finished trial's states."""
+        for name in result.states:
+            drop_engine(self.states / name)
 
     def _format(self) -> int:
         try:

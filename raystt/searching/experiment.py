@@ -48,15 +48,15 @@ class ResumedSearch(SearchGenerator):  # type: ignore[misc]
         self, searcher: StudySearcher, finished: Iterable[Result], run: Path, concurrent: int
     ) -> None:
         super().__init__(ConcurrencyLimiter(searcher, max_concurrent=concurrent))
-        self._finished = deque(_finished_trial(result, run) for result in finished)
+        self._before = deque(_finished_trial(result, run) for result in finished)
 
     def next_trial(self) -> TuneTrial | None:
         """Return a trial that was finished before, then what the searcher proposes."""
-        return self._finished.popleft() if self._finished else super().next_trial()
+        return self._before.popleft() if self._before else super().next_trial()
 
     def is_finished(self) -> bool:
         """Say whether there is nothing more to hand out."""
-        return not self._finished and bool(super().is_finished())
+        return not self._before and bool(super().is_finished())
 
 
 def loggers(search: SearchConfig, run: Path) -> list[LoggerCallback]:
@@ -90,13 +90,15 @@ def _tracker(name: str, search: SearchConfig, run: Path) -> LoggerCallback:
     return wandb.WandbLoggerCallback(project=project, group=search.name, dir=str(run))
 
 
-def forget(run: Path, folder: str) -> None:
-    """Drop what an interrupted attempt at a trial has logged: it is run again from its start."""
-    shutil.rmtree(run / FOLDER / folder, ignore_errors=True)
-
-
 def mend(finished: Sequence[Result], run: Path) -> None:
-    """Write what Tune did not come to write of finished trials before a kill."""
+    """Write what Tune did not come to write of finished trials before a kill.
+
+    What it wrote of others goes: they are run again from their start.
+    """
+    folders = {result.folder for result in finished}
+    for path in (run / FOLDER).glob("*/"):
+        if path.name not in folders:
+            shutil.rmtree(path, ignore_errors=True)
     for result in finished:
         if _last_line(run, result).get("done") is not True:
             _log_again(result, run)
@@ -142,7 +144,7 @@ def _finished_trial(result: Result, run: Path) -> TuneTrial:
 
 def _log_again(result: Result, run: Path) -> None:
     """Have Tune's loggers write the last report of a trial into a folder of its own."""
-    forget(run, result.folder)
+    shutil.rmtree(run / FOLDER / result.folder, ignore_errors=True)
     trial = _finished_trial(result, run)
     trial.init_local_path()
     for logger in (JsonLoggerCallback(), CSVLoggerCallback(), TBXLoggerCallback()):

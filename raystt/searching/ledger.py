@@ -9,7 +9,6 @@ from typing import Any
 from raystt.config import SearchConfig
 from raystt.results import Failure, Proposal, Result, best, latest
 from raystt.searching.directory import RunDirectory
-from raystt.searching.searcher import DIED
 
 
 class Ledger:
@@ -19,7 +18,12 @@ class Ledger:
         search: The search.
         directory: Its directory.
         on_message: Told of each trial that could not be run.
+
+    Attributes:
+        running: Gives the trials that run now, whose states are not to be deleted.
     """
+
+    running: Callable[[], Iterable[Proposal]] = staticmethod(tuple)
 
     def __init__(
         self, search: SearchConfig, directory: RunDirectory, on_message: Callable[[str], None]
@@ -37,31 +41,31 @@ class Ledger:
         self._directory.append(result)
         self._results.append(result)
 
-    def take(
-        self,
-        proposal: Proposal,
-        report: Mapping[str, Any] | None,
-        running: Iterable[Proposal],
-    ) -> bool:
-        """Write what a trial reported last; return whether that is a score."""
-        if report is None or report["status"] == "failed":
-            error = DIED if report is None else str(report["error"])
-            self._directory.append(Failure(**proposal.identity(), error=error, time=time.time()))
-            self._on_message(f"{proposal.label} could not be run: {error.splitlines()[0]}")
-            return False
+    def scored(self, proposal: Proposal, report: Mapping[str, Any]) -> None:
+        """Write what a trial reported last."""
         run = self._search.run_for(proposal.language, proposal.overrides)
-        self.add(Result.from_report(proposal, run.schedule, report))
+        result = Result.from_report(proposal, run.schedule, report)
+        self.add(result)
+        self._directory.drop_engines(result)
         if self._search.fidelity.segments == 1:  # else a running trial may go on from its state
-            self._prune(running)
-        return True
+            self._prune()
 
-    def _prune(self, running: Iterable[Proposal]) -> None:
+    def failed(self, proposal: Proposal, error: str) -> None:
+        """Write that a trial could not be run."""
+        self._directory.append(Failure(**proposal.identity(), error=error, time=time.time()))
+        self._on_message(f"{proposal.label} could not be run: {error.splitlines()[0]}")
+
+    def interrupted(self, proposal: Proposal, error: str) -> None:
+        """Tell of a trial that goes on later."""
+        self._on_message(f"{proposal.label} was interrupted: {error.splitlines()[0]}")
+
+    def _prune(self) -> None:
         """Delete the models that will not be needed, unless a running trial is to find them."""
 
         def key(of: Proposal) -> str:
             return self._search.run_for(of.language, of.overrides).fingerprint()
 
-        shared = {key(proposal) for proposal in running}
+        shared = {key(proposal) for proposal in self.running()}
         over = [result for result in self.finished() if key(result) not in shared]
         self._directory.prune(self.kept(fixed=True), over)
 

@@ -3,37 +3,42 @@
 from __future__ import annotations
 
 import shutil
-import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import ray
 from ray import tune
 
 from raystt.cluster.start import ray_session
 from raystt.config import SearchConfig
-from raystt.evaluation.jobs import CeilingJob, EvaluationJob
-from raystt.files import write_atomic
+from raystt.files import storage_error, unwritable, write_atomic
+from raystt.pools.errors import Interrupted
 from raystt.pools.evaluators import EvaluatorPool
 from raystt.pools.trainers import TrainerPool
 from raystt.preparation.prepare import prepare
 from raystt.progress import Snapshot
-from raystt.results import Proposal, Result, best, dataframe
+from raystt.results import Proposal, best, dataframe
 from raystt.searching import experiment
 from raystt.searching.best import write_best
 from raystt.searching.directory import RunDirectory
+from raystt.searching.final import ask_ceilings, measured, report_scores
 from raystt.searching.ledger import Ledger
+from raystt.searching.reconcile import reconcile
+from raystt.searching.room import Room
 from raystt.searching.searcher import StudySearcher
 from raystt.searching.summary import summarise_search, write_summary
-from raystt.searching.trial import Pools, Trial, scored
+from raystt.searching.trial import Pools, Trial
 from raystt.searching.watch import Watch
+from raystt.training.states import sweep
+
+_STOPPED = (
+    "the search has stopped: {cause}. Nothing finished is lost; mend it, then --resume goes on "
+    "with what is missing"
+)
 
 
 class SearchFailed(RuntimeError):
-    """The search ended without a score that it needs; the text says which and where to look."""
+    """The search stopped before its end, or lacks a score; the text says why and how to go on."""
 
 
 def run_search(
@@ -57,11 +62,38 @@ def run_search(
 
     Raises:
         ClusterTooSmall: The pools can never fit.
-        SearchFailed: Every trial of a language failed.
+        SearchFailed: Trials failed one after the other, the storage or workers were lost for
+            longer than `resources.patience`, or a language has no score.
         TrackingError: A tracker that is asked for is not installed.
     """
+    unwritten = unwritable(directory.path)
+    if unwritten:
+        raise SearchFailed(f"{unwritten}; make room or make it writable, then --resume")
+    try:
+        return _run(search, directory, on_prepare, on_progress, on_message, verbose)
+    except Interrupted as error:
+        raise SearchFailed(_STOPPED.format(cause=error)) from None
+    except Exception as error:
+        if not storage_error(error):
+            raise
+        raise SearchFailed(
+            f"the storage was lost: {error}; make room or make it writable, then --resume goes on "
+            "with what is finished"
+        ) from error
+
+
+def _run(
+    search: SearchConfig,
+    directory: RunDirectory,
+    on_prepare: Callable[[str, int, int], None],
+    on_progress: Callable[[Snapshot], None],
+    on_message: Callable[[str], None],
+    verbose: bool,
+) -> dict[str, Any]:
     resources, corpus = search.base.resources, Path(search.base.corpus.path).resolve()
     callbacks = experiment.loggers(search, directory.path)
+    reconcile(search, directory, on_message)
+    sweep(directory.states)
     ledger = Ledger(search, directory, on_message)
     # Ray Train's own files of an earlier driver: nothing in them is needed, and it would restore
     # them.
@@ -77,8 +109,8 @@ def run_search(
         directory.keep_card(corpus)
         on_message("starting trainers and evaluators")
         with (
-            TrainerPool(resources, directory.path / "ray") as trainers,
-            EvaluatorPool(str(corpus), search.base.evaluation, resources) as evaluators,
+            TrainerPool(resources, directory.path / "ray", on_message) as trainers,
+            EvaluatorPool(str(corpus), search.base.evaluation, resources, on_message) as evaluators,
         ):
             trainers.wait_until_ready()
             evaluators.wait_until_ready()
@@ -89,18 +121,14 @@ def run_search(
                 states=str(directory.states),
                 trials=str(directory.trials),
             )
-            searcher = StudySearcher(
-                search, directory.journal,
-                lambda proposal, report: ledger.take(proposal, report, searcher.running().values()),
-            )  # fmt: skip
-            for result in ledger.finished():
-                # A kill between the line of a result and the journal must not cost the trial.
-                searcher.settle(result)
-            ceilings = _ask_ceilings(search, evaluators)
-            with Watch(search, ledger.finished, pools, searcher, on_progress, on_message):
+            searcher = StudySearcher(search, directory.journal, ledger)
+            ledger.running = lambda: searcher.running().values()
+            ceilings = ask_ceilings(search, pools)
+            room = Room(directory, resources.trainers)
+            with Watch(search, ledger, room, pools, searcher, on_progress, on_message):
                 _tune(search, ledger, searcher, pools, directory, callbacks)
-                _report_scores(search, ledger, directory, evaluators, searcher, on_message)
-                directory.write_ceilings(_measured(ceilings, on_message))
+                report_scores(search, ledger, directory, pools, searcher, on_message)
+                directory.write_ceilings(measured(ceilings, on_message))
     shutil.rmtree(directory.path / "ray", ignore_errors=True)
     _write_best(search, ledger, directory)
     directory.prune(ledger.kept(fixed=False), ledger.finished())
@@ -108,7 +136,8 @@ def run_search(
     failed = search.total_trials - summary["trials"]
     if failed:
         on_message(
-            f"{failed} trials could not be run, see {directory.failures}; --resume tries again"
+            f"{failed} trials could not be run, see {directory.failures}; --resume tries each once "
+            "more, with its own values"
         )
     write_atomic(directory.table, dataframe(directory.read(), split=split).to_csv(index=False))
     write_summary(directory.summary, summary)
@@ -124,9 +153,9 @@ def _tune(
     callbacks: list[Any],
 ) -> None:
     """Run the trials that are still missing through one Tune run."""
-    finished, missing = ledger.finished(), searcher.missing
+    finished = ledger.finished()
     experiment.mend(finished, directory.path)
-    if missing <= 0 and not finished:
+    if searcher.missing <= 0 and not finished:
         return
     resources = search.base.resources
     trainable = tune.with_resources(
@@ -144,7 +173,7 @@ def _tune(
                 # Trainers work on one trial while another is being evaluated.
                 concurrent=resources.trainers + resources.evaluators,
             ),
-            num_samples=missing,
+            num_samples=-1,  # until the searcher says that there are no more
             reuse_actors=True,
             trial_name_creator=lambda trial: Proposal.from_config(trial.config).label,
             trial_dirname_creator=lambda trial: Proposal.from_config(trial.config).folder,
@@ -158,100 +187,11 @@ def _tune(
         ),
     )
     tuner.fit()
-    if searcher.completed < missing:
+    if searcher.stopped:
+        raise SearchFailed(_STOPPED.format(cause=searcher.stopped))
+    if not searcher.exhausted and searcher.missing > 0:
         # Tune ends quietly on Ctrl-C, but the search is not done.
         raise KeyboardInterrupt
-
-
-def _ask_ceilings(search: SearchConfig, evaluators: EvaluatorPool) -> dict[tuple[str, str], Any]:
-    """Have the ceilings measured that are not known yet, while the first trials train.
-
-    Returns:
-        What Ray gives for them, by (language, split).
-    """
-    config = search.base.evaluation
-    places = [
-        (language, split)
-        for language in search.languages
-        for split in dict.fromkeys((config.split, config.report_split))
-    ]
-    return {
-        (language, split): evaluators.dispatcher.run.remote(
-            CeilingJob(language, split, config), f"{language} ceiling"
-        )
-        for language, split in places
-    }
-
-
-def _measured(
-    ceilings: dict[tuple[str, str], Any], on_message: Callable[[str], None]
-) -> dict[tuple[str, str], Any]:
-    """Return the ceilings; one that failed is told of, and costs the search nothing else."""
-    found = {}
-    for (language, split), pending in ceilings.items():
-        try:
-            found[language, split] = asdict(ray.get(pending).result)
-        except ray.exceptions.RayError as error:
-            cause = getattr(error, "cause", None) or error
-            on_message(f"the ceiling of {language} on {split} was not measured: {cause}")
-    return found
-
-
-def _report_scores(
-    search: SearchConfig,
-    ledger: Ledger,
-    directory: RunDirectory,
-    evaluators: EvaluatorPool,
-    searcher: StudySearcher,
-    on_message: Callable[[str], None],
-) -> None:
-    """Score the fixed runs and the best of each language on the split that chose nothing."""
-    config = search.base.evaluation
-    if config.report_split == config.split:
-        return
-    known = {(r.language, r.trial) for r in ledger.finished(config.report_split)}
-    wanted: dict[tuple[str, int], Result] = {}
-    for language in search.languages:
-        mine = [r for r in ledger.finished() if r.language == language and r.status == "complete"]
-        winner = best(mine)
-        wanted |= {
-            (language, r.trial): r for r in mine
-            if (r.reference is not None or r is winner) and (language, r.trial) not in known
-        }  # fmt: skip
-    if wanted:
-        on_message(f"scoring {len(wanted)} models on {config.report_split}: fixed runs and best")
-
-    def evaluate(result: Result) -> Result:
-        run = search.run_for(result.language, result.overrides)
-        job = EvaluationJob(
-            model=str(directory.model(result)),
-            language=result.language,
-            split=config.report_split,
-            config=run.evaluation,
-            interleaving=run.interleaving,
-        )
-        began = time.time()
-        served = ray.get(evaluators.dispatcher.run.remote(job, result.label))
-        evaluation = served.result
-        evaluation.write(
-            directory.trials / result.folder / f"hypotheses-{config.report_split}.jsonl"
-        )
-        return replace(
-            result,
-            **scored(evaluation, run.evaluation),
-            split=config.report_split,
-            evaluate_seconds=evaluation.seconds,
-            wait_seconds=served.wait_seconds,
-            overhead_seconds=0.0,
-            started=began,
-            ended=time.time(),
-        )
-
-    # Threads only wait here: the evaluators do the work.
-    with ThreadPoolExecutor(max_workers=16) as waiting:
-        for result in waiting.map(evaluate, wanted.values()):
-            ledger.add(result)
-            searcher.studies[result.language].note(result)
 
 
 def _write_best(search: SearchConfig, ledger: Ledger, directory: RunDirectory) -> None:

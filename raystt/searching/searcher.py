@@ -11,22 +11,33 @@ run over what the journal still lacks.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from optuna.storages import InMemoryStorage
 from ray.tune.search import Searcher
 
 from raystt.config import SearchConfig
-from raystt.results import Proposal, Result
+from raystt.results import Proposal
 from raystt.searching.study import LanguageStudy, own_journal
 
 METRIC = "asr_bleu"
-DIED = "its Tune actor died; see Ray's dashboard"
+_IN_A_ROW = 3
+_DIED = "its Tune actor died; see Ray's dashboard"
 
-OnComplete = Callable[[Proposal, Mapping[str, Any] | None], bool]
-"""Told of a trial's last report (None: its actor died); says whether it may be told its study."""
+
+class Books(Protocol):
+    """What is told of each trial that has ended, before its study is."""
+
+    def scored(self, proposal: Proposal, report: Mapping[str, Any]) -> None:
+        """Take a score: the trial's last report."""
+
+    def failed(self, proposal: Proposal, error: str) -> None:
+        """Take a trial that could not be run; the next session tries it once more."""
+
+    def interrupted(self, proposal: Proposal, error: str) -> None:
+        """Take a trial that was interrupted through no fault of its own."""
 
 
 class StudySearcher(Searcher):  # type: ignore[misc]
@@ -35,40 +46,48 @@ class StudySearcher(Searcher):  # type: ignore[misc]
     Args:
         search: What to search.
         journal: File of Optuna's journal; None = in memory, lost with the process.
-        on_complete: Told of each finished trial before its study is.
+        books: Told of each trial that has ended before its study is.
 
     Attributes:
         studies: The study of each language.
-        completed: Trials that have ended since the searcher was made.
+        failures: Labels of the trials that could not be run.
+        held: Why no trial is handed out now; empty if there is nothing in the way.
+        stopped: Why the search has stopped before its end; empty if it has not.
     """
 
     def __init__(
         self,
         search: SearchConfig,
         journal: Path | str | None = None,
-        on_complete: OnComplete | None = None,
+        books: Books | None = None,
     ) -> None:
         super().__init__(metric=METRIC, mode="max")
         storage = InMemoryStorage() if journal is None else own_journal(Path(journal))
         self.studies = {name: LanguageStudy(search, name, storage) for name in search.languages}
-        self.completed = 0
-        self._on_complete = on_complete
+        self.failures: list[str] = []
+        self.held = self.stopped = ""
+        self._books = books
         self._asked = {name: len(study.finished()) for name, study in self.studies.items()}
         self._open: dict[str, Proposal] = {}
+        self._in_a_row = 0
+        self._over = False
 
     @property
     def missing(self) -> int:
-        """Trials that have no score yet: what a Tuner needs as `num_samples`."""
+        """Trials that have no score yet."""
         return sum(
             study.search.trials_of(name) - len(study.finished())
             for name, study in self.studies.items()
         )
 
-    def settle(self, result: Result) -> None:
-        """Tell a score that was written down before a kill; call it before the first `suggest`."""
-        study = self.studies[result.language]
-        study.settle(result)
-        self._asked[result.language] = len(study.finished())
+    @property
+    def exhausted(self) -> bool:
+        """Whether all trials were handed out and have ended."""
+        return self._over and not self._open
+
+    def stop(self, cause: str) -> None:
+        """Hand out no more trials; those that run may end. The first cause stands."""
+        self.stopped = self.stopped or cause
 
     def set_search_properties(
         self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any
@@ -78,12 +97,19 @@ class StudySearcher(Searcher):  # type: ignore[misc]
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """Return the config of the next trial; FINISHED when all languages have theirs."""
+        if self.stopped:
+            return Searcher.FINISHED
+        if self.held:
+            return None
         for language in sorted(self._asked, key=lambda name: self._asked[name]):
             proposal = self.studies[language].ask()
             if proposal is not None:
                 self._asked[language] += 1
                 self._open[trial_id] = proposal
                 return proposal.config()
+        if self._open:  # one of them may be interrupted, and comes again
+            return None
+        self._over = True
         return Searcher.FINISHED
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
@@ -96,19 +122,35 @@ class StudySearcher(Searcher):  # type: ignore[misc]
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Tell a trial's study what it scored, or that it failed."""
+        """Tell a trial's study what it scored, that it failed, or take it back."""
         proposal = self._open.pop(trial_id)
-        self.completed += 1
         study = self.studies[proposal.language]
-        report = None if error else result
-        if self._on_complete is not None and not self._on_complete(proposal, report):
-            study.fail(proposal.trial, DIED if report is None else str(report.get("error")))
+        report: Mapping[str, Any] = {"status": "died"} if error or result is None else result
+        status, score = report.get("status"), report.get(METRIC)
+        if status in ("interrupted", "died"):
+            cause = _DIED if status == "died" else str(report.get("error"))
+            if self._books is not None:
+                self._books.interrupted(proposal, cause)
+            study.release(proposal.trial)
+            self._asked[proposal.language] -= 1
+            if status == "interrupted":  # it has waited for what it lacks
+                self.stop(cause)
+        elif status == "failed" or score is None or not math.isfinite(score):
+            cause = str(report.get("error") or f"it reported no {METRIC}")
+            self.failures.append(proposal.label)
+            if self._books is not None:
+                self._books.failed(proposal, cause)
+            study.fail(proposal.trial, cause)
+        else:
+            self._in_a_row = 0
+            if self._books is not None:
+                self._books.scored(proposal, report)
+            study.tell(proposal.trial, float(score), report)
             return
-        score = None if report is None else report.get(METRIC)
-        if report is None or score is None or not math.isfinite(score):
-            study.fail(proposal.trial, DIED if report is None else f"it reported no {METRIC}")
-            return
-        study.tell(proposal.trial, float(score), report)
+        self._in_a_row += 1
+        if self._in_a_row >= _IN_A_ROW:
+            last = f"{proposal.label}: {cause.splitlines()[0]}"
+            self.stop(f"{self._in_a_row} trials in a row could not be run, the last {last}")
 
     def running(self) -> dict[str, Proposal]:
         """Return the trials that were handed out and are not finished, by label."""

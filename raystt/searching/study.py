@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import warnings
 import zlib
+from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,9 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState
 
 from raystt.config import SearchConfig
-from raystt.results import METRICS, Proposal, Result
+from raystt.results import METRICS, REPORTED, Proposal, Result
 
-_REFERENCE, _OVERRIDES, _ERROR = "reference", "overrides", "error"
+_REFERENCE, _OVERRIDES, _ERROR, _REPORT = "reference", "overrides", "error", "raystt:report"
 _ATTRIBUTES = ("status", "asr_bleu_low", "asr_bleu_high", *METRICS, "achieved_words", "tokens")
 
 
@@ -74,42 +75,50 @@ class LanguageStudy:
             study_name=study_name(search, language), storage=storage, direction="maximize",
             load_if_exists=True,
         )  # fmt: skip
-        before = self._study.get_trials(deepcopy=False)
+        before = self.trials()
         # The sampler's state is not stored: the same seed again would repeat its proposals.
         self._study.sampler = _sampler(search, zlib.crc32(language.encode()) + len(before))
-        running = [trial for trial in before if trial.state == TrialState.RUNNING]
-        self._interrupted = [trial for trial in running if _OVERRIDES in trial.user_attrs]
+        begun = [t for t in before if t.state in (TrialState.COMPLETE, TrialState.RUNNING)]
+        running = [t for t in begun if t.state == TrialState.RUNNING]
+        seen = [t for t in running if _OVERRIDES in t.user_attrs]
         # Killed before all their values were drawn: nobody has seen them, they are drawn again.
-        self._unseen = [trial for trial in running if _OVERRIDES not in trial.user_attrs]
-        self._asked = len(self.finished())
-
-    def settle(self, result: Result) -> None:
-        """Tell the score of an interrupted trial that was written down before the kill."""
-        if any(trial.number == result.trial for trial in self._interrupted):
-            self.tell(result.trial, result.asr_bleu, result.report())
-            self._interrupted = [t for t in self._interrupted if t.number != result.trial]
-            self._asked = len(self.finished())
+        self._unseen = deque(t.number for t in running if _OVERRIDES not in t.user_attrs)
+        # Those that could not be run come last: what fails again must not keep others waiting.
+        self._failed = deque(t.number for t in seen if t.user_attrs.get(_ERROR))
+        self._interrupted = deque(t.number for t in seen if not t.user_attrs.get(_ERROR))
+        self._begun = len(begun)
+        known = {t.user_attrs.get(_REFERENCE) for t in begun}
+        self._missing = deque(n for n in search.fixed(language) if n not in known)
 
     def ask(self) -> Proposal | None:
-        """Return the next trial: interrupted ones, fixed ones, then proposals; None = no more."""
-        if self._asked >= self.search.trials_of(self.language):
-            return None
-        self._asked += 1
+        """Return the next trial, None = no more in this session.
+
+        Interrupted ones come first, then fixed ones, then proposals, and in the end those that an
+        earlier session could not run.
+        """
         if self._interrupted:
-            frozen = self._interrupted.pop(0)
-            return self._proposal(frozen.number, frozen.user_attrs)
+            return self.proposal(self._interrupted.popleft())
         if self._unseen:
-            return self._draw(optuna.Trial(self._study, self._unseen.pop(0)._trial_id))
-        begun = self._references()
-        missing = [name for name in self.search.fixed(self.language) if name not in begun]
+            return self._draw(self._live(self._unseen.popleft()))
+        if self._begun < self.search.trials_of(self.language):
+            return self._new()
+        return self.proposal(self._failed.popleft()) if self._failed else None
+
+    def _new(self) -> Proposal:
+        """Begin a trial: a fixed one as long as there are, then what the sampler proposes."""
+        self._begun += 1
         waiting = self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
-        if missing and not waiting:  # one that waits was enqueued before a kill
+        if self._missing and not waiting:  # one that waits was enqueued before a kill
+            name = self._missing[0]
             # A reference within the space also informs the sampler.
-            point = self._point(self.search.reference(missing[0])) or {}
-            self._study.enqueue_trial(point, user_attrs={_REFERENCE: missing[0]})
+            point = self._point(self.search.reference(name)) or {}
+            self._study.enqueue_trial(point, user_attrs={_REFERENCE: name})
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            return self._draw(self._study.ask())
+            trial = self._study.ask()
+        if self._missing:
+            self._missing.popleft()
+        return self._draw(trial)
 
     def _draw(self, trial: optuna.Trial) -> Proposal:
         """Give a begun trial its values: those of the fixed run it is, or what is suggested."""
@@ -120,10 +129,51 @@ class LanguageStudy:
             overrides = self.search.reference(reference)
             if self._point(overrides) is not None:
                 self.search.space.suggest(trial, self.language)
-        attributes = {_REFERENCE: reference, _OVERRIDES: overrides}
         # Written last: a trial with overrides is complete and can be run again.
         trial.set_user_attr(_OVERRIDES, overrides)
-        return self._proposal(trial.number, attributes)
+        return self._proposal(
+            trial.number, {_REFERENCE: reference, _OVERRIDES: overrides}
+        )  # fmt: skip
+
+    def restore(self, proposal: Proposal | None) -> None:
+        """Begin the trial of the next number again, of which the journal knows nothing.
+
+        Args:
+            proposal: What it was; None = nobody knows any more: it is drawn anew when asked for.
+        """
+        trial_id = self._storage.create_new_trial(self._study._study_id)
+        self._begun += 1
+        number = self._storage.get_trial_number_from_id(trial_id)
+        if proposal is None:
+            self._unseen.append(number)
+        else:
+            self.fill(number, proposal)
+
+    def fill(self, number: int, proposal: Proposal) -> None:
+        """Give a begun trial, of which the journal has lost the values, those of a proposal."""
+        trial, point = self._trial(number), self.params(proposal)
+        if trial.state == TrialState.WAITING:  # enqueued, and never begun
+            self._storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING)
+            self._begun += 1
+        if proposal.reference is not None:
+            self._annotate(number, _REFERENCE, proposal.reference)
+            self._missing = deque(n for n in self._missing if n != proposal.reference)
+        if point:
+            self._storage.set_trial_system_attr(trial._trial_id, "fixed_params", point)
+            self.search.space.suggest(self._live(number), self.language)
+        self._annotate(number, _OVERRIDES, dict(proposal.overrides))
+        self._interrupted.append(number)
+
+    def params(self, proposal: Proposal) -> dict[str, Any]:
+        """Return what Optuna knows of a proposal: its point in the space, nothing outside of it."""
+        if proposal.reference is None:
+            return dict(proposal.overrides)
+        return self._point(dict(proposal.overrides)) or {}
+
+    def proposal(self, number: int) -> Proposal | None:
+        """Return what a trial is; None if its values were never all drawn."""
+        attributes = self._trial(number).user_attrs
+        return self._proposal(number, attributes) if _OVERRIDES in attributes else None
 
     def _proposal(self, number: int, attributes: Mapping[str, Any]) -> Proposal:
         return Proposal(
@@ -163,20 +213,37 @@ class LanguageStudy:
         Args:
             number: Its number.
             score: What is maximised.
-            report: What else the trial reported; what a person looks for becomes user attributes.
+            report: What else the trial reported; what a person looks for becomes user attributes,
+                and all of it is kept, from which lost results are written again.
         """
-        if self._trial(number).state.is_finished():
+        trial = self._trial(number)
+        if trial.state.is_finished():
             return
+        if trial.user_attrs.get(_ERROR):
+            self._annotate(number, _ERROR, "")
         for key in _ATTRIBUTES:
             if report.get(key) is not None:
                 self._annotate(number, key, report[key])
+        kept = {k: v for k, v in report.items() if k in REPORTED or k.startswith("signatures/")}
+        self._storage.set_trial_system_attr(trial._trial_id, _REPORT, kept)
         self._study.tell(number, score)
+        for queue in (self._interrupted, self._failed, self._unseen):
+            if number in queue:
+                queue.remove(number)
+
+    def report_of(self, number: int) -> dict[str, Any] | None:
+        """Return what a finished trial reported last, if the journal has kept it."""
+        kept = self._trial(number).system_attrs.get(_REPORT)
+        return None if kept is None else dict(kept)
 
     def fail(self, number: int, error: str) -> None:
-        """Record that a trial could not be run; it has no score."""
+        """Record that a trial could not be run; the next session tries it once more."""
         if not self._trial(number).state.is_finished():
             self._annotate(number, _ERROR, error[-2000:])
-            self._study.tell(number, state=TrialState.FAIL)
+
+    def release(self, number: int) -> None:
+        """Take back a trial that was interrupted through no fault of its own: it comes next."""
+        self._interrupted.append(number)
 
     def note(self, result: Result) -> None:
         """Record a score on another split as an attribute of the study: trials are closed."""
@@ -193,18 +260,18 @@ class LanguageStudy:
         self._storage.set_trial_user_attr(self._trial(number)._trial_id, key, value)
 
     def _trial(self, number: int) -> FrozenTrial:
-        return self._study.get_trials(deepcopy=False)[number]
+        return self.trials()[number]
 
     def finished(self) -> list[FrozenTrial]:
         """Return the trials that have a score, in order."""
         return self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
 
-    def _references(self) -> set[str]:
-        """Names of the fixed runs that are running or have a score."""
-        states = (TrialState.COMPLETE, TrialState.RUNNING)
-        trials = self._study.get_trials(deepcopy=False, states=states)
-        seen = [t.user_attrs for t in trials if _OVERRIDES in t.user_attrs]
-        return {attributes[_REFERENCE] for attributes in seen if _REFERENCE in attributes}
+    def trials(self) -> list[FrozenTrial]:
+        """Return all trials, by number."""
+        return self._study.get_trials(deepcopy=False)
+
+    def _live(self, number: int) -> optuna.Trial:
+        return optuna.Trial(self._study, self._trial(number)._trial_id)
 
 
 def _contains(entry: Any, value: Any) -> bool:

@@ -14,14 +14,25 @@ from typing import Any
 import ray
 from ray import tune
 
-from raystt.config import EvaluationConfig, SearchConfig
+from raystt.config import EvaluationConfig, RunConfig, SearchConfig
 from raystt.evaluation.jobs import Evaluation, EvaluationJob
-from raystt.pools.broker import JobFailed, Served
+from raystt.files import storage_error, unwritable
+from raystt.pools.broker import Served
+from raystt.pools.errors import Interrupted, JobFailed, StorageLost, unwrapped
 from raystt.results import METRICS, REPORTED, Proposal, Result
-from raystt.training.jobs import SegmentJob, SegmentResult, Step, plan
+from raystt.training.jobs import (
+    CheckpointError,
+    SegmentJob,
+    SegmentResult,
+    Segments,
+    StateLost,
+    Step,
+    plan,
+)
 
 REPORT_SECONDS = 5.0
 """How often a trial in training tells Tune where it is."""
+_STORAGE_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -55,9 +66,7 @@ class Trial(tune.Trainable):
         proposal = self._proposal
         name = f"{self._search.name}-{proposal.language}-{proposal.trial}"
         self._run = self._search.run_for(proposal.language, proposal.overrides, name=name)
-        segments = min(self._search.fidelity.segments, self._run.training.steps)
-        self._segments = plan(self._run.training.steps, segments)
-        self._trained: list[SegmentResult] = []
+        self._segments = segments_of(self._search, self._run, self._pools, proposal.folder)
         self._pending: Any = None
         self._seen: Step | None = None
         self._waited = self._busy = 0.0
@@ -69,32 +78,52 @@ class Trial(tune.Trainable):
         Returns:
             The fields of a `Result` under their names; None where they are not known yet.
         """
-        try:
-            while len(self._trained) < len(self._segments):
-                segment = self._train()
-                if isinstance(segment, Step):
-                    return self._progress(segment)
-                self._trained.append(segment)
-                if segment.status == "diverged":
-                    return self._end(None)
-            return self._end(self._evaluate())
-        except JobFailed as error:
-            blank = dict.fromkeys(REPORTED)
-            return {**blank, "status": "failed", "error": str(error), "done": True}
+        while True:
+            try:
+                return self._advance()
+            except StateLost as lost:
+                try:
+                    self._segments.rewind(lost)
+                except (CheckpointError, StateLost) as error:
+                    return self._without_score("failed", error)
+            except JobFailed as error:
+                return self._without_score("failed", error)
+            except StorageLost as error:
+                if not self._storage_came_back():
+                    return self._without_score("interrupted", error)
+            except Interrupted as error:
+                return self._without_score("interrupted", error)
+            except OSError as error:
+                if not storage_error(error):
+                    raise
+                if not self._storage_came_back():
+                    return self._without_score("interrupted", error)
 
-    def _train(self) -> SegmentResult | Step:
-        """Have the next segment trained; return it, or a step on its way there."""
+    def _advance(self) -> dict[str, Any]:
+        while (job := self._segments.next_job()) is not None:
+            segment = self._train(job)
+            if isinstance(segment, Step):
+                return self._progress(segment)
+            self._segments.done(segment)
+        if self._segments.finished[-1].status == "diverged":
+            return self._end(None)
+        return self._end(self._evaluate())
+
+    def _storage_came_back(self) -> bool:
+        """Wait until the storage takes data again; say whether it did in time."""
+        limit = time.monotonic() + self._search.base.resources.patience
+        while time.monotonic() < limit:
+            time.sleep(_STORAGE_SECONDS)
+            if unwritable(self._pools.states) is None:
+                return True
+        return False
+
+    def _without_score(self, status: str, error: Exception) -> dict[str, Any]:
+        return {**dict.fromkeys(REPORTED), "status": status, "error": str(error), "done": True}
+
+    def _train(self, job: SegmentJob) -> SegmentResult | Step:
+        """Have a segment trained; return it, or a step on its way there."""
         if self._pending is None:
-            start, stop = self._segments[len(self._trained)]
-            job = SegmentJob(
-                run=self._run,
-                corpus=self._pools.corpus,
-                start=start,
-                stop=stop,
-                parent=self._trained[-1].state if self._trained else None,
-                states=self._pools.states,
-                log=str(self._directory()),
-            )
             self._pending = self._pools.broker.run.remote(job, self._proposal.label)
         while not ray.wait([self._pending], timeout=REPORT_SECONDS)[0]:
             for activity in ray.get(self._pools.broker.activity.remote()):
@@ -111,7 +140,7 @@ class Trial(tune.Trainable):
     def _evaluate(self) -> Evaluation:
         config = self._run.evaluation
         job = EvaluationJob(
-            model=str(self._trained[-1].model),
+            model=str(self._segments.finished[-1].model),
             language=self._proposal.language,
             split=config.split,
             config=config,
@@ -128,8 +157,8 @@ class Trial(tune.Trainable):
         """Get a pool's answer, and add up the time spent waiting for a free worker."""
         try:
             served: Served = ray.get(pending)
-        except ray.exceptions.RayTaskError as error:
-            raise JobFailed(str(error.cause)) from None
+        except ray.exceptions.RayError as error:
+            raise unwrapped(error) from None
         self._waited += served.wait_seconds
         return served.result
 
@@ -140,7 +169,7 @@ class Trial(tune.Trainable):
 
     def _progress(self, step: Step) -> dict[str, Any]:
         """Report a step within a segment; a score follows at the horizon."""
-        trained = sum(segment.tokens for segment in self._trained)
+        trained = self._segments.finished
         return {
             **dict.fromkeys(REPORTED),
             "status": "training",
@@ -149,8 +178,8 @@ class Trial(tune.Trainable):
             "achieved_words": step.achieved,
             "step": step.step,
             "steps": step.horizon,
-            "tokens": trained + step.tokens,
-            "train_seconds": sum(s.seconds for s in self._trained) + step.seconds,
+            "tokens": sum(s.tokens for s in trained) + step.tokens,
+            "train_seconds": sum(s.seconds for s in trained) + step.seconds,
             "timesteps_total": step.step,
             "error": None,
             "done": False,
@@ -158,7 +187,7 @@ class Trial(tune.Trainable):
 
     def _end(self, evaluation: Evaluation | None) -> dict[str, Any]:
         """Report the finished trial; without an evaluation it diverged, which scores 0."""
-        trained, ended = self._trained, time.time()
+        trained, ended = self._segments.finished, time.time()
         last, steps = trained[-1], self._run.training.steps
         reached = last.stop if last.diverged_at is None else last.diverged_at
         weights = [s.stop - s.start for s in trained]
@@ -198,6 +227,15 @@ class Trial(tune.Trainable):
 
     def load_checkpoint(self, checkpoint: Any) -> None:
         """Start over: segments that are in storage are found there and not trained again."""
+
+
+def segments_of(search: SearchConfig, run: RunConfig, pools: Pools, folder: str) -> Segments:
+    """Return the segments that a trial of a search is trained in."""
+    segments = min(search.fidelity.segments, run.training.steps)
+    return Segments(
+        run, Path(pools.corpus), Path(pools.states), Path(pools.trials) / folder,
+        plan(run.training.steps, segments),
+    )  # fmt: skip
 
 
 def scored(evaluation: Evaluation, config: EvaluationConfig) -> dict[str, Any]:

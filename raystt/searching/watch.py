@@ -1,41 +1,65 @@
-"""Watch a search from a thread: what is done, what is running, what was lost."""
+"""Watch a search from a thread: what is done, what runs, what was lost, and when to give up.
+
+It outlives what it watches: a broker or a dispatcher that is being started again is asked later.
+"""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 import ray
 
 from raystt.config import SearchConfig
 from raystt.pools.broker import Activity
+from raystt.pools.placing import Waiting
 from raystt.progress import Ended, LanguageProgress, Running, Snapshot
 from raystt.results import Result, best
+from raystt.searching.ledger import Ledger
+from raystt.searching.room import Room
 from raystt.searching.searcher import StudySearcher
 from raystt.searching.trial import Pools
 
 _SNAPSHOT_SECONDS = 1.0
+_LOOK_SECONDS = 5.0
+_ANSWER_SECONDS = 10.0
 
 
 class Watch:
-    """A thread that looks at pools and studies and tells the progress."""
+    """A thread that looks at pools, storage and studies, tells the progress, and stops the search.
+
+    Args:
+        search: The search.
+        ledger: Its results.
+        room: Looks at its storage.
+        pools: Its broker and dispatcher.
+        searcher: Is held back while the storage has no room, and stopped when
+            `resources.patience` is over for that, or for lost workers.
+        on_progress: Told of the search every second.
+        on_message: Told single events.
+    """
 
     def __init__(
         self,
         search: SearchConfig,
-        finished: Callable[[], list[Result]],
+        ledger: Ledger,
+        room: Room,
         pools: Pools,
         searcher: StudySearcher,
         on_progress: Callable[[Snapshot], None],
         on_message: Callable[[str], None],
     ) -> None:
-        self._search, self._finished, self._pools = search, finished, pools
+        self._search, self._ledger, self._room, self._pools = search, ledger, room, pools
         self._searcher = searcher
         self._on_progress, self._on_message = on_progress, on_message
         self._began = time.time()
-        self._before = {(r.language, r.trial) for r in self._finished()}
+        self._before = {(r.language, r.trial) for r in ledger.finished()}
         self._restarts = 0
+        self._looked = 0.0
+        self._held_since: float | None = None
+        self._waiting = Waiting(search.base.resources, on_message)
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._loop, daemon=True)
 
@@ -47,14 +71,52 @@ class Watch:
         self._ended.set()
         self._thread.join()
         if kind is None:  # otherwise the pools may be gone
-            self._tell()
+            with suppress(ray.exceptions.RayError):
+                self._tell()
 
     def _loop(self) -> None:
         while not self._ended.wait(_SNAPSHOT_SECONDS):
-            self._tell()
+            with suppress(ray.exceptions.RayError, OSError):
+                self._tell()
+                if time.monotonic() - self._looked >= _LOOK_SECONDS:
+                    self._looked = time.monotonic()
+                    self._look_at_storage()
+                    self._look_at_workers()
+
+    def _look_at_storage(self) -> None:
+        """Hold the searcher back while there is no room for another trial's states."""
+        finished = self._ledger.finished()
+        newest = finished[-1].states[-1] if finished else None
+        short = self._room.short(newest)
+        self._searcher.held = short or ""
+        if short is None:
+            if self._held_since is not None:
+                self._on_message("the storage has room again; the search goes on")
+            self._held_since = None
+            return
+        if self._held_since is None:
+            self._held_since = time.monotonic()
+            self._on_message(f"no new trial is started: {short}")
+        elif time.monotonic() - self._held_since > self._search.base.resources.patience:
+            self._searcher.stop(f"{short}; resources.patience is over")
+
+    def _look_at_workers(self) -> None:
+        """Tell of workers that are not there, and give up when none of a kind comes back."""
+        resources, pools = self._search.base.resources, self._pools
+        for pool, size in (
+            (pools.broker, resources.trainers),
+            (pools.dispatcher, resources.evaluators),
+        ):
+            absences = ray.get(pool.absences.remote(), timeout=_ANSWER_SECONDS)
+            cause = self._waiting.look(absences, of=size)
+            if cause is not None:
+                self._searcher.stop(cause)
+                # Trials that wait for one of them would wait for ever.
+                ray.get([p.give_up.remote(cause) for p in (pools.broker, pools.dispatcher)],
+                        timeout=_ANSWER_SECONDS)  # fmt: skip
 
     def _tell(self) -> None:
-        finished = self._finished()
+        finished = self._ledger.finished()
         ended = [
             Ended(r.label, r.status, r.schedule.label(), r.asr_bleu)
             for r in finished
@@ -66,11 +128,11 @@ class Watch:
                 languages=tuple(self._language(name, finished) for name in self._search.languages),
                 running=self._running(),
                 ended=tuple(ended),
-                failed=max(0, self._searcher.completed - len(ended)),
+                failed=len(self._searcher.failures),
                 parallel=self._search.base.resources.trainers,
             )
         )
-        restarts = ray.get(self._pools.broker.restarts.remote())
+        restarts = ray.get(self._pools.broker.restarts.remote(), timeout=_ANSWER_SECONDS)
         if restarts > self._restarts:
             self._restarts = restarts
             self._on_message("a trainer was lost and came back; its segment is trained again")
@@ -87,8 +149,8 @@ class Watch:
         )
 
     def _running(self) -> tuple[Running, ...]:
-        training = ray.get(self._pools.broker.activity.remote())
-        evaluating = ray.get(self._pools.dispatcher.activity.remote())
+        training = ray.get(self._pools.broker.activity.remote(), timeout=_ANSWER_SECONDS)
+        evaluating = ray.get(self._pools.dispatcher.activity.remote(), timeout=_ANSWER_SECONDS)
         known = self._searcher.running()
 
         def show(pool: str, activity: Activity) -> Running:

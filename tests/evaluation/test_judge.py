@@ -89,7 +89,7 @@ def written(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Let the model write what the test says: no tiny model writes sentences."""
 
     def fix(outputs: list[Generated]) -> None:
-        monkeypatch.setattr(judging, "generate", lambda rows, job, card, device: outputs)
+        monkeypatch.setattr(judging, "generate", lambda rows, job, card, device, on_batch: outputs)
 
     return fix
 
@@ -114,11 +114,8 @@ def test_the_texts_of_a_chain_of_thought_are_scored(
     assert list(metrics) == ["chrf", "text_bleu", "source_text_bleu"]
     references = [s.reference for s in evaluation.sentences]
     assert metrics["text_bleu"] == sacrebleu.corpus_bleu(targets, [references]).score
-    record = evaluation.record(EvaluationConfig(resamples=10))
-    assert record["metrics"] == metrics
-    assert record["metric_signatures"]["text_bleu"].startswith("nrefs:1|case:mixed|")
-    assert "|asr:pocketsphinx" in record["metric_signatures"]["chrf"]
-    json.dumps(record, allow_nan=False)
+    assert evaluation.signatures["text_bleu"].startswith("nrefs:1|case:mixed|")
+    assert "|asr:pocketsphinx" in evaluation.signatures["chrf"]
 
 
 def test_a_format_without_an_answer(
@@ -142,7 +139,6 @@ def test_naturalness_is_the_mean_of_what_was_said() -> None:
         signature="s", signatures={"chrf": "c", "utmos": "u"}, seconds=1.0,
     )  # fmt: skip
     assert evaluation.metrics()["utmos"] == 3.5
-    assert evaluation.record(EvaluationConfig(resamples=2))["metric_signatures"]["utmos"] == "u"
 
 
 def test_the_ceiling_is_measured_once(judge: Judge, corpus: Path) -> None:

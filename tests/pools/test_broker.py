@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 from tiny import tiny_run
 
-from raystt.pools.broker import Broker, JobFailed
-from raystt.training.jobs import SegmentJob, SegmentResult
+from raystt.pools import broker as module
+from raystt.pools.broker import Assignment, Broker, NothingYet
+from raystt.pools.errors import Interrupted, JobFailed
+from raystt.training.jobs import SegmentJob, SegmentResult, StateLost
 
 
 def job(tmp_path: Path, stop: int = 3) -> SegmentJob:
@@ -20,15 +22,21 @@ def result(stop: int = 3) -> SegmentResult:
     return SegmentResult("s", "complete", 0, stop, 1.0, 0.1, 10, 2.0, 0.5, 0.5)
 
 
+async def given_to(broker: Broker, slot: int = 0) -> Assignment:
+    given = await broker.next_job(slot)
+    assert isinstance(given, Assignment)
+    return given
+
+
 def test_jobs_are_served_in_order(tmp_path: Path) -> None:
     async def scenario() -> None:
         broker = Broker(1)
         runs = [asyncio.create_task(broker.run(job(tmp_path, n), f"es#{n}")) for n in (1, 2, 3)]
         for n in (1, 2, 3):
-            given = await broker.next_job(0)
-            assert given is not None and (given.job.stop, given.label) == (n, f"es#{n}")
+            given = await given_to(broker)
+            assert (given.job.stop, given.label) == (n, f"es#{n}")
             assert [a.label for a in await broker.activity()] == [f"es#{n}"]
-            await broker.finish(0, result(n))
+            await broker.finish(0, given.number, result(n))
         served = [await run for run in runs]
         assert [s.result.stop for s in served] == [1, 2, 3]
         assert await broker.activity() == []
@@ -40,10 +48,10 @@ def test_restarted_group_gets_its_job_again(tmp_path: Path) -> None:
     async def scenario() -> None:
         broker = Broker(2)
         run = asyncio.create_task(broker.run(job(tmp_path), "es#0"))
-        first = await broker.next_job(0)
+        first = await given_to(broker)
         assert await broker.next_job(0) is first  # asked again: it was lost in between
         assert await broker.restarts() == 1
-        await broker.finish(0, result())
+        await broker.finish(0, first.number, result())
         assert (await run).result == result()
 
     asyncio.run(scenario())
@@ -57,9 +65,10 @@ def test_question_of_a_dead_group_takes_no_job(tmp_path: Path) -> None:
         alive = asyncio.create_task(broker.next_job(0))
         await asyncio.sleep(0)
         run = asyncio.create_task(broker.run(job(tmp_path), "es#0"))
-        assert (await alive) is not None
+        given = await alive
+        assert isinstance(given, Assignment)
         assert (await dead) is None
-        await broker.finish(0, result())
+        await broker.finish(0, given.number, result())
         await run
 
     asyncio.run(scenario())
@@ -76,21 +85,74 @@ def test_a_job_that_kills_its_trainer_is_given_up(tmp_path: Path) -> None:
             await run
         again = asyncio.create_task(broker.run(job(tmp_path, 7), "es#1"))
         given = await last
-        assert given is not None and given.job.stop == 7
-        await broker.finish(0, result(7))
+        assert isinstance(given, Assignment) and given.job.stop == 7
+        await broker.finish(0, given.number, result(7))
         await again
 
     asyncio.run(scenario())
 
 
-def test_errors_reach_the_trial(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "error", [JobFailed("the data ended"), StateLost("states/a", "gone"), Interrupted("full")]
+)
+def test_errors_reach_the_trial_as_what_they_are(tmp_path: Path, error: Exception) -> None:
     async def scenario() -> None:
         broker = Broker(1)
         run = asyncio.create_task(broker.run(job(tmp_path), "es#0"))
-        await broker.next_job(0)
-        await broker.finish(0, "ValueError: the data ended")
-        with pytest.raises(JobFailed, match="the data ended"):
+        given = await given_to(broker)
+        await broker.finish(0, given.number, error)
+        with pytest.raises(type(error)) as raised:
             await run
+        assert raised.value is error
+
+    asyncio.run(scenario())
+
+
+def test_what_a_dead_group_says_late_is_not_taken_for_another_job(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        broker = Broker(1)
+        first = asyncio.create_task(broker.run(job(tmp_path), "es#0"))
+        before = await given_to(broker)
+        await broker.finish(0, before.number, JobFailed("a rank has told"))
+        with pytest.raises(JobFailed):
+            await first
+        second = asyncio.create_task(broker.run(job(tmp_path), "es#1"))
+        now = await given_to(broker)
+        await broker.finish(0, before.number, JobFailed("connection closed by peer"))
+        await broker.stumbled(0, before.number, "connection closed by peer")
+        await broker.finish(0, now.number, result())
+        assert (await second).result == result()
+
+    asyncio.run(scenario())
+
+
+def test_a_group_that_goes_down_too_often_fails_its_job_with_the_first_reason(
+    tmp_path: Path,
+) -> None:
+    async def scenario() -> None:
+        broker = Broker(1)
+        run = asyncio.create_task(broker.run(job(tmp_path), "es#0"))
+        for _ in range(3):
+            given = await given_to(broker)
+            await broker.stumbled(0, given.number, "RuntimeError: CUDA out of memory")
+            await broker.stumbled(0, given.number, "RuntimeError: Connection closed by peer")
+        asked = asyncio.create_task(broker.next_job(0))
+        with pytest.raises(JobFailed, match="died 3 times.*CUDA out of memory"):
+            await run
+        asked.cancel()
+
+    asyncio.run(scenario())
+
+
+def test_a_lost_trainers_job_is_done_by_another(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        broker = Broker(2)
+        run = asyncio.create_task(broker.run(job(tmp_path), "es#0"))
+        await given_to(broker, 0)
+        await broker.lost(0, "its node is gone")
+        given = await given_to(broker, 1)
+        await broker.finish(1, given.number, result())
+        assert (await run).result == result()
 
     asyncio.run(scenario())
 
@@ -101,10 +163,47 @@ def test_without_trainers_nobody_waits_for_ever(tmp_path: Path) -> None:
         run = asyncio.create_task(broker.run(job(tmp_path), "es#0"))
         await asyncio.sleep(0)
         await broker.lost(0, "its node is gone")
-        with pytest.raises(JobFailed, match="its node is gone"):
+        with pytest.raises(Interrupted, match="its node is gone"):
             await run
-        with pytest.raises(JobFailed, match="no trainer is left"):
+        with pytest.raises(Interrupted, match="no trainer is left"):
             await broker.run(job(tmp_path), "es#1")
+
+    asyncio.run(scenario())
+
+
+def test_who_is_idle_hears_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_IDLE_SECONDS", 0.01)
+
+    async def scenario() -> None:
+        broker = Broker(1)
+        assert await broker.next_job(0) == NothingYet()
+        assert await broker.next_job(0) == NothingYet()
+        assert await broker.restarts() == 0
+        run = asyncio.create_task(broker.run(job(tmp_path), "es#0"))
+        given = await given_to(broker)
+        await broker.finish(0, given.number, result())
+        assert (await run).result == result()
+
+    asyncio.run(scenario())
+
+
+def test_a_group_is_absent_until_it_asks_and_again_when_it_goes_down(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        broker = Broker(2)
+        assert [a.worker for a in await broker.absences()] == ["trainer 0", "trainer 1"]
+        runs = [asyncio.create_task(broker.run(job(tmp_path), f"es#{n}")) for n in range(2)]
+        for slot in range(2):
+            await given_to(broker, slot)
+        assert await broker.absences() == []
+        await broker.gone(1, "a node was lost")
+        (absence,) = await broker.absences()
+        assert (absence.worker, absence.reason) == ("trainer 1", "a node was lost")
+        await given_to(broker, 1)
+        assert await broker.absences() == []
+        await broker.give_up("enough")
+        for run in runs:
+            with pytest.raises(Interrupted, match="enough"):
+                await run
 
     asyncio.run(scenario())
 
@@ -115,12 +214,13 @@ def test_waiting_is_counted_only_while_all_are_busy(tmp_path: Path) -> None:
         asked = asyncio.create_task(broker.next_job(0))
         await asyncio.sleep(0.05)
         first = asyncio.create_task(broker.run(job(tmp_path), "es#0"))
-        await asked
+        given = await asked
+        assert isinstance(given, Assignment)
         second = asyncio.create_task(broker.run(job(tmp_path), "es#1"))
         await asyncio.sleep(0.2)
-        await broker.finish(0, result())
-        await broker.next_job(0)
-        await broker.finish(0, result())
+        await broker.finish(0, given.number, result())
+        given = await given_to(broker)
+        await broker.finish(0, given.number, result())
         assert (await first).wait_seconds == 0.0
         assert (await second).wait_seconds >= 0.2
 

@@ -21,7 +21,7 @@ def test_what_is_wrong_with_an_evaluator_is_told_as_it_is(ray_local: str, tmp_pa
     resources = ResourcesConfig(evaluators=1, cpus_per_evaluator=0.25)
     with EvaluatorPool(str(tmp_path), EvaluationConfig(), resources) as pool:
         with pytest.raises(VocoderError):
-            pool.wait_until_ready(timeout=120)
+            pool.wait_until_ready()
         (actor,) = list_actors(address=ray_local, detail=True, filters=[
             ("class_name", "=", "Evaluator"), ("state", "=", "ALIVE")
         ])  # fmt: skip

@@ -39,9 +39,7 @@ def messages() -> list[str]:
 def searcher(directory: RunDirectory, messages: list[str]) -> StudySearcher:
     search = two_languages(directory.path)
     ledger = Ledger(search, directory, messages.append)
-    return StudySearcher(
-        search, directory.journal, lambda proposal, report: ledger.take(proposal, report, [])
-    )
+    return StudySearcher(search, directory.journal, ledger)
 
 
 def report(config: dict[str, Any], asr_bleu: float) -> dict[str, Any]:
@@ -59,7 +57,7 @@ def test_languages_take_turns_until_all_have_their_trials(searcher: StudySearche
     languages = [config["language"] for config in asked[:8]]
     assert sorted(languages[:2]) == sorted(languages[2:4]) == ["es", "fr"]
     assert languages.count("es") == languages.count("fr") == 4
-    assert asked[8] == StudySearcher.FINISHED
+    assert asked[8] is None  # one of those that run may come again
     assert set(searcher.running()) == {f"{name}#{n}" for name in LANGUAGES for n in range(4)}
 
 
@@ -82,22 +80,78 @@ def test_results_reach_the_file_and_the_study(
     (trial,) = searcher.studies[config["language"]].finished()
     assert trial.value == 12.0 and trial.intermediate_values == {2: 3.5}
     assert trial.user_attrs["asr_bleu_low"] == 7.0 and trial.user_attrs["achieved_words"] == 0.4
-    assert searcher.completed == 1 and not searcher.running()
+    assert not searcher.running() and not searcher.failures
 
 
-@pytest.mark.parametrize("died", [True, False])
+DAMAGED = {"status": "failed", "error": "ValueError: part-00000.parquet is damaged\ntrace"}
+FULL = {"status": "interrupted", "error": "StorageLost: No space left on device"}
+
+
 def test_a_failed_trial_has_no_score_and_says_why(
-    searcher: StudySearcher, directory: RunDirectory, messages: list[str], died: bool
+    searcher: StudySearcher, directory: RunDirectory, messages: list[str]
 ) -> None:
     config = searcher.suggest("t0")
-    failed = {"status": "failed", "error": "ValueError: part-00000.parquet is damaged\ntrace"}
-    searcher.on_trial_complete("t0", None if died else failed, error=died)
+    searcher.on_trial_complete("t0", DAMAGED)
     assert directory.read() == []
     (failure,) = directory.read_failures()
     assert failure.config() == config
-    assert ("Tune actor died" if died else "part-00000.parquet is damaged") in failure.error
+    assert "part-00000.parquet is damaged" in failure.error
     assert not searcher.studies[failure.language].finished()
     assert failure.label in messages[0] and "trace" not in messages[0]
+    others = [searcher.suggest(f"u{n}") for n in range(8)]
+    assert config not in others and others.count(None) == 1
+    assert searcher.failures == [failure.label] and not searcher.stopped
+
+
+def test_a_trial_whose_actor_died_comes_again(
+    searcher: StudySearcher, directory: RunDirectory, messages: list[str]
+) -> None:
+    config = searcher.suggest("t0")
+    searcher.on_trial_complete("t0", error=True)
+    assert directory.read_failures() == [] and "Tune actor died" in messages[0]
+    again = searcher.suggest("t1")
+    assert again == config
+    searcher.on_trial_complete("t1", report(again, 12.0))
+    assert [r.label for r in directory.read()] == [Proposal.from_config(config).label]
+
+
+@pytest.mark.parametrize("ending", [DAMAGED, None])
+def test_three_bad_endings_in_a_row_stop_the_search(
+    searcher: StudySearcher, ending: dict[str, Any] | None
+) -> None:
+    def end(name: str, how: dict[str, Any] | None) -> None:
+        searcher.suggest(name)
+        searcher.on_trial_complete(name, how, error=how is None)
+
+    end("a", ending)
+    end("b", ending)
+    config = searcher.suggest("c")
+    searcher.on_trial_complete("c", report(config, 12.0))
+    end("d", ending)
+    end("e", ending)
+    assert not searcher.stopped
+    end("f", ending)
+    assert ("is damaged" if ending else "actor died") in searcher.stopped
+    assert searcher.suggest("g") == StudySearcher.FINISHED
+    assert not searcher.exhausted
+
+
+def test_lost_storage_stops_the_search_at_once_and_costs_no_trial(
+    searcher: StudySearcher, directory: RunDirectory
+) -> None:
+    config = searcher.suggest("t0")
+    searcher.on_trial_complete("t0", FULL)
+    assert "No space left" in searcher.stopped and directory.read_failures() == []
+    assert searcher.suggest("t1") == StudySearcher.FINISHED
+    resumed = StudySearcher(two_languages(directory.path), directory.journal)
+    assert resumed.suggest("t0") == config
+
+
+def test_while_it_is_held_nothing_is_handed_out(searcher: StudySearcher) -> None:
+    searcher.held = "12 MB are free"
+    assert searcher.suggest("t0") is None
+    searcher.held = ""
+    assert isinstance(searcher.suggest("t0"), dict)
 
 
 def test_alone_it_serves_anybodys_trainable(tmp_path: Path) -> None:
@@ -114,8 +168,10 @@ def test_alone_it_serves_anybodys_trainable(tmp_path: Path) -> None:
 def test_a_language_with_fewer_fixed_runs_is_done_earlier(tmp_path: Path) -> None:
     ablations = {"mask": {"set": {"interleaving.replacement": "mask"}, "languages": ["fr"]}}
     searcher = StudySearcher(two_languages(tmp_path, trials=None, space={}, ablations=ablations))
-    asked = [searcher.suggest(f"t{n}") for n in range(8)]
-    assert asked[7] == StudySearcher.FINISHED
-    languages = [config["language"] for config in asked[:7]]
+    asked = [searcher.suggest(f"t{n}") for n in range(7)]
+    for n in range(7):
+        searcher.on_trial_complete(f"t{n}", {"asr_bleu": 3.0})
+    assert searcher.suggest("t7") == StudySearcher.FINISHED and searcher.exhausted
+    languages = [config["language"] for config in asked]
     assert languages.count("es") == 3 and languages.count("fr") == 4
     assert asked[6]["reference"] == "mask"

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import optuna
 import pytest
-from made import result
 from tiny import tiny_search
 
 from raystt.searching.study import LanguageStudy, own_journal
@@ -32,19 +31,6 @@ def test_references_come_first_then_proposals(tmp_path: Path) -> None:
     }  # fmt: skip
     assert all(0.5 <= p.overrides["schedule.initial"] <= 1.0 for p in asked[3:])
     assert study.ask() is None
-
-
-def test_a_score_that_was_written_before_the_kill_is_not_earned_again(tmp_path: Path) -> None:
-    study = open_study(tmp_path)
-    told, written, lost = (study.ask() for _ in range(3))
-    study.tell(told.trial, 10.0, {"status": "complete"})
-    again = open_study(tmp_path)
-    again.settle(result(told.trial, 99.0))  # known: nothing changes
-    again.settle(result(written.trial, 12.0))
-    assert [trial.value for trial in again.finished()] == [10.0, 12.0]
-    asked = [again.ask() for _ in range(2)]
-    assert [proposal.trial for proposal in asked] == [lost.trial, 3]
-    assert again.ask() is None
 
 
 def test_a_reference_inside_the_space_informs_the_sampler(tmp_path: Path) -> None:
@@ -135,13 +121,25 @@ def test_telling_twice_changes_nothing(tmp_path: Path) -> None:
     assert [t.value for t in study.finished()] == [12.0]
 
 
-def test_a_failed_reference_is_asked_again_on_resume(tmp_path: Path) -> None:
+def test_what_failed_is_asked_once_a_session_last_and_as_itself(tmp_path: Path) -> None:
+    study = open_study(tmp_path, trials=5)
+    failed = study.ask()
+    study.fail(failed.trial, "no such file")
+    others = [study.ask() for _ in range(4)]
+    assert [p.trial for p in others] == [1, 2, 3, 4] and study.ask() is None
+    for proposal in others[:3]:
+        study.tell(proposal.trial, 5.0, {"status": "complete"})
+    resumed = open_study(tmp_path, trials=5)
+    assert [resumed.ask() for _ in range(3)] == [others[3], failed, None]
+    resumed.tell(failed.trial, 7.0, {"status": "complete"})
+    assert resumed.finished()[0].user_attrs["error"] == ""
+
+
+def test_what_was_taken_back_comes_next(tmp_path: Path) -> None:
     study = open_study(tmp_path)
-    proposal = study.ask()
-    study.fail(proposal.trial, "disk full")
-    assert not study.finished()
-    again = open_study(tmp_path).ask()
-    assert again.reference == "none" and again.trial == 1
+    first, _ = study.ask(), study.ask()
+    study.release(first.trial)
+    assert study.ask() == first
 
 
 def test_more_trials_are_the_same_study(tmp_path: Path) -> None:
@@ -240,19 +238,17 @@ def test_killed_while_asking_and_telling(tmp_path: Path) -> None:
     assert all(value == number for number, value in values.items())
 
 
-def test_an_unseen_proposal_is_no_failed_reference(tmp_path: Path) -> None:
-    """`paper` has failed and a kill left a proposal: each gets its own parameters."""
-    study = open_study(tmp_path, trials=8)
-    for _ in range(3):
-        proposal = study.ask()
-        if proposal.reference == "paper":
-            study.fail(proposal.trial, "lost")
-        else:
-            study.tell(proposal.trial, 5.0, {"status": "complete"})
-    study._study.ask()
-    resumed = open_study(tmp_path, trials=8)
-    unseen, paper = resumed.ask(), resumed.ask()
-    assert (unseen.trial, unseen.reference) == (3, None)
-    assert (paper.trial, paper.reference) == (4, "paper")
-    params = resumed._study.trials[4].params
-    assert params["schedule.initial"] == 0.9 and params["schedule.shape"] == "staircase"
+def test_lost_trials_are_begun_again_as_what_they_were(tmp_path: Path) -> None:
+    study = open_study(tmp_path / "a", trials=6)
+    asked = [study.ask() for _ in range(5)]
+    again = open_study(tmp_path / "b", trials=6)
+    for proposal in (*asked[:3], None, asked[4]):
+        again.restore(proposal)
+    again.tell(1, 12.0, {"status": "complete"})
+    before, now = study.trials(), again.trials()
+    assert [t.params for t in now[:3]] == [t.params for t in before[:3]]
+    assert now[4].params == before[4].params and not now[3].params
+    order = [again.ask() for _ in range(6)]
+    assert order[:3] == [asked[0], asked[2], asked[4]]
+    assert (order[3].trial, order[3].reference) == (3, None)
+    assert (order[4].trial, order[4].reference) == (5, None) and order[5] is None
