@@ -14,13 +14,15 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install quickstart test test-fast fuzz check format clean
+ROUNDS ?= 4
+.PHONY: faults help install quickstart test test-fast fuzz check format clean
 
 help:
 	@echo "make quickstart  search ratio schedules for two languages on the embedded corpus"
 	@echo "make test        run the tests (PYTEST='-k schedule' passes arguments on)"
 	@echo "make test-fast   those that start no Ray and train no model for long"
 	@echo "make fuzz        each reader with 10,000 damaged inputs (INPUTS=300 for fewer)"
+	@echo "make faults      throw some 60 faults at real searches (ROUNDS=4), half an hour or more"
 	@echo "make check       ruff, formatting and mypy"
 	@echo "make install     set up .venv to use raystt (the other targets do so by themselves)"
 	@echo "make format      let ruff fix and format the sources"
@@ -41,6 +43,9 @@ test-fast: $(DEV)
 INPUTS := 10000
 fuzz: $(DEV)
 	FUZZ_INPUTS=$(INPUTS) $(BIN)/python -m pytest tests/fuzz $(PYTEST)
+
+faults: $(DEV)
+	RAYSTT_FAULTS=$(ROUNDS) $(BIN)/python -m pytest tests/faults $(PYTEST)
 
 check: $(DEV)
 	$(BIN)/ruff check .

@@ -55,6 +55,12 @@ def ray_local() -> Iterator[str]:
             session.__exit__(None, None, None)
 
 
+@pytest.fixture(scope="session")
+def small_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the first small search of the session prepares its corpus, and others find it."""
+    return tmp_path_factory.mktemp("corpus")
+
+
 def pytest_collection_finish() -> None:
     """Spare the garbage collector what the tests have imported: DeepSpeed alone calls it often."""
     gc.freeze()

@@ -6,11 +6,8 @@ One corpus is prepared for all of them. Each search is a process of its own, as 
 from __future__ import annotations
 
 import json
-import os
-import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +15,7 @@ from typing import Any
 
 import pytest
 import yaml
+from searches import Search, small_search
 from transformers import AutoModelForCausalLM
 
 import raystt
@@ -26,103 +24,16 @@ from raystt.results import read
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).resolve().parents[1]
 LANGUAGES = ("es", "fr")
 TRIALS = 4
-STEPS = 60
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("corpus")
 
 
 @pytest.fixture
-def space(tmp_path: Path, corpus: Path) -> Path:
-    """The quickstart's own search with less of everything."""
-    config = yaml.safe_load((ROOT / "search_spaces" / "quickstart.yaml").read_text())
-    config |= {"name": "small", "trials": TRIALS}
-    base = config["base"]
-    base["storage"] = str(tmp_path / "runs")
-    base["corpus"] |= {"path": str(corpus / "embedded"), "text_pairs": 60}
-    base["corpus"]["languages"] = {name: {"train": 40, "dev": 6, "test": 6} for name in LANGUAGES}
-    base["corpus"]["units"] |= {"source": 20, "target": 30}
-    base["corpus"]["base"] |= {"layers": 2, "hidden": 64, "heads": 2, "steps": 40}
-    # The learning rate is a number that YAML 1.1 takes for a word.
-    base["corpus"]["base"]["learning_rate"] = 3.0e-3
-    base["training"] |= {"steps": STEPS, "batch_utterances": 8, "learning_rate": 4.0e-3}
-    base["evaluation"] |= {"max_new_tokens": 40}
-    base["resources"] |= {"trainers": 1, "evaluators": 1}
+def space(tmp_path: Path, small_corpus: Path) -> Path:
     path = tmp_path / "small.yaml"
+    config = small_search(tmp_path, small_corpus, LANGUAGES)
     path.write_text(yaml.safe_dump(config, sort_keys=False))
     return path
-
-
-class Search:
-    """A `raystt search` in the background."""
-
-    def __init__(self, space: Path, *options: str) -> None:
-        self.directory = space.parent / "runs" / "small"
-        self.log = (space.parent / "log.txt").open("w")
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "raystt.cli", "search", str(space), "--debug", *options],
-            stdout=self.log, stderr=subprocess.STDOUT, cwd=space.parent, start_new_session=True,
-        )  # fmt: skip
-
-    def wait(self) -> str:
-        """Wait for the end and return what was printed."""
-        code = self.process.wait(timeout=400)
-        text = Path(self.log.name).read_text()
-        assert code == 0, text
-        return text
-
-    def wait_for_results(self, count: int) -> None:
-        """Wait until so many evaluations are on disk."""
-        limit = time.monotonic() + 300
-        while len(read(self.directory / "results.jsonl")) < count:
-            assert self.process.poll() is None, Path(self.log.name).read_text()
-            assert time.monotonic() < limit, Path(self.log.name).read_text()
-            time.sleep(0.05)
-
-    def kill_worker(self, title: str) -> None:
-        """Send SIGKILL to the Ray worker of this search that has `title` in its name."""
-        limit = time.monotonic() + 120
-        while time.monotonic() < limit:
-            for pid in descendants(self.process.pid):
-                if title in command(pid):
-                    os.kill(pid, signal.SIGKILL)
-                    return
-            time.sleep(0.05)
-        raise AssertionError(f"no Ray worker {title!r} came up")
-
-    def end(self) -> None:
-        if self.process.poll() is None:
-            os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
-        self.log.close()
-
-
-def command(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
-    except OSError:
-        return ""
-
-
-def descendants(root: int) -> list[int]:
-    """Return the processes below `root`."""
-    parents: dict[int, int] = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                fields = (entry / "stat").read_text().rpartition(")")[2].split()
-            except OSError:
-                continue
-            parents[int(entry.name)] = int(fields[1])
-    found = {root}
-    while more := {pid for pid, parent in parents.items() if parent in found} - found:
-        found |= more
-    return sorted(found - {root})
 
 
 @pytest.fixture
@@ -184,7 +95,7 @@ def test_a_search_from_nothing(start, space: Path) -> None:
         for number in range(TRIALS):
             trial = directory / "trials" / f"{language}-{number:03d}"
             lines = [json.loads(line) for line in (trial / "train.jsonl").open()]
-            assert lines[-1]["step"] == STEPS
+            assert lines[-1]["step"] == 60
             assert list(trial.glob("events.out.tfevents.*"))
             heard = [json.loads(line) for line in (trial / "hypotheses-dev.jsonl").open()]
             assert len(heard) == 6 and all(len(line["statistics"]) == 10 for line in heard)
@@ -208,23 +119,6 @@ def test_a_search_from_nothing(start, space: Path) -> None:
     before = (directory / "journal.log").read_bytes()
     assert "small" in start().wait()  # shown again, nothing is run again
     assert (directory / "journal.log").read_bytes() == before
-
-
-def test_kills_are_survived_and_resumed(start) -> None:
-    """SIGKILL of a trainer worker, then of an evaluation actor, then of the driver."""
-    search = start()
-    search.wait_for_results(1)
-    search.kill_worker("RayTrainWorker")
-    search.wait_for_results(3)  # the search went on
-    search.kill_worker("Evaluator.")
-    search.wait_for_results(5)
-    os.kill(search.process.pid, signal.SIGKILL)
-    search.process.wait()
-    finished = (search.directory / "results.jsonl").read_text()
-    assert not (search.directory / "summary.json").exists()
-    start("--resume").wait()
-    assert (search.directory / "results.jsonl").read_text().startswith(finished)
-    assert_complete(search.directory)
 
 
 def test_one_run_is_trained_and_evaluated(space: Path) -> None:

@@ -1,0 +1,261 @@
+"""Faults thrown at real searches, at random moments that a seed decides.
+
+After each: the search has ended, or the command that its message names has ended it, and nothing
+tells it from one that nothing disturbed. `make faults` throws more of them, more often.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from faults.conftest import ROUNDS, Faults, Start, assert_whole
+from searches import Search
+
+pytestmark = pytest.mark.slow
+whole = pytest.mark.skipif(not ROUNDS, reason="`make faults` runs it")
+
+PROCESSES = {
+    "a worker of a group of two": "ray::RayTrainWorker",
+    "an evaluator": "ray::Evaluator",
+    "the broker": "ray::Broker",
+    "the dispatcher": "ray::Dispatcher",
+    "a controller of Ray Train": "ray::TrainController",
+    "an actor of Tune": "ray::Trial",
+}
+Table = dict[Any, Any]
+
+
+def test_killed_processes(start: Start, faults: Faults, undisturbed: Table, seed: int) -> None:
+    chance = random.Random(seed)
+    search = start()
+    search.wait_for("starting trainers")
+    search.wait_until(
+        lambda: (search.directory / "trials").exists() and search.workers("ray::Trial")
+    )
+    for name, title in chance.sample(sorted(PROCESSES.items()), len(PROCESSES)):
+        time.sleep(chance.uniform(0.0, 2.0))
+        done = len(search.results())
+        faults.throw(name)
+        search.kill_worker(title, chance=chance)
+        faults.goes_on(search, done)
+    search.wait()
+    assert_whole(search, undisturbed)
+    assert not (search.directory / "failures.jsonl").exists()
+    faults.survived()
+
+
+def cut(path: Path, chance: random.Random) -> None:
+    """Cut a file anywhere."""
+    os.truncate(path, chance.randrange(path.stat().st_size))
+
+
+def garble(path: Path, chance: random.Random) -> None:
+    """Overwrite some bytes anywhere in a file."""
+    with path.open("r+b") as file:
+        file.seek(chance.randrange(path.stat().st_size))
+        file.write(b"\0{]" * 3)
+
+
+def drop_line(path: Path, chance: random.Random) -> None:
+    lines = path.read_bytes().splitlines(keepends=True)
+    del lines[chance.randrange(len(lines))]
+    path.write_bytes(b"".join(lines))
+
+
+def damage(directory: Path, chance: random.Random, faults: Faults, kinds: int) -> None:
+    """Damage files of a search that does not run."""
+    weights = sorted(directory.glob("states/*/model/model.safetensors"))
+    done = sorted(directory.glob("states/*/done.json"))
+    engines = [p for p in sorted(directory.glob("states/*/engine/**/*")) if p.is_file()]
+    journal, results = directory / "journal.log", directory / "results.jsonl"
+    possible = [(f"{how.__name__} {path.name}", how, path)
+                for path in (journal, results) if path.exists() and path.stat().st_size
+                for how in (cut, garble, drop_line)]  # fmt: skip
+    for name, paths in (("weights", weights), ("done.json", done), ("engine", engines)):
+        for how in (cut, garble):
+            if paths:
+                possible.append((f"{how.__name__} {name}", how, chance.choice(paths)))
+    if weights:
+        gone = chance.choice(weights).parent
+        possible.append(("model deleted", lambda path, _: shutil.rmtree(path), gone))
+    touched: set[Path] = set()
+    for name, how, path in chance.sample(possible, len(possible)):
+        # One of journal and results must be whole: nothing is told by neither.
+        if path in touched or {journal, results} <= touched | {path} or not path.exists():
+            continue
+        if path.is_file() and not path.stat().st_size:
+            continue
+        faults.throw(name)
+        how(path, chance)
+        touched.add(path)
+        if len(touched) == kinds:
+            return
+
+
+def test_killed_drivers_and_damaged_files(
+    start: Start, faults: Faults, undisturbed: Table, seed: int
+) -> None:
+    chance = random.Random(100 + seed)
+    search = start()
+    search.wait_for_results(chance.randint(1, 2))
+    time.sleep(chance.uniform(0.0, 4.0))
+    faults.throw("SIGKILL to the driver")
+    search.kill()
+    damage(search.directory, chance, faults, 3)
+
+    search = start("--resume")
+    search.wait_for_results(chance.randint(3, 5))
+    time.sleep(chance.uniform(0.0, 2.0))
+    faults.throw("SIGTERM to the driver")
+    search.process.terminate()
+    assert "--resume goes on" in search.wait(143)
+    assert "Traceback" not in search.printed and "SIGABRT" not in search.printed
+    damage(search.directory, chance, faults, 3)
+
+    search = start("--resume")
+    search.wait()
+    assert_whole(search, undisturbed)
+    faults.survived()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 60 MB of its own."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=60m", "tmpfs", str(place)], capture_output=True
+    )
+    if mounted.returncode:
+        pytest.skip("file systems cannot be mounted here")
+    yield place
+    subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def to_the_end(search: Search, start: Start, **options: Any) -> Search:
+    """Let a search end by itself, or by the command that its message names."""
+    if search.process.wait(timeout=400) == 0:
+        return search
+    assert "--resume" in search.printed, search.printed
+    again = start("--resume", **options)
+    again.wait()
+    return again
+
+
+@whole
+def test_storage_full_and_read_only_for_a_while(
+    start: Start, faults: Faults, undisturbed: Table, small_disk: Path, seed: int
+) -> None:
+    chance = random.Random(200 + seed)
+    options = {"storage": small_disk, "patience": 60}
+    search = start(**options)
+    search.wait_for_results(1)
+    time.sleep(chance.uniform(0.0, 3.0))
+    faults.throw("disk full")
+    ballast = small_disk / "ballast"
+    with ballast.open("wb") as file:
+        try:
+            while True:
+                file.write(bytes(1 << 16))
+                file.flush()
+        except OSError:
+            pass
+    search.wait_until(
+        lambda: "MB are free" in search.printed or "No space left" in search.printed
+        or search.process.poll() is not None
+    )  # fmt: skip
+    time.sleep(chance.uniform(0.0, 8.0))
+    ballast.unlink()
+    search = to_the_end(search, start, **options) if search.process.poll() else search
+
+    done = len(search.results())
+    faults.throw("storage read-only for a while")
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    time.sleep(chance.uniform(3.0, 8.0))
+    subprocess.run(["mount", "-o", "remount,rw", str(small_disk)], check=True)
+    faults.goes_on(search, done)
+    search = to_the_end(search, start, **options)
+    assert_whole(search, undisturbed)
+    faults.survived()
+
+
+@whole
+def test_a_damaged_shard_stops_the_search_and_names_it(
+    start: Start, faults: Faults, undisturbed: Table, small_corpus: Path, tmp_path: Path, seed: int
+) -> None:
+    chance = random.Random(300 + seed)
+    shutil.copytree(small_corpus, tmp_path / "corpus")
+    shard = chance.choice(sorted((tmp_path / "corpus").rglob("language=es/split=train/*.parquet")))
+    kept = shard.read_bytes()
+    chance.choice((cut, garble))(shard, chance)
+    faults.throw("a damaged shard")
+    search = start(corpus=tmp_path / "corpus")
+    code = search.process.wait(timeout=400)
+    if code:
+        assert shard.name in search.printed and "--resume" in search.printed
+        shard.write_bytes(kept)
+        search = start("--resume", corpus=tmp_path / "corpus")
+        search.wait()
+        assert_whole(search, undisturbed)
+    else:  # what was overwritten is read by nobody
+        assert_whole(search, undisturbed)
+    faults.survived()
+
+
+@whole
+def test_an_evaluator_that_hangs(
+    start: Start, faults: Faults, undisturbed: Table, seed: int
+) -> None:
+    chance = random.Random(400 + seed)
+    search = start(patience=40)
+    search.wait_for_results(1)
+    search.wait_until(lambda: search.workers("ray::Evaluator.evaluate"))
+    time.sleep(chance.uniform(0.0, 0.5))
+    done = len(search.results())
+    faults.throw("an evaluator that hangs")
+    stopped = search.kill_worker("ray::Evaluator", signal.SIGSTOP)
+    try:
+        faults.goes_on(search, done)
+        search.wait()
+    finally:
+        if Path(f"/proc/{stopped}").exists():
+            os.kill(stopped, signal.SIGKILL)
+    assert_whole(search, undisturbed)
+    faults.survived()
+
+
+@whole
+def test_lost_nodes_with_and_without_spare_capacity(
+    start: Start, faults: Faults, undisturbed: Table, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ray.cluster_utils import Cluster
+
+    chance = random.Random(500 + seed)
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    nodes = [cluster.add_node(num_cpus=2) for _ in range(2)]
+    try:
+        search = start(address=cluster.address, patience=120)
+        for spare in (True, False):
+            search.wait_for_results(len(search.results()) + 1)
+            time.sleep(chance.uniform(0.0, 3.0))
+            done = len(search.results())
+            faults.throw(f"a lost node {'with' if spare else 'without'} spare capacity")
+            cluster.remove_node(nodes.pop(0), allow_graceful=False)
+            if not spare:
+                search.wait_for("has waited")
+                nodes.append(cluster.add_node(num_cpus=2))
+            faults.goes_on(search, done)
+        search.wait()
+        assert_whole(search, undisturbed)
+    finally:
+        cluster.shutdown()
+    faults.survived()
