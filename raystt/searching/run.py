@@ -125,10 +125,16 @@ def _run(
             ledger.running = lambda: searcher.running().values()
             ceilings = ask_ceilings(search, pools)
             room = Room(directory, resources.trainers)
-            with Watch(search, ledger, room, pools, searcher, on_progress, on_message):
-                _tune(search, ledger, searcher, pools, directory, callbacks)
-                report_scores(search, ledger, directory, pools, searcher, on_message)
-                directory.write_ceilings(measured(ceilings, on_message))
+            try:
+                with Watch(search, ledger, room, pools, searcher, on_progress, on_message):
+                    _tune(search, ledger, searcher, pools, directory, callbacks)
+                    report_scores(search, ledger, directory, pools, searcher, on_message)
+                    directory.write_ceilings(measured(ceilings, on_message))
+            except Exception as error:
+                # Told before Ray is shut down: beneath trainers that are busy, that may crash.
+                first = (str(error).strip() or type(error).__name__).splitlines()[0]
+                on_message(f"stopping: {first}")
+                raise
     shutil.rmtree(directory.path / "ray", ignore_errors=True)
     _write_best(search, ledger, directory)
     directory.prune(ledger.kept(fixed=False), ledger.finished())

@@ -42,7 +42,7 @@ def test_killed_processes(start: Start, faults: Faults, undisturbed: Table, seed
         lambda: (search.directory / "trials").exists() and search.workers("ray::Trial")
     )
     for name, title in chance.sample(sorted(PROCESSES.items()), len(PROCESSES)):
-        time.sleep(chance.uniform(0.0, 2.0))
+        time.sleep(chance.uniform(0.0, 1.5))
         done = len(search.results())
         faults.throw(name)
         search.kill_worker(title, chance=chance)
@@ -113,7 +113,7 @@ def test_killed_drivers_and_damaged_files(
     damage(search.directory, chance, faults, 3)
 
     search = start("--resume")
-    search.wait_for_results(chance.randint(3, 5))
+    search.wait_for_results(chance.randint(3, 4))
     time.sleep(chance.uniform(0.0, 2.0))
     faults.throw("SIGTERM to the driver")
     search.process.terminate()
