@@ -14,10 +14,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from raystt import __version__, api
 from raystt.errors import BadInput
@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     hint = "; the same command with --resume goes on" if hasattr(options, "resume") else ""
     try:
-        with _terminable(f"\nraystt: terminated{hint}\n"):
+        with _terminable(f"\nraystt: terminated{hint}\n"), _stdout_for_json(options.json):
             return int(options.verb(options))
     except KeyboardInterrupt:
         print(f"\nraystt: interrupted{hint}", file=sys.stderr)
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.json:
             from raystt.checking import error_dict
 
-            print(json.dumps(error_dict(error), indent=1))
+            _print_json(error_dict(error))
         if mendable:
             print(f"raystt: {error}", file=sys.stderr)
             return BAD_INPUT
@@ -102,6 +102,28 @@ def _terminable(hint: str) -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
         signal.set_wakeup_fd(waked)
         os.close(writing)
+
+
+_json_output: TextIO | None = None
+
+
+@contextmanager
+def _stdout_for_json(wanted: bool) -> Iterator[None]:
+    """Keep standard output for the JSON: what Ray and its workers print goes to standard error."""
+    global _json_output
+    if not wanted:
+        yield
+        return
+    _json_output = sys.stdout
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        _json_output = None
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=1), file=_json_output or sys.stdout)
 
 
 def _end() -> None:
@@ -209,7 +231,7 @@ def _prepare(options: argparse.Namespace) -> int:
     if card is None:
         print(f"{options.config}: {options.stage} fitted; go on without --fit-{options.stage}")
     elif options.json:
-        print(json.dumps(asdict(card), indent=1))
+        _print_json(asdict(card))
     else:
         print(f"prepared, fingerprint {card.fingerprint}")
         for language, splits in card.languages.items():
@@ -227,7 +249,10 @@ def _prepare(options: argparse.Namespace) -> int:
 
 def _check(options: argparse.Namespace) -> int:
     report = api.check(options.config)
-    print(json.dumps(report.as_dict(), indent=1) if options.json else report.render())
+    if options.json:
+        _print_json(report.as_dict())
+    else:
+        print(report.render())
     return BAD_INPUT if report.problems else DONE
 
 
@@ -252,7 +277,7 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 def _print_scores(scores: Sequence[Scored], as_json: bool) -> None:
     if as_json:
-        print(json.dumps([asdict(score) for score in scores], indent=1))
+        _print_json([asdict(score) for score in scores])
         return
     for score in scores:
         low, high = score.ci
@@ -293,7 +318,7 @@ def _report(options: argparse.Namespace) -> int:
 def _print_run(run: Any, as_json: bool) -> None:
     summary = run.summary
     if as_json:
-        print(json.dumps(summary, indent=1))
+        _print_json(summary)
         return
     from rich.console import Console
 

@@ -93,8 +93,11 @@ def storage_error(error: BaseException) -> bool:
 
 
 def unwritable(directory: str | os.PathLike[str]) -> str | None:
-    """Try to write to a directory; return what is wrong, None if nothing is."""
-    probe = Path(directory) / f".probe.{os.getpid()}.tmp"
+    """Try to write to a directory, or where it will be; return what is wrong, if anything."""
+    place = Path(directory).absolute()
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    probe = place / f".probe.{os.getpid()}.tmp"
     try:
         with open(probe, "wb") as file:
             file.write(bytes(_PROBE_BYTES))

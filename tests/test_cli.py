@@ -15,6 +15,7 @@ import pytest
 from psutil import Process, wait_procs
 from tiny import tiny_search
 
+from raystt import api
 from raystt.cli import main
 from raystt.config import to_yaml
 
@@ -175,3 +176,20 @@ def test_sigterm_ends_a_search_and_its_ray(moment: str, tmp_path: Path) -> None:
     for bad in ("Traceback", "SIGABRT", "Fatal Python error", "*** "):
         assert bad not in text, text
     assert wait_procs(below, timeout=60)[1] == []
+
+
+def test_what_others_print_does_not_mix_with_json(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    class Loud:
+        def as_dict(self) -> dict[str, int]:
+            print("(raylet) a worker has something to say")
+            return {"problems": 0}
+
+        problems = ()
+
+    monkeypatch.setattr(api, "check", lambda config: Loud())
+    main(["check", str(tmp_path), "--json"])
+    out, err = capsys.readouterr()
+    assert json.loads(out) == {"problems": 0}
+    assert "something to say" in err

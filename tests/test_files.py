@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
 
-from raystt.files import remove, replacing, write_atomic
+from raystt.files import remove, replacing, storage_error, unwritable, write_atomic
 
 
 def names(folder: Path) -> list[str]:
@@ -71,3 +72,24 @@ def test_removing(tmp_path: Path) -> None:
     remove(tmp_path / "folder")
     remove(tmp_path / "folder")
     assert names(tmp_path) == []
+
+
+def test_a_storage_is_tried_where_it_will_be(tmp_path: Path) -> None:
+    assert unwritable(tmp_path) is None and unwritable(tmp_path / "not" / "yet") is None
+    (tmp_path / "file").write_text("")
+    assert str(tmp_path / "file") in str(unwritable(tmp_path / "file"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file"]
+
+
+def test_errors_of_the_storage_are_known_by_number_and_by_text() -> None:
+    assert storage_error(OSError(errno.ENOSPC, "x"))
+    assert storage_error(RuntimeError("Error while serializing: I/O error: (os error 28)"))
+    try:
+        try:
+            raise OSError(errno.EROFS, "x")
+        except OSError as error:
+            raise RuntimeError("could not be written") from error
+    except RuntimeError as error:
+        assert storage_error(error)
+    assert not storage_error(FileNotFoundError(errno.ENOENT, "x"))
+    assert not storage_error(ValueError("the data ended"))

@@ -277,6 +277,6 @@ class EvaluatorPool:
         return str(signatures[0])
 
     def stop(self) -> None:
-        """End the actors."""
-        for actor in [*self._actors, self.dispatcher]:
+        """End the actors; the dispatcher first, which would ask for those that are gone."""
+        for actor in [self.dispatcher, *self._actors]:
             ray.kill(actor)
