@@ -215,6 +215,15 @@ REPORTED = tuple(
 _RESULT, _FAILURE = TypeAdapter(Result), TypeAdapter(Failure)
 
 
+def checked(result: Result) -> Result:
+    """Return a result as it would be read from its line.
+
+    Raises:
+        ValueError: It would be refused.
+    """
+    return _RESULT.validate_json(_RESULT.dump_json(result, warnings=False))
+
+
 def append(path: str | os.PathLike[str], record: Result | Failure) -> None:
     """Append one line and sync it; drops a line torn by an earlier crash first.
 

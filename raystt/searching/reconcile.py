@@ -17,7 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from raystt.config import SearchConfig
 from raystt.files import write_atomic
-from raystt.results import Proposal, Result, latest, salvage
+from raystt.results import Proposal, Result, checked, latest, salvage
 from raystt.searching.directory import RunDirectory
 from raystt.searching.experiment import FOLDER
 from raystt.searching.study import LanguageStudy, own_journal
@@ -110,6 +110,8 @@ def _compare(study: LanguageStudy, results: list[Result]) -> None:
         trial, proposal = trials[result.trial], study.proposal(result.trial)
         if proposal is not None and proposal != result.proposal():
             raise _Contradiction(f"{result.label} was another trial")
+        if trial.state == TrialState.WAITING and proposal is not None:
+            raise _Contradiction(f"{result.label} has values and was never begun")
         if trial.state == TrialState.COMPLETE:
             if proposal is None or trial.params != study.params(result.proposal()):
                 raise _Contradiction(f"{result.label} lacks values")
@@ -128,16 +130,27 @@ def _write_lost_results(
     for trial in study.finished():
         if trial.number in results:
             continue
-        report, proposal = study.report_of(trial.number), study.proposal(trial.number)
+        result = _kept(search, study, trial)
         label = f"{study.language}#{trial.number}"
-        if report is None or proposal is None:
+        if result is None:
             on_message(f"{label}: its line is lost from {directory.results}")
             continue
-        run = search.run_for(study.language, proposal.overrides)
-        result = Result.from_report(proposal, run.schedule, report)
         directory.append(result)
         results[trial.number] = result
         on_message(f"{label}: its line of {directory.results.name} was lost, and is there again")
+
+
+def _kept(search: SearchConfig, study: LanguageStudy, trial: FrozenTrial) -> Result | None:
+    """Return the result that the journal has kept, None where it has none or a damaged one."""
+    try:
+        report, proposal = study.report_of(trial.number), study.proposal(trial.number)
+        if report is None or proposal is None:
+            return None
+        run = search.run_for(study.language, proposal.overrides)
+        result = checked(Result.from_report(proposal, run.schedule, report))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return result if result.asr_bleu == trial.value else None
 
 
 def _write_lost_trials(
