@@ -20,7 +20,9 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
-from raystt.pools.errors import Interrupted, JobFailed
+import ray
+
+from raystt.pools.errors import Interrupted, JobFailed, unwrapped
 from raystt.training.jobs import SegmentJob, SegmentResult, Step
 
 _ATTEMPTS = 3
@@ -265,6 +267,19 @@ class Broker:
                 n for n, slot in self._state.slots.items()
                 if slot.asks and not slot.ticket and slot.absent_since is None
             ]  # fmt: skip
+
+
+def served(pending: Any) -> Served:
+    """Wait for a pool's answer.
+
+    Raises:
+        JobFailed, StateLost, Interrupted: What the pool says of it; a pool that is gone interrupts.
+    """
+    try:
+        found: Served = ray.get(pending)
+    except ray.exceptions.RayError as error:
+        raise unwrapped(error) from None
+    return found
 
 
 def _settle(ticket: _Ticket, outcome: SegmentResult | Exception) -> None:

@@ -25,12 +25,12 @@ class StorageLost(Interrupted):
     """The storage took no data: full, read-only, or gone."""
 
 
-def answer(error: Exception, directory: str, *, alone: bool) -> Exception | None:
+def answer(error: Exception, directory: str | None, *, alone: bool) -> Exception | None:
     """Return what is answered for an error that a worker met.
 
     Args:
         error: The error.
-        directory: Where the worker writes.
+        directory: Where the worker writes; None = nowhere.
         alone: Whether the worker has no peers. With peers, only errors of the input are surely the
             job's: that of a dead peer looks like any other of torch's.
 
@@ -42,7 +42,7 @@ def answer(error: Exception, directory: str, *, alone: bool) -> Exception | None
     text = f"{type(error).__name__}: {error}"
     if storage_error(error):
         return StorageLost(text)
-    unwritten = unwritable(directory)
+    unwritten = None if directory is None else unwritable(directory)
     if unwritten:
         return StorageLost(f"{unwritten} ({text})")
     if alone or isinstance(error, _OF_THE_INPUT):

@@ -85,7 +85,7 @@ class Evaluator:
                 model_of(state)
             return self._judge.evaluate(job)
         except Exception as error:
-            found = answer(error, self._corpus, alone=True)
+            found = answer(error, None, alone=True)
             raise found or error from None
 
     @ray.method(max_task_retries=-1)

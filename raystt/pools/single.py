@@ -10,7 +10,7 @@ import ray
 
 from raystt.config import RunConfig
 from raystt.evaluation.jobs import CeilingJob, EvaluationJob, Scored, evaluate_run
-from raystt.pools.errors import unwrapped
+from raystt.pools.broker import served
 from raystt.pools.evaluators import EvaluatorPool
 from raystt.pools.trainers import TrainerPool
 from raystt.training.jobs import SegmentJob, SegmentResult, Step
@@ -41,7 +41,7 @@ def train_run(
                 for activity in ray.get(trainers.broker.activity.remote()):
                     if activity.step is not None:
                         on_step(activity.step)
-            result: SegmentResult = _result(pending)
+            result: SegmentResult = served(pending).result
             return result
 
         return train_in_segments(run, corpus, directory, train)
@@ -60,14 +60,6 @@ def evaluate_model(
         pool.wait_until_ready()
 
         def ask(job: EvaluationJob | CeilingJob) -> Any:
-            return _result(pool.dispatcher.run.remote(job, f"{run.name} {split}"))
+            return served(pool.dispatcher.run.remote(job, f"{run.name} {split}")).result
 
         return evaluate_run(run, corpus, model, split, hypotheses, ask)
-
-
-def _result(pending: Any) -> Any:
-    """Get a pool's answer; a job's own error instead of Ray's wrapping of it."""
-    try:
-        return ray.get(pending).result
-    except ray.exceptions.RayError as error:
-        raise unwrapped(error) from None

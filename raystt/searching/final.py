@@ -12,8 +12,8 @@ import ray
 
 from raystt.config import SearchConfig
 from raystt.evaluation.jobs import CeilingJob, EvaluationJob
-from raystt.pools.broker import Served
-from raystt.pools.errors import JobFailed, unwrapped
+from raystt.pools.broker import served
+from raystt.pools.errors import JobFailed
 from raystt.results import Result, best
 from raystt.searching.directory import RunDirectory
 from raystt.searching.ledger import Ledger
@@ -111,8 +111,8 @@ def _score(search: SearchConfig, directory: RunDirectory, pools: Pools, result: 
     while True:
         try:
             while (job := segments.next_job()) is not None:
-                segments.done(_answer(pools.broker.run.remote(job, result.label)).result)
-            served = _answer(pools.dispatcher.run.remote(
+                segments.done(served(pools.broker.run.remote(job, result.label)).result)
+            answer = served(pools.dispatcher.run.remote(
                 EvaluationJob(
                     model=str(segments.finished[-1].model), language=result.language, split=split,
                     config=run.evaluation, interleaving=run.interleaving,
@@ -122,23 +122,15 @@ def _score(search: SearchConfig, directory: RunDirectory, pools: Pools, result: 
             break
         except StateLost as lost:
             segments.rewind(lost)
-    evaluation = served.result
+    evaluation = answer.result
     evaluation.write(directory.trials / result.folder / f"hypotheses-{split}.jsonl")
     return replace(
         result,
         **scored(evaluation, run.evaluation),
         split=split,
         evaluate_seconds=evaluation.seconds,
-        wait_seconds=served.wait_seconds,
+        wait_seconds=answer.wait_seconds,
         overhead_seconds=0.0,
         started=began,
         ended=time.time(),
     )
-
-
-def _answer(pending: Any) -> Served:
-    try:
-        served: Served = ray.get(pending)
-    except ray.exceptions.RayError as error:
-        raise unwrapped(error) from None
-    return served

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -66,11 +67,78 @@ def run_search(
             longer than `resources.patience`, or a language has no score.
         TrackingError: A tracker that is asked for is not installed.
     """
+    with _told(directory):
+        resources, corpus = search.base.resources, Path(search.base.corpus.path).resolve()
+        callbacks = experiment.loggers(search, directory.path)
+        reconcile(search, directory, on_message)
+        sweep(directory.states)
+        ledger = Ledger(search, directory, on_message)
+        # Ray Train's own files of an earlier driver: it would restore them, and none is needed.
+        shutil.rmtree(directory.path / "ray", ignore_errors=True)
+        shared = [corpus, directory.path]
+        with ray_session(
+            resources, shared=shared, verbose=verbose, on_message=on_message
+        ) as dashboard:
+            if dashboard:
+                on_message(f"Ray dashboard: {dashboard} (its token: `ray get-auth-token`)")
+            prepare(
+                search.base.corpus, resources=resources, progress=on_prepare,
+                interleaving=search.base.interleaving, on_message=on_message,
+            )  # fmt: skip
+            directory.keep_card(corpus)
+            on_message("starting trainers and evaluators")
+            with (
+                TrainerPool(resources, directory.path / "ray", on_message) as trainers,
+                EvaluatorPool(
+                    str(corpus), search.base.evaluation, resources, on_message
+                ) as evaluators,
+            ):
+                trainers.wait_until_ready()
+                evaluators.wait_until_ready()
+                pools = Pools(
+                    broker=trainers.broker,
+                    dispatcher=evaluators.dispatcher,
+                    corpus=str(corpus),
+                    states=str(directory.states),
+                    trials=str(directory.trials),
+                )
+                searcher = StudySearcher(search, directory.journal, ledger)
+                ledger.running = lambda: searcher.running().values()
+                ceilings = ask_ceilings(search, pools)
+                room = Room(directory, resources.trainers)
+                try:
+                    with Watch(search, ledger, room, pools, searcher, on_progress, on_message):
+                        _tune(search, ledger, searcher, pools, directory, callbacks)
+                        report_scores(search, ledger, directory, pools, searcher, on_message)
+                        directory.write_ceilings(measured(ceilings, on_message))
+                except Exception as error:
+                    # Told before Ray is shut down: beneath trainers that are busy, that may crash.
+                    first = (str(error).strip() or type(error).__name__).splitlines()[0]
+                    on_message(f"stopping: {first}")
+                    raise
+        shutil.rmtree(directory.path / "ray", ignore_errors=True)
+        _write_best(search, ledger, directory)
+        directory.prune(ledger.kept(fixed=False), ledger.finished())
+        summary, split = summarise_search(search, directory), search.base.evaluation.split
+        failed = search.total_trials - summary["trials"]
+        if failed:
+            on_message(
+                f"{failed} trials could not be run, see {directory.failures}; --resume tries each "
+                "once more, with its own values"
+            )
+        write_atomic(directory.table, dataframe(directory.read(), split=split).to_csv(index=False))
+        write_summary(directory.summary, summary)
+        return summary
+
+
+@contextmanager
+def _told(directory: RunDirectory) -> Iterator[None]:
+    """Turn what interrupts a search, and a lost storage, into `SearchFailed` with the way on."""
     unwritten = unwritable(directory.path)
     if unwritten:
         raise SearchFailed(f"{unwritten}; make room or make it writable, then --resume")
     try:
-        return _run(search, directory, on_prepare, on_progress, on_message, verbose)
+        yield
     except Interrupted as error:
         raise SearchFailed(_STOPPED.format(cause=error)) from None
     except Exception as error:
@@ -80,74 +148,6 @@ def run_search(
             f"the storage was lost: {error}; make room or make it writable, then --resume goes on "
             "with what is finished"
         ) from error
-
-
-def _run(
-    search: SearchConfig,
-    directory: RunDirectory,
-    on_prepare: Callable[[str, int, int], None],
-    on_progress: Callable[[Snapshot], None],
-    on_message: Callable[[str], None],
-    verbose: bool,
-) -> dict[str, Any]:
-    resources, corpus = search.base.resources, Path(search.base.corpus.path).resolve()
-    callbacks = experiment.loggers(search, directory.path)
-    reconcile(search, directory, on_message)
-    sweep(directory.states)
-    ledger = Ledger(search, directory, on_message)
-    # Ray Train's own files of an earlier driver: nothing in them is needed, and it would restore
-    # them.
-    shutil.rmtree(directory.path / "ray", ignore_errors=True)
-    shared = [corpus, directory.path]
-    with ray_session(resources, shared=shared, verbose=verbose, on_message=on_message) as dashboard:
-        if dashboard:
-            on_message(f"Ray dashboard: {dashboard} (its token: `ray get-auth-token`)")
-        prepare(
-            search.base.corpus, resources=resources, progress=on_prepare,
-            interleaving=search.base.interleaving, on_message=on_message,
-        )  # fmt: skip
-        directory.keep_card(corpus)
-        on_message("starting trainers and evaluators")
-        with (
-            TrainerPool(resources, directory.path / "ray", on_message) as trainers,
-            EvaluatorPool(str(corpus), search.base.evaluation, resources, on_message) as evaluators,
-        ):
-            trainers.wait_until_ready()
-            evaluators.wait_until_ready()
-            pools = Pools(
-                broker=trainers.broker,
-                dispatcher=evaluators.dispatcher,
-                corpus=str(corpus),
-                states=str(directory.states),
-                trials=str(directory.trials),
-            )
-            searcher = StudySearcher(search, directory.journal, ledger)
-            ledger.running = lambda: searcher.running().values()
-            ceilings = ask_ceilings(search, pools)
-            room = Room(directory, resources.trainers)
-            try:
-                with Watch(search, ledger, room, pools, searcher, on_progress, on_message):
-                    _tune(search, ledger, searcher, pools, directory, callbacks)
-                    report_scores(search, ledger, directory, pools, searcher, on_message)
-                    directory.write_ceilings(measured(ceilings, on_message))
-            except Exception as error:
-                # Told before Ray is shut down: beneath trainers that are busy, that may crash.
-                first = (str(error).strip() or type(error).__name__).splitlines()[0]
-                on_message(f"stopping: {first}")
-                raise
-    shutil.rmtree(directory.path / "ray", ignore_errors=True)
-    _write_best(search, ledger, directory)
-    directory.prune(ledger.kept(fixed=False), ledger.finished())
-    summary, split = summarise_search(search, directory), search.base.evaluation.split
-    failed = search.total_trials - summary["trials"]
-    if failed:
-        on_message(
-            f"{failed} trials could not be run, see {directory.failures}; --resume tries each once "
-            "more, with its own values"
-        )
-    write_atomic(directory.table, dataframe(directory.read(), split=split).to_csv(index=False))
-    write_summary(directory.summary, summary)
-    return summary
 
 
 def _tune(

@@ -17,8 +17,8 @@ from ray import tune
 from raystt.config import EvaluationConfig, RunConfig, SearchConfig
 from raystt.evaluation.jobs import Evaluation, EvaluationJob
 from raystt.files import storage_error, unwritable
-from raystt.pools.broker import Served
-from raystt.pools.errors import Interrupted, JobFailed, StorageLost, unwrapped
+from raystt.pools.broker import served
+from raystt.pools.errors import Interrupted, JobFailed, StorageLost
 from raystt.results import METRICS, REPORTED, Proposal, Result
 from raystt.training.jobs import (
     CheckpointError,
@@ -33,6 +33,7 @@ from raystt.training.jobs import (
 REPORT_SECONDS = 5.0
 """How often a trial in training tells Tune where it is."""
 _STORAGE_SECONDS = 5.0
+_STORAGE_LOSSES = 3  # of one trial
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,7 @@ class Trial(tune.Trainable):
         self._pending: Any = None
         self._seen: Step | None = None
         self._waited = self._busy = 0.0
+        self._lost = 0
         self._started = time.time()
 
     def step(self) -> dict[str, Any]:
@@ -88,16 +90,13 @@ class Trial(tune.Trainable):
                     return self._without_score("failed", error)
             except JobFailed as error:
                 return self._without_score("failed", error)
-            except StorageLost as error:
+            except (StorageLost, OSError) as error:
+                if isinstance(error, OSError) and not storage_error(error):
+                    raise
                 if not self._storage_came_back():
                     return self._without_score("interrupted", error)
             except Interrupted as error:
                 return self._without_score("interrupted", error)
-            except OSError as error:
-                if not storage_error(error):
-                    raise
-                if not self._storage_came_back():
-                    return self._without_score("interrupted", error)
 
     def _advance(self) -> dict[str, Any]:
         while (job := self._segments.next_job()) is not None:
@@ -110,7 +109,13 @@ class Trial(tune.Trainable):
         return self._end(self._evaluate())
 
     def _storage_came_back(self) -> bool:
-        """Wait until the storage takes data again; say whether it did in time."""
+        """Wait until the storage takes data again; say whether it did, in time and not in vain.
+
+        A disk that is full for a model has room for a probe: training it again would end likewise.
+        """
+        self._lost += 1
+        if self._lost == _STORAGE_LOSSES:
+            return False
         limit = time.monotonic() + self._search.base.resources.patience
         while time.monotonic() < limit:
             time.sleep(_STORAGE_SECONDS)
@@ -155,12 +160,9 @@ class Trial(tune.Trainable):
 
     def _answer(self, pending: Any) -> Any:
         """Get a pool's answer, and add up the time spent waiting for a free worker."""
-        try:
-            served: Served = ray.get(pending)
-        except ray.exceptions.RayError as error:
-            raise unwrapped(error) from None
-        self._waited += served.wait_seconds
-        return served.result
+        answer = served(pending)
+        self._waited += answer.wait_seconds
+        return answer.result
 
     def _directory(self) -> Path:
         path = Path(self._pools.trials) / self._proposal.folder

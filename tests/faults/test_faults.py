@@ -186,7 +186,9 @@ def test_storage_full_and_read_only_for_a_while(
 
     done = len(search.results())
     faults.throw("storage read-only for a while")
-    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    # Refused while a file is open for writing.
+    read_only = ["mount", "-o", "remount,ro", str(small_disk)]
+    search.wait_until(lambda: subprocess.run(read_only, capture_output=True).returncode == 0, 60)
     time.sleep(chance.uniform(3.0, 8.0))
     subprocess.run(["mount", "-o", "remount,rw", str(small_disk)], check=True)
     faults.goes_on(search, done)
