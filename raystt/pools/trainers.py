@@ -133,7 +133,9 @@ class TrainerPool:
     def stop(self) -> None:
         """Let idle groups end; the others end with the driver's connection to Ray."""
         self._stopping = True
-        idle = ray.get(self.broker.stop.remote()) if self._started else []
+        # Told in any case: a group that is still starting would wait for work for ever.
+        told = self.broker.stop.remote()
+        idle = ray.get(told) if self._started else []
         for number, thread in enumerate(self._threads):
             thread.join(_STOP_SECONDS if number in idle else _LAUNCH_SECONDS)
 

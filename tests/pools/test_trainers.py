@@ -12,7 +12,7 @@ from ray.train.v2._internal.state.state_actor import (
     TRAIN_STATE_ACTOR_NAME,
     TRAIN_STATE_ACTOR_NAMESPACE,
 )
-from ray.util.state import list_tasks
+from ray.util.state import list_actors, list_tasks
 from ray.util.state.common import TaskState
 from safetensors.torch import load_file
 from tiny import tiny_corpus, tiny_run
@@ -58,8 +58,15 @@ def tasks(dashboard: str) -> list[TaskState]:
 
 
 def test_a_pool_that_is_starting_can_be_stopped(ray_local: str, tmp_path: Path) -> None:
+    """Its group, which comes up later, ends as well: it would hold its CPUs for ever."""
     pool = TrainerPool(RESOURCES, tmp_path / "ray")
     pool.stop()
+    for _ in range(600):
+        if not any(thread.is_alive() for thread in pool._threads):
+            break
+        time.sleep(0.2)
+    alive = [("class_name", "=", "RayTrainWorker"), ("state", "=", "ALIVE")]
+    assert not list_actors(address=ray_local, filters=alive)
 
 
 def test_a_group_of_two_trains_what_one_process_does(ray_local: str, tmp_path: Path) -> None:
