@@ -37,7 +37,7 @@ def small_search(path: Path, corpus: Path, languages: tuple[str, ...] = ("es",))
     base["corpus"]["base"] |= {"layers": 2, "hidden": 64, "heads": 2, "steps": 40}
     # The learning rate is a number that YAML 1.1 takes for a word.
     base["corpus"]["base"]["learning_rate"] = 3.0e-3
-    base["training"] |= {"steps": 40, "batch_utterances": 8, "learning_rate": 4.0e-3}
+    base["training"] |= {"steps": 60, "batch_utterances": 8, "learning_rate": 4.0e-3}
     base["evaluation"] |= {"max_new_tokens": 40}
     base["resources"] |= {"trainers": 1, "evaluators": 1}
     return config

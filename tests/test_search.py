@@ -95,13 +95,13 @@ def test_a_search_from_nothing(start, space: Path) -> None:
         for number in range(TRIALS):
             trial = directory / "trials" / f"{language}-{number:03d}"
             lines = [json.loads(line) for line in (trial / "train.jsonl").open()]
-            assert lines[-1]["step"] == 40
+            assert lines[-1]["step"] == 60
             assert list(trial.glob("events.out.tfevents.*"))
             heard = [json.loads(line) for line in (trial / "hypotheses-dev.jsonl").open()]
             assert len(heard) == 6 and all(len(line["statistics"]) == 10 for line in heard)
     none = json.loads((directory / "trials/es-000/train.jsonl").read_text().splitlines()[0])
     paper = json.loads((directory / "trials/es-001/train.jsonl").read_text().splitlines()[0])
-    assert none["achieved_words"] == 0.0 < 0.4 < paper["achieved_words"]
+    assert none["achieved_words"] == 0.0 < 0.6 < paper["achieved_words"]
     # A good run is quiet: progress, the table, and where things are.
     assert "Traceback" not in text, text
     assert "WARNING" not in text and "(raylet)" not in text, text

@@ -54,7 +54,16 @@ from raystt.cluster.train_group import train_in_group
 from raystt.config import ResourcesConfig
 
 def listening(process):
-    return [c.laddr for c in process.net_connections("tcp") if c.status == psutil.CONN_LISTEN]
+    try:
+        return [c.laddr for c in process.net_connections("tcp") if c.status == psutil.CONN_LISTEN]
+    except psutil.NoSuchProcess:  # it has ended meanwhile
+        return []
+
+def named(process):
+    try:
+        return f"{process.name()} {' '.join(process.cmdline())}"[:200]
+    except psutil.NoSuchProcess:
+        return "ended"
 
 def group(place, device):
     import torch.distributed as dist
@@ -67,7 +76,7 @@ with ray_session(resources, pools=False):
     import ray
     ray.get(ray.remote(lambda: None).remote())
     found = {
-        f"{p.name()} {' '.join(p.cmdline())}"[:200]: listening(p)
+        named(p): listening(p)
         for p in [psutil.Process(), *psutil.Process().children(recursive=True)]
     }
     train_in_group(group, os.environ["PLACE"], resources)

@@ -59,7 +59,7 @@ def tasks(dashboard: str) -> list[TaskState]:
 
 def test_a_pool_that_is_starting_can_be_stopped(ray_local: str, tmp_path: Path) -> None:
     """Its group, which comes up later, ends as well: it would hold its CPUs for ever."""
-    pool = TrainerPool(RESOURCES, tmp_path / "ray")
+    pool = TrainerPool(RESOURCES.model_copy(update={"workers_per_trainer": 1}), tmp_path / "ray")
     pool.stop()
     for _ in range(600):
         if not any(thread.is_alive() for thread in pool._threads):
