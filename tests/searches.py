@@ -68,7 +68,7 @@ class Search:
 
     def wait(self, code: int = 0) -> str:
         """Wait for the end and return what was printed."""
-        found = self.process.wait(timeout=400)
+        found = self.process.wait(timeout=900)
         assert found == code, self.printed
         return self.printed
 

@@ -29,6 +29,8 @@ _QUIET = {
     "RAY_DEDUP_LOGS": "1",
     # The Train view of Ray's dashboard shows the trainers.
     "RAY_TRAIN_ENABLE_STATE_TRACKING": "1",
+    # An actor of each group that would tell the workers of a node that is going, who do not ask.
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     "RAY_TRAIN_V2_ENABLED": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",

@@ -20,7 +20,8 @@ import pytest
 from faults.conftest import ROUNDS, Faults, Start, assert_whole
 from searches import Search
 
-pytestmark = pytest.mark.slow
+# The first one prepares a corpus and runs the search that nothing disturbs.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
 whole = pytest.mark.skipif(not ROUNDS, reason="`make faults` runs it")
 
 PROCESSES = {
@@ -150,7 +151,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 def to_the_end(search: Search, start: Start, **options: Any) -> Search:
     """Let a search end by itself, or by the command that its message names."""
-    if search.process.wait(timeout=400) == 0:
+    if search.process.wait(timeout=900) == 0:
         return search
     assert "--resume" in search.printed, search.printed
     again = start("--resume", **options)
@@ -208,7 +209,7 @@ def test_a_damaged_shard_stops_the_search_and_names_it(
     chance.choice((cut, garble))(shard, chance)
     faults.throw("a damaged shard")
     search = start(corpus=tmp_path / "corpus")
-    code = search.process.wait(timeout=400)
+    code = search.process.wait(timeout=900)
     if code:
         assert shard.name in search.printed and "--resume" in search.printed
         shard.write_bytes(kept)
