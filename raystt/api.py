@@ -6,8 +6,8 @@ caller can mend. Ray is started, or joined, for the time of the call.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -16,7 +16,7 @@ from raystt.checking.installation import check_installation
 from raystt.config import RunConfig, SearchConfig, load_any, load_run, load_search, to_yaml
 from raystt.config.run import changed_keys
 from raystt.errors import BadInput
-from raystt.files import write_atomic
+from raystt.files import locked, write_atomic
 
 if TYPE_CHECKING:
     from raystt.checking.report import Report
@@ -128,10 +128,10 @@ def train(
     from raystt.checking import check_run
 
     check_run(config, local=local)
-    _claim(run, directory, resume)
     corpus = Path(run.corpus.path).resolve()
     splits = dict.fromkeys([run.evaluation.split, run.evaluation.report_split])
     with ExitStack() as stack:
+        stack.enter_context(_claimed(run, directory, resume))
         told = _stages(stack, progress)
 
         def on_step(step: Any) -> None:
@@ -276,13 +276,26 @@ def report(run: Run) -> list[Path]:
     return write_report(run.results, run.summary, run.path / "report")
 
 
-def _claim(run: RunConfig, directory: Path, resume: bool) -> None:
-    """Make a directory this run's own."""
+@contextmanager
+def _claimed(run: RunConfig, directory: Path, resume: bool) -> Iterator[None]:
+    """Make a directory this run's own, and hold it for the time of the block."""
     config = directory / "config.yaml"
+    running = RunInTheWay(
+        f"{directory}: this run is being trained by another process; wait for it, or give this "
+        "one another `name`"
+    )
+    with locked(directory, running):
+        _check_same(run, config, resume)
+        write_atomic(config, to_yaml(run))
+        yield
+
+
+def _check_same(run: RunConfig, config: Path, resume: bool) -> None:
+    """Refuse a directory of another run, and one to be gone on with that nobody asked for."""
     if config.exists():
         if not resume:
             raise RunInTheWay(
-                f"{directory}: holds a run already; continue it with --resume, delete the "
+                f"{config.parent}: holds a run already; continue it with --resume, delete the "
                 "directory, or give this run another `name`"
             )
         before = load_run(config)
@@ -292,7 +305,6 @@ def _claim(run: RunConfig, directory: Path, resume: bool) -> None:
                 f"({changed_keys(before, run)}); resume it with the same one, or give "
                 "this one another `name`"
             )
-    write_atomic(config, to_yaml(run))
 
 
 def _stages(stack: ExitStack, show: bool) -> Callable[[str, int, int], None]:

@@ -8,29 +8,25 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import signal
 import sys
-import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout, suppress
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from raystt import __version__, api
 from raystt.errors import BadInput
+from raystt.signals import terminable
 
 if TYPE_CHECKING:
     from raystt.evaluation.jobs import Scored
 
-DONE, FAILED, BAD_INPUT, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
+DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 _CODES = (
     "exit codes: 0 done, 1 failed, 2 bad input (the message says what to mend), 130 interrupted, "
     "143 terminated"
 )
-_GRACE_SECONDS = 2.5  # `ray job stop` kills 3 s after SIGTERM
 
 Verb = Callable[[argparse.Namespace], int]
 
@@ -40,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     hint = "; the same command with --resume goes on" if hasattr(options, "resume") else ""
     try:
-        with _terminable(f"\nraystt: terminated{hint}\n"), _stdout_for_json(options.json):
+        with terminable(f"\nraystt: terminated{hint}\n"), _stdout_for_json(options.json):
             return int(options.verb(options))
     except KeyboardInterrupt:
         print(f"\nraystt: interrupted{hint}", file=sys.stderr)
@@ -59,49 +55,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"raystt: failed: {type(error).__name__}: {error}", file=sys.stderr)
         print("raystt: --debug shows where", file=sys.stderr)
         return FAILED
-
-
-@contextmanager
-def _terminable(hint: str) -> Iterator[None]:
-    """Let SIGTERM break off the block and end the process, by force where that takes too long.
-
-    The hint is printed at once.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    terminated, told = threading.Event(), threading.Event()
-
-    def interrupt(number: int, frame: Any) -> None:
-        if not terminated.is_set():
-            terminated.set()
-            # Not as an interrupt: Tune's handler would wait for the actors of its trials for 5 s.
-            sys.exit(TERMINATED)
-
-    def watch() -> None:
-        while signals := os.read(reading, 64):
-            if signal.SIGTERM in signals:
-                os.write(2, hint.encode())
-                told.set()
-                time.sleep(_GRACE_SECONDS)
-                _end()
-        os.close(reading)
-
-    # Through a pipe: the main thread may be within a library's call, and its handlers come later.
-    reading, writing = os.pipe()
-    os.set_blocking(writing, False)
-    waked = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
-    before = signal.signal(signal.SIGTERM, interrupt)
-    threading.Thread(target=watch, daemon=True).start()
-    try:
-        yield
-    finally:
-        if terminated.is_set():
-            told.wait()
-            _end()
-        signal.signal(signal.SIGTERM, before)
-        signal.set_wakeup_fd(waked)
-        os.close(writing)
 
 
 _json_output: TextIO | None = None
@@ -124,19 +77,6 @@ def _stdout_for_json(wanted: bool) -> Iterator[None]:
 
 def _print_json(value: Any) -> None:
     print(json.dumps(value, indent=1), file=_json_output or sys.stdout)
-
-
-def _end() -> None:
-    """End this process and all below it at once; Python's and Ray's own ends take seconds.
-
-    Nothing on disk needs more than a SIGKILL leaves.
-    """
-    import psutil
-
-    for child in psutil.Process().children(recursive=True):
-        with suppress(psutil.Error):
-            child.kill()
-    os._exit(TERMINATED)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import os
 import shutil
@@ -78,6 +79,29 @@ def remove(path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
+
+
+LOCK = ".lock"
+"""Name of the file that `locked` locks in a directory."""
+
+
+@contextmanager
+def locked(directory: Path, refusal: Exception) -> Iterator[None]:
+    """Hold a directory, which is made, for this process.
+
+    The lock goes with the process, however it ends: a killed one leaves none behind.
+
+    Args:
+        directory: What to hold.
+        refusal: Raised if another process holds it.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    with (directory / LOCK).open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise refusal from None
+        yield
 
 
 def storage_error(error: BaseException) -> bool:

@@ -91,7 +91,11 @@ def ray_session(
     dashboard = None
     if own:
         threads = str(resources.threads_per_worker)
-        env_vars = {**_QUIET, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+        env_vars = {
+            **_QUIET, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads,
+            # How long Train's controller waits for a word of a worker.
+            "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": str(resources.patience),
+        }  # fmt: skip
         common = {"namespace": NAMESPACE, "log_to_driver": verbose, "logging_level": level}
         address = resources.cluster()
         with _callers_sigterm():

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import gc
+import os
+import threading
 import time
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
 import ray
 import torch
@@ -18,6 +22,8 @@ from raystt.training.device import device_of
 from raystt.training.engine import join_process_group
 from raystt.training.jobs import SegmentResult, Step
 from raystt.training.segment import train_segment
+
+_T = TypeVar("_T")
 
 # Steps are told to the broker at most this often: a remote call costs about a millisecond.
 _REPORT_SECONDS = 1.0
@@ -38,7 +44,9 @@ def serve(slot: int, broker: Any, resources: ResourcesConfig) -> None:
             continue
         if rank == 0:
             broker.train.options(name=f"trainer-{slot}: {given.label}").remote(slot)
-        outcome = _train(given, slot, broker, data_cpus, device, alone=world_size == 1)
+        outcome = _train(
+            given, slot, broker, data_cpus, device, resources.patience, alone=world_size == 1
+        )
         # Any rank may tell what was wrong; the broker takes the first that speaks.
         if rank == 0 or isinstance(outcome, Exception):
             ray.get(broker.finish.remote(slot, given.number, outcome))
@@ -56,7 +64,14 @@ def _share(ask: Any, rank: int, world_size: int) -> Assignment | NothingYet | No
 
 
 def _train(
-    given: Assignment, slot: int, broker: Any, cpus: float, device: str, *, alone: bool
+    given: Assignment,
+    slot: int,
+    broker: Any,
+    cpus: float,
+    device: str,
+    patience: float,
+    *,
+    alone: bool,
 ) -> SegmentResult | Exception:
     """Train a segment; an error of the job's is returned, so that it fails one trial, not the pool.
 
@@ -65,6 +80,10 @@ def _train(
     """
     told = 0.0
 
+    def stuck() -> None:
+        text = f"no step for {patience:.0f} s (resources.patience)"
+        ray.get(broker.stumbled.remote(slot, given.number, text), timeout=10)
+
     def on_step(step: Step) -> None:
         nonlocal told
         if time.monotonic() - told >= _REPORT_SECONDS:
@@ -72,12 +91,13 @@ def _train(
             broker.report.remote(slot, given.number, step)
 
     try:
-        return train_segment(
-            given.job,
-            batches=lambda j, card: stream_batches(j, card, cpus=cpus),
-            on_step=on_step,
-            device=device,
-        )
+        with _unless_stuck(patience, stuck) as alive:
+            return train_segment(
+                given.job,
+                batches=lambda j, card: alive(stream_batches(j, card, cpus=cpus)),
+                on_step=on_step,
+                device=device,
+            )
     except Exception as error:
         found = answer(error, given.job.states, alone=alone)
         if found is None:
@@ -85,3 +105,36 @@ def _train(
             ray.get(broker.stumbled.remote(slot, given.number, text))
             raise
         return found
+
+
+@contextmanager
+def _unless_stuck(
+    seconds: float, tell: Callable[[], None]
+) -> Iterator[Callable[[Iterator[_T]], Iterator[_T]]]:
+    """Give what passes a stream on, and ends this process when nothing asks for more in time.
+
+    A step that hangs on a dead file system or a lost device raises nothing, and the group would
+    hold its place for ever. Until the first is asked for, models are loaded: that may take long.
+    """
+    asked: float | None = None
+    ended = threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(min(1.0, seconds / 4)):
+            if asked is not None and time.monotonic() - asked > seconds:
+                try:
+                    tell()
+                finally:
+                    os._exit(1)
+
+    def alive(stream: Iterator[_T]) -> Iterator[_T]:
+        nonlocal asked
+        for item in stream:
+            asked = time.monotonic()
+            yield item
+
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield alive
+    finally:
+        ended.set()

@@ -20,12 +20,13 @@ import ray.data
 from raystt.corpus.card import Card
 from raystt.corpus.order import Piece, pieces
 from raystt.corpus.reading import read_piece, split_shards
+from raystt.pools.errors import Interrupted
 from raystt.training.jobs import SegmentJob
 
 _FIRST_BATCH_SECONDS = 120.0
 
 
-class DataStalled(RuntimeError):
+class DataStalled(Interrupted):
     """Ray Data gave no first batch in time: nobody left it a CPU."""
 
 

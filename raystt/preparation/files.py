@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+from raystt import files
 from raystt.config.changes import changed
 from raystt.errors import PrepareError
-from raystt.files import content_hash, remove, write_atomic
+from raystt.files import LOCK, content_hash, remove, write_atomic
 
 WORK = "work"
 """Directory of what is needed only until the card is written."""
@@ -20,22 +19,15 @@ WORK = "work"
 _CONFIG = "config.json"
 
 
-@contextmanager
-def locked(directory: Path) -> Iterator[None]:
-    """Hold the directory for this process; the lock goes with the process, however it ends.
+def locked(directory: Path) -> AbstractContextManager[None]:
+    """Hold a corpus for this process (`raystt.files.locked`).
 
     Raises:
-        PrepareError: another process holds it.
+        PrepareError: Another process holds it.
     """
-    directory.mkdir(parents=True, exist_ok=True)
-    with (directory / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise PrepareError(
-                f"{directory}: another process is preparing this corpus; wait for it to end"
-            ) from None
-        yield
+    return files.locked(directory, PrepareError(
+        f"{directory}: another process is preparing this corpus; wait for it to end"
+    ))  # fmt: skip
 
 
 def config_hash(config: dict[str, Any]) -> str:
@@ -52,7 +44,7 @@ def claim(directory: Path, config: dict[str, Any]) -> None:
     note = directory / _CONFIG
     if note.exists():
         same_config(directory, json.loads(note.read_text(encoding="utf-8")), config)
-    elif any(entry.name != ".lock" for entry in directory.iterdir()):
+    elif any(entry.name != LOCK for entry in directory.iterdir()):
         raise PrepareError(
             f"{directory}: not empty, and not a corpus that raystt began; set another "
             "`corpus.path`, or empty the directory"

@@ -22,7 +22,6 @@ All paths in it are relative to it: it may be moved or copied as a whole.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
@@ -36,12 +35,11 @@ from raystt.config import SearchConfig, load_search, to_yaml
 from raystt.config.run import changed_keys
 from raystt.corpus.card import Card
 from raystt.errors import BadInput
-from raystt.files import write_atomic
+from raystt.files import LOCK, locked, write_atomic
 from raystt.results import Failure, Result, append, read, read_failures
 from raystt.training.states import drop_engine
 
 FORMAT = 2
-_LOCK = ".lock"
 
 
 class RunExists(BadInput):
@@ -189,7 +187,7 @@ class RunDirectory:
 
     def _clear(self) -> None:
         for child in self.path.iterdir():
-            if child.name == _LOCK:
+            if child.name == LOCK:
                 continue
             if child.is_dir() and not child.is_symlink():
                 shutil.rmtree(child)
@@ -211,15 +209,10 @@ def claimed(search: SearchConfig, *, resume: bool, overwrite: bool) -> Iterator[
         NoRun: An older raystt wrote what is there.
     """
     directory = RunDirectory(Path(search.base.storage) / search.name)
-    directory.path.mkdir(parents=True, exist_ok=True)
-    with open(directory.path / _LOCK, "w") as lock:
-        try:
-            # The lock is the process's own: a killed driver leaves none behind.
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise RunExists(
-                f"{directory.path}: a search is running in this directory; wait for it, or give "
-                "this one another `name`"
-            ) from None
+    running = RunExists(
+        f"{directory.path}: a search is running in this directory; wait for it, or give this one "
+        "another `name`"
+    )
+    with locked(directory.path, running):
         directory.claim(search, resume=resume, overwrite=overwrite)
         yield directory

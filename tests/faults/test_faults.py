@@ -222,8 +222,12 @@ def test_a_damaged_shard_stops_the_search_and_names_it(
 
 
 @whole
-def test_an_evaluator_that_hangs(
-    start: Start, faults: Faults, undisturbed: Table, seed: int
+@pytest.mark.parametrize(
+    ("name", "title"),
+    [("an evaluator", "ray::Evaluator"), ("a worker of a group of two", "ray::RayTrainWorker")],
+)
+def test_hangs(
+    start: Start, faults: Faults, undisturbed: Table, name: str, title: str, seed: int
 ) -> None:
     chance = random.Random(400 + seed)
     search = start(patience=40)
@@ -231,8 +235,8 @@ def test_an_evaluator_that_hangs(
     search.wait_until(lambda: search.workers("ray::Evaluator.evaluate"))
     time.sleep(chance.uniform(0.0, 0.5))
     done = len(search.results())
-    faults.throw("an evaluator that hangs")
-    stopped = search.kill_worker("ray::Evaluator", signal.SIGSTOP)
+    faults.throw(f"{name} that hangs")
+    stopped = search.kill_worker(title, signal.SIGSTOP)
     try:
         faults.goes_on(search, done)
         search.wait()
