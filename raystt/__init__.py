@@ -26,6 +26,7 @@ _HOMES = {
         "Constant",
         "Cosine",
         "Exponential",
+        "Knots",
         "Linear",
         "Polynomial",
         "Sigmoid",

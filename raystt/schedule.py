@@ -220,8 +220,59 @@ class Staircase(Schedule):
         return self.initial - level * self.step if level < intervals else self.final
 
 
+class Knots(Schedule):
+    """Fall in three straight pieces: a family that comes near any schedule that never rises.
+
+    The two knots between `hold` and `end` are given as shares of what is left, so that any values
+    in the ranges make a schedule, and none makes a ratio rise. The defaults make it linear. The
+    way from `hold` to `end` and the fall from `initial` to `final` taken as 1, the first knot lies
+    at x1 = first_at, y1 = first_left, the second at x2 = x1 + second_at * (1 - x1),
+    y2 = y1 * second_left.
+    """
+
+    shape: Literal["knots"] = "knots"
+    first_at: Number = Field(
+        default=1 / 3, ge=0.01, le=0.99, description="share of the way that lies before knot 1"
+    )
+    first_left: Fraction = Field(
+        default=2 / 3, description="share of the fall that is left after knot 1"
+    )
+    second_at: Number = Field(
+        default=1 / 2, ge=0.01, le=0.99,
+        description="share of the way after knot 1 that lies before knot 2",
+    )  # fmt: skip
+    second_left: Fraction = Field(
+        default=1 / 2, description="share of what is left at knot 1 that is left after knot 2"
+    )
+
+    def points(self) -> list[tuple[float, float]]:
+        """Return (progress, ratio) where the pieces meet, from `hold` to `end`."""
+        way, fall = self.end - self.hold, self.initial - self.final
+        return [(self.hold + way * x, self.final + fall * left) for x, left in self._knots()]
+
+    def label(self) -> str:
+        """Return a short name for people, such as `knots 0.9 0.6@0.27 0.3@0.53 0@0.8`."""
+        first, *rest = self.points()
+        after = f" after {_short(self.hold)}" if self.hold else ""
+        parts = [f"{round(ratio, 2):g}@{round(progress, 2):g}" for progress, ratio in rest]
+        return " ".join([f"{self.shape} {_short(first[1])}{after}", *parts])
+
+    def _knots(self) -> list[tuple[float, float]]:
+        x1, y1 = self.first_at, self.first_left
+        return [(0.0, 1.0), (x1, y1), (x1 + self.second_at * (1 - x1), y1 * self.second_left),
+                (1.0, 0.0)]  # fmt: skip
+
+    def _between(self, x: float) -> float:
+        knots = self._knots()
+        (x0, y0), (x1, y1) = next(
+            pair for pair in zip(knots[:-1], knots[1:], strict=True) if x <= pair[1][0]
+        )
+        left = y0 + (y1 - y0) * (x - x0) / (x1 - x0)
+        return self.final + (self.initial - self.final) * left
+
+
 AnySchedule = Annotated[
-    Constant | Linear | Cosine | Exponential | Polynomial | Sigmoid | Staircase,
+    Constant | Linear | Cosine | Exponential | Polynomial | Sigmoid | Staircase | Knots,
     Field(discriminator="shape"),
 ]
 """Type of a field that holds a schedule of any shape."""

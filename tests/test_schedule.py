@@ -14,9 +14,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from raystt.schedule import SHAPES, Constant, Linear, from_dict
+from raystt.schedule import SHAPES, Constant, Knots, Linear, from_dict
+
+unit = st.floats(0.0, 1.0)
 
 OWN: dict[str, dict[str, st.SearchStrategy[float]]] = {
+    "knots": {
+        "first_at": st.floats(0.01, 0.99),
+        "first_left": unit,
+        "second_at": st.floats(0.01, 0.99),
+        "second_left": unit,
+    },
     "exponential": {"rate": st.floats(0.1, 50.0)},
     "polynomial": {"power": st.floats(0.1, 10.0)},
     "sigmoid": {"steepness": st.floats(0.1, 100.0)},
@@ -26,7 +34,6 @@ OWN: dict[str, dict[str, st.SearchStrategy[float]]] = {
 # A busy machine must not fail a test.
 relaxed = settings(deadline=None, max_examples=50)
 every_shape = pytest.mark.parametrize("shape", sorted(SHAPES))
-unit = st.floats(0.0, 1.0)
 
 
 @st.composite
@@ -144,7 +151,7 @@ def test_refuses_what_is_no_fraction(shape: str, field: str, value: object) -> N
 
 
 @pytest.mark.parametrize("shape,field", [(s, f) for s in sorted(OWN) for f in sorted(OWN[s])])
-@pytest.mark.parametrize("value", [0.0, -1.0, 1e6, float("nan"), "a"], ids=repr)
+@pytest.mark.parametrize("value", [-1.0, 1e6, float("nan"), "a"], ids=repr)
 def test_refuses_values_of_own_fields(shape: str, field: str, value: object) -> None:
     refused(field, shape=shape, **{field: value})
 
@@ -184,7 +191,7 @@ def test_refuses_shapes(values: dict[str, Any]) -> None:
 
 
 def test_shapes_go_by_their_names() -> None:
-    named = "constant linear cosine exponential polynomial sigmoid staircase"
+    named = "constant linear cosine exponential polynomial sigmoid staircase knots"
     assert named.split() == list(SHAPES)
     for name, shape in SHAPES.items():
         assert shape().shape == name
@@ -267,3 +274,37 @@ def test_constants_with_one_ratio_are_equal() -> None:
 )
 def test_labels(values: dict[str, Any], label: str) -> None:
     assert from_dict(values).label() == label
+
+
+def test_knots_are_shares_of_what_is_left() -> None:
+    schedule = Knots(
+        initial=0.9, final=0.1, hold=0.2, end=0.7, first_at=0.4, first_left=0.5, second_at=0.5,
+        second_left=0.25,
+    )  # fmt: skip
+    expected = np.array([(0.2, 0.9), (0.4, 0.5), (0.55, 0.2), (0.7, 0.1)])
+    assert np.array(schedule.points()) == pytest.approx(expected)
+    for (a, ratio_a), (b, ratio_b) in zip(
+        schedule.points()[:-1], schedule.points()[1:], strict=True
+    ):
+        assert schedule.ratio(b) == pytest.approx(ratio_b)
+        assert schedule.ratio((a + b) / 2) == pytest.approx((ratio_a + ratio_b) / 2)
+    assert schedule.label() == "knots 0.9 after 0.2 0.5@0.4 0.2@0.55 0.1@0.7"
+
+
+def test_knots_are_linear_unless_they_are_moved() -> None:
+    moments = np.linspace(0.0, 1.0, 101)
+    plain, knots = Linear(initial=0.8, end=0.6), Knots(initial=0.8, end=0.6)
+    assert [knots.ratio(x) for x in moments] == pytest.approx([plain.ratio(x) for x in moments])
+
+
+@pytest.mark.parametrize("target", ["cosine", "sigmoid", "exponential", "polynomial"])
+def test_knots_come_near_the_other_shapes(target: str) -> None:
+    moments = np.linspace(0.0, 1.0, 101)
+    wanted = np.array([from_dict({"shape": target}).ratio(x) for x in moments])
+    best = min(
+        float(np.abs([Knots(first_at=a, first_left=b, second_at=c, second_left=d).ratio(x)
+                      for x in moments] - wanted).mean())
+        for a in (0.15, 0.3, 0.45) for b in (0.9, 0.65, 0.4) for c in (0.3, 0.6)
+        for d in (0.1, 0.25, 0.5)
+    )  # fmt: skip
+    assert best < 0.04

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from raystt.results import Result, latest
-from raystt.schedule import Constant, Schedule, from_dict
+from raystt.schedule import Constant, Knots, Schedule, from_dict
 
 NOTE = (
     "[lo, hi]: 95 % bootstrap interval. The best was chosen by its {split} score, which flatters "
@@ -66,6 +66,8 @@ def short_label(schedule: Schedule) -> str:
         f"{round(values[key], 2):g}" for key in ("initial", "final", "hold", "end")
     )
     name = _SHORT.get(schedule.shape, schedule.shape)
+    if isinstance(schedule, Knots):
+        return schedule.label()
     if isinstance(schedule, Constant):
         return f"{name} {initial}"
     # The steps of a staircase hardly differ; a power does.
