@@ -43,6 +43,8 @@ class Proposal:
         reference: Name of the fixed run (reference or ablation) it is, or None for a proposal.
         seed: Seed of its training.
         overrides: Flat dotted keys by which it differs from the search's base.
+        origin: Where its values come from: `sobol`, a sampler's name, or the trial of another
+            language that it repeats, such as `es#4`; empty for a fixed run.
     """
 
     __pydantic_config__ = ConfigDict(strict=True, allow_inf_nan=False)  # of lines that are read
@@ -52,6 +54,7 @@ class Proposal:
     reference: str | None
     seed: int
     overrides: Mapping[str, Value]
+    origin: str = ""
 
     @property
     def label(self) -> str:

@@ -153,10 +153,11 @@ class Look:
         if self.search is None or not self.search.space.root:
             return
         sampler, trials = self.search.sampler, self.search.trials or 0
-        if sampler.name == "tpe" and sampler.startup_trials >= trials:
+        proposed = trials - min(len(self.search.fixed(name)) for name in self.languages)
+        if sampler.name not in ("auto", "sobol", "random") and sampler.startup_trials >= proposed:
             self.warnings.append(
-                f"sampler.startup_trials is {sampler.startup_trials} of {trials} trials: all "
-                "proposals are random; lower it or give more trials"
+                f"sampler.startup_trials is {sampler.startup_trials}, of {proposed} proposals: "
+                f"{sampler.name} proposes none; lower it or give more trials"
             )
 
 

@@ -14,19 +14,32 @@ from raystt.config.run import IMMATERIAL, RunBase, RunConfig, fingerprint
 from raystt.config.space import Space
 from raystt.config.validation import nearest
 from raystt.interleaving.rules import Interleaving
-from raystt.schedule import SHAPES, AnySchedule, Constant, Schedule, Staircase
+from raystt.schedule import SHAPES, AnySchedule, Constant, Linear, Schedule, Staircase
 from raystt.strict import Part
 
-Reference = Literal["none", "paper", "constant"]
+Reference = Literal["none", "paper", "constant", "thirds"]
 """What a search can be measured against; further fixed runs are its `ablations`."""
 
 REFERENCES: dict[str, Schedule] = {
     "none": Constant(initial=0.0),
     "paper": Staircase(initial=0.9, final=0.0, hold=0.0, end=0.8, step=0.1),
     "constant": Constant(initial=0.3),
+    # arXiv 2510.06195: text alone for a third, then less of it, then none for a third.
+    "thirds": Linear(initial=1.0, final=0.0, hold=1 / 3, end=2 / 3),
 }
 """The schedules that every study starts with, unless `reference_schedules` says otherwise."""
 
+
+DEFAULT_SPACE = Space.model_validate({
+    "schedule.shape": {"choice": ["knots"]},
+    "schedule.initial": {"float": [0.3, 1.0]},
+    "schedule.end": {"float": [0.3, 1.0]},
+    "schedule.first_at": {"float": [0.1, 0.9]},
+    "schedule.first_left": {"float": [0.0, 1.0]},
+    "schedule.second_at": {"float": [0.1, 0.9]},
+    "schedule.second_left": {"float": [0.0, 1.0]},
+})  # fmt: skip
+"""What is searched where a search names no space: the family of `raystt.schedule.Knots`."""
 
 _IMMATERIAL = {"name": True, "trials": True, "keep": True, "tracking": True}
 
@@ -37,11 +50,24 @@ SEARCHABLE = ("schedule", "interleaving", "training")
 class SamplerConfig(Part):
     """How values are proposed."""
 
-    name: Literal["tpe", "random"] = Field(default="tpe", description="Optuna's sampler")
+    name: Literal["auto", "tpe", "gp", "cmaes", "nsgaii", "random", "sobol"] = Field(
+        default="auto",
+        description="Optuna's sampler; auto = tpe, and sobol alone for 12 trials or fewer",
+    )
     startup_trials: int = Field(
-        default=5,
+        default=4,
         ge=0,
-        description="trials of a language, references included, before TPE's model is used",
+        description="proposals of a language that a Sobol sequence gives before the sampler does",
+    )
+
+
+class TransferConfig(Part):
+    """What languages learn from each other."""
+
+    top: int = Field(
+        default=2,
+        ge=0,
+        description="most trials of a language that repeat what leads in another one",
     )
 
 
@@ -91,9 +117,11 @@ class SearchConfig(Part):
         description="trials a language, fixed runs included; null = these alone",
     )
     sampler: SamplerConfig = SamplerConfig()
+    transfer: TransferConfig = TransferConfig()
     fidelity: FidelityConfig = FidelityConfig()
     references: Annotated[tuple[Reference, ...], Field(strict=False)] = Field(
-        default=("none", "paper", "constant"), description="reference schedules, run first"
+        default=("none", "paper", "constant", "thirds"),
+        description="reference schedules, run first",
     )
     reference_schedules: dict[str, AnySchedule] = Field(
         default_factory=dict, description="own schedules in place of the references' usual ones"
@@ -109,7 +137,7 @@ class SearchConfig(Part):
     tracking: Annotated[tuple[Literal["mlflow", "wandb"], ...], Field(strict=False)] = Field(
         default=(), description="trackers that are told of every trial, beside TensorBoard"
     )
-    space: Space
+    space: Space = Field(default_factory=lambda: DEFAULT_SPACE, description="what is searched")
     base: RunBase
 
     def fixed(self, language: str) -> tuple[str, ...]:
@@ -143,7 +171,7 @@ class SearchConfig(Part):
         """Return the overrides of a fixed run, its schedule written out in full.
 
         Args:
-            name: A reference (`none`, `paper`, `constant`), or an ablation.
+            name: A reference, such as `paper`, or an ablation.
         """
         ablation = self.ablations.get(name)
         changes = ablation.set if ablation else {}

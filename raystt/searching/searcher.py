@@ -64,6 +64,8 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         super().__init__(metric=METRIC, mode="max")
         storage = InMemoryStorage() if journal is None else own_journal(Path(journal))
         self.studies = {name: LanguageStudy(search, name, storage) for name in search.languages}
+        for study in self.studies.values():
+            study.others = tuple(other for other in self.studies.values() if other is not study)
         self.failures: list[str] = []
         self.held = self.stopped = ""
         self._books = books

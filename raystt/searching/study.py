@@ -11,20 +11,21 @@ import os
 import warnings
 import zlib
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState
 
 from raystt.config import SearchConfig
 from raystt.results import METRICS, REPORTED, Proposal, Result
+from raystt.searching.proposals import proposed, sampler_of
 
-_REFERENCE, _OVERRIDES, _ERROR, _REPORT = "reference", "overrides", "error", "raystt:report"
+_REFERENCE, _REPEATS, _ORIGIN = "reference", "repeats", "origin"
+_OVERRIDES, _ERROR, _REPORT = "overrides", "error", "raystt:report"
 _ATTRIBUTES = ("status", "asr_bleu_low", "asr_bleu_high", *METRICS, "achieved_words", "tokens")
 
 
@@ -59,6 +60,9 @@ def study_name(search: SearchConfig, language: str) -> str:
 class LanguageStudy:
     """Ask and tell for one language.
 
+    Attributes:
+        others: Studies of other languages, whose leading trials may be repeated.
+
     Args:
         search: The search.
         language: Its source language.
@@ -69,6 +73,7 @@ class LanguageStudy:
         self, search: SearchConfig, language: str, storage: optuna.storages.BaseStorage
     ) -> None:
         self.search, self.language = search, language
+        self.others: Sequence[LanguageStudy] = ()
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         # The directory of a run refuses another space, which one study could not hold.
         self._study = optuna.create_study(
@@ -77,7 +82,8 @@ class LanguageStudy:
         )  # fmt: skip
         before = self.trials()
         # The sampler's state is not stored: the same seed again would repeat its proposals.
-        self._study.sampler = _sampler(search, zlib.crc32(language.encode()) + len(before))
+        salt = zlib.crc32(language.encode()) + len(before)
+        self._sampler = self._study.sampler = sampler_of(search, language, salt)
         begun = [t for t in before if t.state in (TrialState.COMPLETE, TrialState.RUNNING)]
         running = [t for t in begun if t.state == TrialState.RUNNING]
         seen = [t for t in running if _OVERRIDES in t.user_attrs]
@@ -105,14 +111,19 @@ class LanguageStudy:
         return self.proposal(self._failed.popleft()) if self._failed else None
 
     def _new(self) -> Proposal:
-        """Begin a trial: a fixed one as long as there are, then what the sampler proposes."""
+        """Begin a trial: a fixed one as long as there are, then what is repeated or proposed."""
         self._begun += 1
         waiting = self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
-        if self._missing and not waiting:  # one that waits was enqueued before a kill
+        if waiting:  # it was enqueued before a kill
+            pass
+        elif self._missing:
             name = self._missing[0]
             # A reference within the space also informs the sampler.
             point = self._point(self.search.reference(name)) or {}
             self._study.enqueue_trial(point, user_attrs={_REFERENCE: name})
+        elif repeated := self._to_repeat():
+            label, point = repeated
+            self._study.enqueue_trial(point, user_attrs={_REPEATS: label})
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             trial = self._study.ask()
@@ -123,17 +134,47 @@ class LanguageStudy:
     def _draw(self, trial: optuna.Trial) -> Proposal:
         """Give a begun trial its values: those of the fixed run it is, or what is suggested."""
         reference = trial.user_attrs.get(_REFERENCE)
+        repeats = trial.user_attrs.get(_REPEATS)
         if reference is None:
             overrides = self.search.space.suggest(trial, self.language)
+            trial.set_user_attr(_ORIGIN, repeats or self._sampler.origin(trial._trial_id))
         else:
             overrides = self.search.reference(reference)
             if self._point(overrides) is not None:
                 self.search.space.suggest(trial, self.language)
         # Written last: a trial with overrides is complete and can be run again.
         trial.set_user_attr(_OVERRIDES, overrides)
-        return self._proposal(
-            trial.number, {_REFERENCE: reference, _OVERRIDES: overrides}
-        )  # fmt: skip
+        return self._proposal(trial.number, trial.user_attrs)
+
+    def _to_repeat(self) -> tuple[str, dict[str, Any]] | None:
+        """Return what leads in another language and was not tried here, as a point of the space."""
+        before = self.trials()
+        if sum(_REPEATS in t.user_attrs for t in before) >= self.search.transfer.top:
+            return None
+        leading = sorted(lead for other in self.others for lead in other.leading())
+        for _, label, overrides in leading:
+            point = self._point(dict(overrides))
+            if point is not None and not self._sampler.known(self._study, point):
+                return label, point
+        return None
+
+    def leading(self) -> list[tuple[float, str, dict[str, Any]]]:
+        """Return the best proposals, best first: what they lack to the best fixed run, and such.
+
+        There are none before the sequence's start is through: the first of few leads by luck.
+
+        Returns:
+            (score of the best fixed run minus its own, label, overrides); what is not below 0 is
+            left out, being worth nobody's time.
+        """
+        done = self.finished()
+        fixed = [t.value or 0.0 for t in done if _REFERENCE in t.user_attrs]
+        own = [t for t in done if proposed(t)]
+        if not fixed or len(own) < max(1, self.search.sampler.startup_trials):
+            return []
+        found = [(max(fixed) - (t.value or 0.0), f"{self.language}#{t.number}",
+                  dict(t.user_attrs[_OVERRIDES])) for t in own]  # fmt: skip
+        return sorted(lead for lead in found if lead[0] < 0)[: self.search.transfer.top]
 
     def restore(self, proposal: Proposal | None) -> None:
         """Begin the trial of the next number again, of which the journal knows nothing.
@@ -161,6 +202,10 @@ class LanguageStudy:
         if point:
             self._storage.set_trial_system_attr(trial._trial_id, "fixed_params", point)
             self.search.space.suggest(self._live(number), self.language)
+        if "#" in proposal.origin:
+            self._annotate(number, _REPEATS, proposal.origin)
+        if proposal.origin:
+            self._annotate(number, _ORIGIN, proposal.origin)
         self._annotate(number, _OVERRIDES, dict(proposal.overrides))
         self._interrupted.append(number)
 
@@ -182,6 +227,7 @@ class LanguageStudy:
             reference=attributes.get(_REFERENCE),
             seed=self.search.seed,
             overrides=dict(attributes[_OVERRIDES]),
+            origin=attributes.get(_ORIGIN, ""),
         )
 
     def _point(self, overrides: dict[str, Any]) -> dict[str, Any] | None:
@@ -282,18 +328,3 @@ def _contains(entry: Any, value: Any) -> bool:
     if not low <= value <= high:
         return False
     return entry.step is None or abs((value - low) / entry.step % 1.0 - 0.5) > 0.5 - 1e-6
-
-
-def _sampler(search: SearchConfig, salt: int) -> BaseSampler:
-    seed = (search.seed * 1_000_003 + salt) % 2**31
-    if search.sampler.name == "random":
-        return RandomSampler(seed=seed)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return TPESampler(
-            seed=seed,
-            n_startup_trials=search.sampler.startup_trials,
-            multivariate=True,
-            group=True,  # conditional parameters are modelled with their condition
-            constant_liar=True,  # trials still running count, or parallel ones would be alike
-        )

@@ -13,6 +13,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +150,31 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(place)], check=True)
 
 
+@contextmanager
+def read_only(place: Path) -> Iterator[None]:
+    """Let nobody open a file there for writing, for the time of the block.
+
+    A file system cannot be made read-only while files are open for writing, so a read-only view of
+    it is laid over its place.
+    """
+    view = place.with_name("view")
+    view.mkdir(exist_ok=True)
+
+    def mount(*arguments: str | Path) -> None:
+        subprocess.run(["mount", *map(str, arguments)], check=True)
+
+    mount("--bind", place, view)
+    mount("-o", "remount,bind,ro", view)
+    mount("--bind", view, place)
+    try:
+        with pytest.raises(OSError, match="Read-only"):
+            (place / "probe").touch()
+        yield
+    finally:
+        for one in (place, view):
+            subprocess.run(["umount", "-l", str(one)], check=True)
+
+
 def to_the_end(search: Search, start: Start, **options: Any) -> Search:
     """Let a search end by itself, or by the command that its message names."""
     if search.process.wait(timeout=900) == 0:
@@ -187,11 +213,8 @@ def test_storage_full_and_read_only_for_a_while(
 
     done = len(search.results())
     faults.throw("storage read-only for a while")
-    # Refused while a file is open for writing.
-    read_only = ["mount", "-o", "remount,ro", str(small_disk)]
-    search.wait_until(lambda: subprocess.run(read_only, capture_output=True).returncode == 0, 60)
-    time.sleep(chance.uniform(3.0, 8.0))
-    subprocess.run(["mount", "-o", "remount,rw", str(small_disk)], check=True)
+    with read_only(small_disk):
+        time.sleep(chance.uniform(3.0, 8.0))
     faults.goes_on(search, done)
     search = to_the_end(search, start, **options)
     assert_whole(search, undisturbed)
