@@ -21,6 +21,7 @@ from raystt.results import Result as Result
 from raystt.schedule import Constant as Constant
 from raystt.schedule import Cosine as Cosine
 from raystt.schedule import Exponential as Exponential
+from raystt.schedule import Knots as Knots
 from raystt.schedule import Linear as Linear
 from raystt.schedule import Polynomial as Polynomial
 from raystt.schedule import Sigmoid as Sigmoid

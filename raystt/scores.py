@@ -131,8 +131,8 @@ class Metric:
 
         Returns:
             Score of a minus score of b, its 95 % percentile interval, and the two-sided p-value:
-            the share of resampled differences that are further from their mean than the difference
-            is from 0 (bootstrap with the null imposed by a shift).
+            the share of resampled differences that are as far from their mean as the difference is
+            from 0 (bootstrap with the null imposed by a shift).
 
         Raises:
             ValueError: The two have no or different sentences, or another shape.
@@ -149,8 +149,79 @@ class Metric:
             ]
         )
         difference = self.point(stats_a) - self.point(stats_b)
-        further = int(np.sum(np.abs(both - both.mean()) > abs(difference)))
+        further = int(np.sum(np.abs(both - both.mean()) >= abs(difference)))
         return difference, _interval(both), (further + 1) / (resamples + 1)
+
+    def mean_of_runs(
+        self, runs: Sequence[Statistics], *, resamples: int = 1000, seed: int = 0
+    ) -> tuple[float, Interval]:
+        """Return the mean score of one system trained on several seeds, and its interval.
+
+        The bootstrap is hierarchical: seeds are resampled, and sentences, which all runs share.
+
+        Args:
+            runs: int64 [sentences, columns] a seed.
+            resamples: Bootstrap resamples, at least 1.
+            seed: Seed of the resampling.
+
+        Raises:
+            ValueError: The runs have no or different sentences, or another shape.
+        """
+        drawn = self._resampled_runs(runs, len(runs), resamples, seed)
+        return float(np.mean([self.point(stats) for stats in runs])), _interval(drawn)
+
+    def compare_runs(
+        self,
+        runs_a: Sequence[Statistics],
+        runs_b: Sequence[Statistics],
+        *,
+        resamples: int = 1000,
+        seed: int = 0,
+    ) -> tuple[float, Interval, float]:
+        """Test whether two systems differ, each trained on the same seeds.
+
+        Args:
+            runs_a: int64 [sentences, columns] a seed of one system.
+            runs_b: The same of another, seed by seed and sentence by sentence.
+            resamples: Bootstrap resamples, at least 1.
+            seed: Seed of the resampling.
+
+        Returns:
+            Mean over the seeds of the score of a minus that of b, the 95 % interval of the
+            hierarchical bootstrap, and the two-sided p-value as in `compare`.
+
+        Raises:
+            ValueError: The runs have no or different sentences, or another shape.
+        """
+        if len(runs_a) != len(runs_b):
+            raise ValueError(f"{len(runs_a)} seeds against {len(runs_b)}; give the same ones")
+        both = self._resampled_runs([*runs_a, *runs_b], len(runs_a), resamples, seed)
+        points = [self.point(a) - self.point(b) for a, b in zip(runs_a, runs_b, strict=True)]
+        difference = float(np.mean(points))
+        further = int(np.sum(np.abs(both - both.mean()) >= abs(difference)))
+        return difference, _interval(both), (further + 1) / (resamples + 1)
+
+    def _resampled_runs(
+        self, runs: Sequence[Statistics], seeds: int, resamples: int, seed: int
+    ) -> npt.NDArray[np.float64]:
+        """Return resampled means of the first `seeds` runs, minus those of the others, if any."""
+        checked = [self._checked(stats) for stats in runs]
+        if any(len(s) != len(checked[0]) or np.any(s[:, 1] != checked[0][:, 1]) for s in checked):
+            raise ValueError("the runs were scored on different sentences; score the same ones")
+        rng = np.random.default_rng(seed + 1)
+        found = []
+        for sums in self._resampled(np.hstack(checked), resamples, seed):
+            scores = np.array([
+                self._score(sums[at : at + self.columns])
+                for at in range(0, len(sums), self.columns)
+            ])  # fmt: skip
+            values = scores[:seeds] - (scores[seeds:] if len(scores) > seeds else 0.0)
+            shares = rng.multinomial(seeds, np.full(seeds, 1.0 / seeds)) / seeds
+            # The mean of n values that were drawn from n varies by a share of (n - 1) / n too
+            # little, half of it at two seeds.
+            wider = np.sqrt(seeds / (seeds - 1)) if seeds > 1 else 1.0
+            found.append(values @ (1.0 / seeds + wider * (shares - 1.0 / seeds)))
+        return np.array(found)
 
     def _checked(self, stats: Statistics) -> Statistics:
         if stats.ndim != 2 or stats.shape[1] != self.columns:
@@ -176,6 +247,16 @@ class Metric:
         shares = np.full(len(stats), 1.0 / len(stats))
         for _ in range(resamples):
             yield rng.multinomial(len(stats), shares) @ stats
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return p-values adjusted for how many there are, by Holm's step-down method."""
+    order = sorted(range(len(p_values)), key=lambda n: p_values[n])
+    adjusted, highest = [0.0] * len(p_values), 0.0
+    for rank, n in enumerate(order):
+        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[n]))
+        adjusted[n] = highest
+    return adjusted
 
 
 @functools.cache

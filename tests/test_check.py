@@ -358,8 +358,8 @@ def test_a_damaged_card_is_told() -> None:
         ),
         (
             SEARCH,
-            ("trials: 6", "trials: 6\nsampler: {startup_trials: 6}"),
-            "sampler.startup_trials is 6 of 6 trials",
+            ("trials: 6", "trials: 6\nsampler: {name: tpe, startup_trials: 6}"),
+            "sampler.startup_trials is 6, of 2 proposals",
         ),
         (
             RUN,
@@ -617,7 +617,7 @@ def test_ablations_are_counted_and_shown() -> None:
     report = check(written(SEARCH, ABLATED, ("trials: 6", "trials: 7")))
     assert [one.trials for one in report.languages] == [7, 7]
     shown = report.schedules
-    assert list(shown) == ["none", "paper", "constant", "source_only", "words"]
+    assert list(shown) == ["none", "paper", "constant", "thirds", "source_only", "words"]
     assert shown["source_only"] == shown["paper"]
     assert shown["words"].achieved == shown["words"].nominal
     assert shown["paper"].achieved[7] > shown["paper"].nominal[7] + 0.1
@@ -632,7 +632,7 @@ def test_ablations_are_counted_and_shown() -> None:
              .replace("}}", "}"), "space: {}"),
         )
     )  # fmt: skip
-    assert [one.trials for one in fixed.languages] == [4, 5]
+    assert [one.trials for one in fixed.languages] == [5, 6]
 
 
 def test_it_is_quick_and_starts_nothing() -> None:

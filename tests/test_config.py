@@ -138,7 +138,8 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
         (
             "schedule: {initial: 0.5}",
             "run.yaml:5: schedule.shape: the key is missing; "
-            "give one of constant, linear, cosine, exponential, polynomial, sigmoid, staircase",
+            "give one of constant, linear, cosine, exponential, polynomial, sigmoid, staircase, "
+            "knots",
         ),
         (
             "language: se",

@@ -67,7 +67,8 @@ def test_tune_hands_a_result_back_as_it_was() -> None:
     one = result(3, 44.6, chrf=51.5, signatures={"chrf": "nc:6"}, states=("a", "b"))
     config = one.config()
     assert config == {
-        "language": "es", "trial": 3, "reference": None, "seed": 1, "schedule.end": 0.8
+        "language": "es", "trial": 3, "reference": None, "seed": 1, "origin": "",
+        "schedule.end": 0.8,
     }  # fmt: skip
     report = one.report()
     nested = {k: v for k, v in report.items() if isinstance(v, dict)}

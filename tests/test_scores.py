@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sacrebleu.significance import PairedTest
 
-from raystt.scores import Metric, asr_bleu, bleu, chrf
+from raystt.scores import Metric, Statistics, asr_bleu, bleu, chrf, holm
 
 SIGNATURE = bleu().sign(asr="pocketsphinx-5", vocoder="conv", normaliser="plain")
 WORDS = [
@@ -213,7 +213,7 @@ def test_comparison_is_sane(name: str) -> None:
     better, _ = corpus(120, 0.1, seed=9)
     metric = ours(name)
     a, b, c = (metric.statistics(lines, references) for lines in (hypotheses, other, better))
-    assert metric.compare(a, a) == (0.0, (0.0, 0.0), pytest.approx(1 / 1001))
+    assert metric.compare(a, a) == (0.0, (0.0, 0.0), 1.0)
     forth, back = metric.compare(c, a), metric.compare(a, c)
     assert forth[0] == -back[0] > 0
     assert forth[1] == pytest.approx((-back[1][1], -back[1][0]))
@@ -236,3 +236,53 @@ def test_refuses(name: str) -> None:
         metric.score(stats, resamples=0)
     with pytest.raises(ValueError, match="different sentences"):
         metric.compare(stats, metric.statistics(["a b"], ["a b c"]))
+
+
+def drawn(right: float, seed: int) -> Statistics:
+    """Return the statistics of 80 sentences of which a share of the words is right."""
+    rng, words = np.random.default_rng(seed), ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"]
+    said = [" ".join(w if rng.random() < right else "x" for w in words) for _ in range(80)]
+    return bleu().statistics(said, [" ".join(words)] * 80)
+
+
+def test_runs_are_compared_over_seeds_and_sentences() -> None:
+    a, b = [drawn(0.8, seed) for seed in (1, 2, 3)], [drawn(0.7, seed) for seed in (4, 5, 6)]
+    difference, (low, high), p = bleu().compare_runs(a, b)
+    assert difference == pytest.approx(
+        np.mean([bleu().point(x) - bleu().point(y) for x, y in zip(a, b, strict=True)])
+    )
+    assert low < difference < high and p < 0.01
+    mean, (lowest, highest) = bleu().mean_of_runs(a)
+    assert lowest < mean < highest and mean == pytest.approx(np.mean([bleu().point(x) for x in a]))
+
+
+def test_equal_systems_do_not_differ() -> None:
+    a = [drawn(0.8, seed) for seed in (1, 2, 3)]
+    assert bleu().compare_runs(a, a) == (0.0, (0.0, 0.0), 1.0)
+    assert bleu().compare(a[0], a[0]) == (0.0, (0.0, 0.0), 1.0)
+
+
+def test_seeds_that_differ_widen_the_interval() -> None:
+    alike, apart = [drawn(0.7, 1), drawn(0.7, 2)], [drawn(0.5, 1), drawn(0.9, 2)]
+
+    def spread(runs: list[Statistics]) -> float:
+        _, (low, high) = bleu().mean_of_runs(runs, resamples=4000)
+        return (high - low) / 3.92
+
+    of_seeds = np.std([bleu().point(x) for x in apart], ddof=1) / np.sqrt(2)
+    assert spread(apart) > 3 * spread(alike)
+    # Two values, resampled, are never further apart than they are: there are no normal tails.
+    assert 0.7 * of_seeds < spread(apart) < 1.2 * of_seeds
+
+
+def test_runs_of_other_sentences_do_not_compare() -> None:
+    with pytest.raises(ValueError, match="different sentences"):
+        bleu().compare_runs([drawn(0.7, 1)], [drawn(0.7, 2)[:40]])
+    with pytest.raises(ValueError, match="2 seeds against 1"):
+        bleu().compare_runs([drawn(0.7, 1)] * 2, [drawn(0.7, 2)])
+
+
+def test_holm_adjusts_for_how_many_there_are() -> None:
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.5, 0.9]) == [1.0, 1.0]
+    assert holm([]) == []

@@ -372,8 +372,8 @@ def test_a_bad_space_is_refused_early(tmp_path: Path, entries: str, message: str
         ),
         (
             ("trials: 6", "trials: 2"),
-            "s.yaml:3: trials: 2 trials cannot hold the 3 references; "
-            "give at least 3, better more, or fewer references",
+            "s.yaml:3: trials: 2 trials cannot hold the 4 references; "
+            "give at least 4, better more, or fewer references",
         ),
         (
             ("trials: 6", "trials: 1000000000"),
@@ -402,8 +402,9 @@ def test_a_bad_space_is_refused_early(tmp_path: Path, entries: str, message: str
             "give fewer segments",
         ),
         (
-            ("trials: 6", "trials: 6\nsampler: {name: gp}"),
-            "s.yaml:4: sampler.name: unknown value 'gp'; choose from: tpe, random",
+            ("trials: 6", "trials: 6\nsampler: {name: bohb}"),
+            "s.yaml:4: sampler.name: unknown value 'bohb'; choose from: auto, tpe, gp, cmaes, "
+            "nsgaii, random, sobol",
         ),
         (
             ("base:", "base:\n  name: x"),
@@ -469,7 +470,7 @@ def test_a_search_needs_something_to_propose(tmp_path: Path) -> None:
     path.write_text(HEAD + "space: {}\n", encoding="utf-8")
     with pytest.raises(ConfigError, match=r":6: space: it is empty, there is nothing to propose"):
         load_search(path)
-    path.write_text(HEAD.replace("6", "3") + "space: {}\n", encoding="utf-8")
+    path.write_text(HEAD.replace("6", "4") + "space: {}\n", encoding="utf-8")
     assert load_search(path).space.root == {}
 
 

@@ -136,6 +136,7 @@ def tiny_search(path: Path, **changes: Any) -> SearchConfig:
             "name": "tiny",
             "languages": ["es"],
             "trials": 4,
+            "confirm": {"top": 0},
             "references": ["none", "paper", "constant"],
             "sampler": {"name": "tpe", "startup_trials": 2},
             "space": {

@@ -24,10 +24,10 @@ from raystt.results import Result
 from raystt.searching import experiment
 from raystt.searching.directory import claimed
 from raystt.searching.ledger import Ledger
+from raystt.searching.measure import Pools
 from raystt.searching.reconcile import reconcile
 from raystt.searching.run import _tune
 from raystt.searching.searcher import StudySearcher
-from raystt.searching.trial import Pools
 from raystt.training.jobs import SegmentJob, SegmentResult
 
 HEARD = Sentence("id", "a cat", "a cat", None, None, 3, 0, 0.2, None)

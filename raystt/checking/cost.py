@@ -156,7 +156,10 @@ def estimate(
 
 
 def _runs(config: RunConfig | SearchConfig) -> Iterator[tuple[str, RunConfig, int]]:
-    """Go through language, run and number of such runs; proposals are taken to be the base run."""
+    """Go through language, run and number of such runs.
+
+    Proposals, and what is trained anew on fresh seeds, are taken to be the base run.
+    """
     if isinstance(config, RunConfig):
         yield config.language, config, 1
         return
@@ -164,7 +167,8 @@ def _runs(config: RunConfig | SearchConfig) -> Iterator[tuple[str, RunConfig, in
         fixed = config.fixed(language)
         for name in fixed:
             yield language, config.run_for(language, config.reference(name)), 1
-        if proposals := config.trials_of(language) - len(fixed):
+        proposals = config.trials_of(language) - len(fixed) + config.confirmations_of(language)
+        if proposals:
             yield language, config.run_for(language, {}), proposals
 
 

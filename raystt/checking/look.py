@@ -154,6 +154,7 @@ def _report(look: Look, source: Source, card: Card | None, pairs: Pairs) -> Repo
                 language=name,
                 pairs=pairs[name, "train"],
                 trials=search.trials_of(name) if search else 1,
+                fresh=search.confirmations_of(name) if search else 0,
                 epochs=utterances / count if (count := known[name, "train"]) else None,
                 tokens=round(utterances * size.tokens(base.interleaving, 0.0)),
             )

@@ -24,6 +24,7 @@ class LanguageReport:
     language: str
     pairs: int | None  # to train on; None where nobody has counted them
     trials: int  # fixed runs included; 1 for a run
+    fresh: int  # trainings on fresh seeds, at most
     epochs: float | None  # how often a trial sees each pair, guessed where `pairs` is None
     tokens: int  # of a trial that is pure speech throughout; text only makes it fewer
 
@@ -61,9 +62,16 @@ class Report:
         return sum(language.trials for language in self.languages)
 
     @property
+    def fresh(self) -> int:
+        """Trainings on fresh seeds, of all languages."""
+        return sum(language.fresh for language in self.languages)
+
+    @property
     def tokens(self) -> int:
         """Tokens of all trials if none of them had any text: the most it can be."""
-        return sum(language.trials * language.tokens for language in self.languages)
+        return sum(
+            (language.trials + language.fresh) * language.tokens for language in self.languages
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain data for JSON; with problems it is an error as of `error_dict` too."""
@@ -75,11 +83,12 @@ class Report:
         """Return the report as plain text of several lines."""
         count = len(self.problems)
         state = f"has {count} problem{'s' if count > 1 else ''}, see below" if count else "is fine"
+        fresh = f", and {self.fresh} trainings on fresh seeds" if self.fresh else ""
         basis = "counted from the corpus" if self.counted else "a guess until it is prepared"
         lines = [
             f"{self.file or 'config'}: the {self.kind} {self.name!r} {state}",
             "",
-            f"  trials   {self.trials}",
+            f"  trials   {self.trials}{fresh}",
             f"  horizon  {self.steps} steps of {self.batch_utterances} utterances",
             f"  tokens   at most {si(self.tokens)} in all ({basis})",
             "",

@@ -41,7 +41,7 @@ DEFAULT_SPACE = Space.model_validate({
 })  # fmt: skip
 """What is searched where a search names no space: the family of `raystt.schedule.Knots`."""
 
-_IMMATERIAL = {"name": True, "trials": True, "keep": True, "tracking": True}
+_IMMATERIAL = {"name": True, "trials": True, "confirm": True, "keep": True, "tracking": True}
 
 SEARCHABLE = ("schedule", "interleaving", "training")
 """The parts of a run that may differ between trials."""
@@ -78,6 +78,17 @@ class FidelityConfig(Part):
         default=1,
         description="equal segments; a trial that was cut off goes on after its last whole one",
     )
+
+
+class ConfirmConfig(Part):
+    """What is trained anew before a search answers: the highest of many scores flatters itself."""
+
+    top: int = Field(
+        default=2,
+        ge=0,
+        description="leading proposals of a language that are; 0 = nothing is confirmed",
+    )
+    seeds: Count = Field(default=2, description="fresh seeds, of each of them and of references")
 
 
 class AblationConfig(Part):
@@ -118,6 +129,7 @@ class SearchConfig(Part):
     )
     sampler: SamplerConfig = SamplerConfig()
     transfer: TransferConfig = TransferConfig()
+    confirm: ConfirmConfig = ConfirmConfig()
     fidelity: FidelityConfig = FidelityConfig()
     references: Annotated[tuple[Reference, ...], Field(strict=False)] = Field(
         default=("none", "paper", "constant", "thirds"),
@@ -162,6 +174,13 @@ class SearchConfig(Part):
         )
         return self.trials if self.trials is not None and searched else fixed
 
+    def confirmations_of(self, language: str) -> int:
+        """Return the most trainings of a language on fresh seeds: leading proposals, references."""
+        proposals = self.trials_of(language) - len(self.fixed(language))
+        leading = min(self.confirm.top, proposals)
+        held = min(2, len(self.references))  # the paper's, and the best
+        return (leading + held) * self.confirm.seeds if leading else 0
+
     @property
     def total_trials(self) -> int:
         """Trials of all languages."""
@@ -184,7 +203,12 @@ class SearchConfig(Part):
         return {f"schedule.{key}": value for key, value in schedule.items()} | rest
 
     def run_for(
-        self, language: str, overrides: Mapping[str, Any], *, name: str | None = None
+        self,
+        language: str,
+        overrides: Mapping[str, Any],
+        *,
+        name: str | None = None,
+        seed: int | None = None,
     ) -> RunConfig:
         """Return the run of a trial.
 
@@ -192,6 +216,7 @@ class SearchConfig(Part):
             language: Source language of the trial.
             overrides: Values by dotted key of `base`, such as `Space.suggest` returns.
             name: Name of the run; the search's own and the language if it is not given.
+            seed: Seed of its training; the search's own if it is not given.
 
         Raises:
             ValueError: An override does not fit `base`. Loading a search tries the extremes of its
@@ -207,7 +232,12 @@ class SearchConfig(Part):
         data["schedule"] = merge_schedule(self.base.schedule, overrides)
         name = name or f"{self.name}-{language}"
         return RunConfig.model_validate(
-            {"name": name, "seed": self.seed, "language": language, **data}
+            {
+                "name": name,
+                "seed": self.seed if seed is None else seed,
+                "language": language,
+                **data,
+            }
         )
 
     def fingerprint(self) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 from raystt.config import EvaluationConfig, RunConfig
 from raystt.files import write_atomic
 from raystt.interleaving.rules import Interleaving
-from raystt.scores import Score, asr_bleu, bleu, chrf
+from raystt.scores import Score, Statistics, asr_bleu, bleu, chrf
 
 
 @dataclass(frozen=True)
@@ -143,6 +143,12 @@ class Evaluation:
             json.dumps({**asdict(s), "statistics": row}, ensure_ascii=False) for s, row in rows
         )
         write_atomic(path, "".join(line + "\n" for line in lines))
+
+
+def read_statistics(path: Path) -> Statistics:
+    """Read the statistics of ASR-BLEU, int64 `[sentences, 10]`, that `Evaluation.write` wrote."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return np.array([json.loads(line)["statistics"] for line in lines], np.int64)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from typing import Any
 
 import pyarrow as pa
 import ray.data
+import ray.exceptions
 
 from raystt.corpus.card import Card
 from raystt.corpus.order import Piece, pieces
@@ -35,6 +36,7 @@ def stream_batches(job: SegmentJob, card: Card, *, cpus: float) -> Iterator[pa.T
 
     Raises:
         DataStalled: No batch came within two minutes.
+        Exception: Whatever the shards' reader raises.
     """
     batch = job.run.training.batch_utterances
     shards = split_shards(Path(job.corpus), card, job.run.language, "train")
@@ -57,6 +59,7 @@ def stream_batches(job: SegmentJob, card: Card, *, cpus: float) -> Iterator[pa.T
     context.enable_progress_bars = False
     context.execution_options.preserve_order = True
     context.print_on_execution_start = False
+    context.raise_original_map_exception = True
     # A task for every few thousand rows: small corpora would drown in tasks of one epoch each.
     total = (job.stop - job.start) * batch
     tasks = min(len(plan), max(2, total // 10_000))
@@ -68,7 +71,11 @@ def stream_batches(job: SegmentJob, card: Card, *, cpus: float) -> Iterator[pa.T
             batch_size=batch, batch_format="pyarrow", prefetch_batches=4, drop_last=False
         )
     )
-    yield from watched(stream, f"{job.corpus}, language {job.run.language!r}", _FIRST_BATCH_SECONDS)
+    what = f"{job.corpus}, language {job.run.language!r}"
+    try:
+        yield from watched(stream, what, _FIRST_BATCH_SECONDS)
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause from None  # what a shard's reader says: whose fault it is hangs on it
 
 
 def watched(stream: Iterator[pa.Table], what: str, seconds: float) -> Iterator[pa.Table]:

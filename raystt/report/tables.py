@@ -66,12 +66,11 @@ def short_label(schedule: Schedule) -> str:
         f"{round(values[key], 2):g}" for key in ("initial", "final", "hold", "end")
     )
     name = _SHORT.get(schedule.shape, schedule.shape)
-    if isinstance(schedule, Knots):
-        return schedule.label()
     if isinstance(schedule, Constant):
         return f"{name} {initial}"
     # The steps of a staircase hardly differ; a power does.
     own = values.keys() - {"shape", "initial", "final", "hold", "end", "step"}
+    own -= Knots.model_fields.keys()  # their numbers are too many
     name = "^".join([name, *(f"{values[key]:.2g}" for key in sorted(own))])
     return f"{name} {initial}→{final} @{end if hold == '0' else f'{hold}-{end}'}"
 
@@ -154,7 +153,12 @@ def _notes(summary: Mapping[str, Any]) -> list[str]:
         else "confirm it on a split that chose nothing."
     )
     floors = (_floor(name, e, summary["split"]) for name, e in summary["languages"].items())
+    verdicts = (
+        f"{name}: the search's best is {entry['verdict']}."
+        for name, entry in summary["languages"].items() if entry.get("verdict")
+    )  # fmt: skip
     return [
+        *verdicts,
         *filter(None, floors),
         NOTE.format(split=summary["split"], honest=honest),
         f"{summary['trials']} trials in {summary['wall_s'] / 60:.1f} min; "
@@ -238,6 +242,7 @@ def markdown(summary: Mapping[str, Any], results: Iterable[Result]) -> str:
     ]
     for note in [*_notes(summary), *ceilings]:
         lines += ["", note]
+    lines += _confirmed(summary)
     listed = [*titles[:1], "trial", *titles[1 : 5 + len(_metrics(summary))]]
     lines += ["", "## All trials", "", *_head(listed, 4)]
     done = [r for r in latest(results) if r.split == summary["split"]]
@@ -251,6 +256,36 @@ def markdown(summary: Mapping[str, Any], results: Iterable[Result]) -> str:
             cells += [_against(entry, one.asr_bleu, one.status)]
             lines.append(_cells([*cells, *_measured(summary, one.metrics)]))
     return "\n".join(lines) + "\n"
+
+
+def _confirmed(summary: Mapping[str, Any]) -> list[str]:
+    """Return the table of what was trained anew on fresh seeds; nothing if nothing was."""
+    lines = []
+    for language, entry in summary["languages"].items():
+        best, fresh = entry["best"], {}
+        for name, run in [*entry["references"].items(), ("best", best)]:
+            if run and "fresh" in run:
+                fresh[name] = run["fresh"]
+        for name, found in fresh.items():
+            cells = [_title(language, entry), name, ", ".join(map(str, found["seeds"]))]
+            cells.append(_interval(found))
+            against = best.get("difference", {}).get(name)
+            cells.append(f"{_interval(against)}, p = {against['p']:.3f}" if against else "")
+            lines.append(_cells(cells))
+        if best and best.get("optimism") is not None:
+            lines.append(_cells([_title(language, entry), "optimism", "", "",
+                                 f"{best['optimism']:+.1f}"]))  # fmt: skip
+    if not lines:
+        return []
+    split = summary["report_split"] or summary["split"]
+    titles = ["pairs", "run", "seeds", f"ASR-BLEU, {split}", "best minus it"]
+    return [
+        "", "## On fresh seeds", "",
+        "Means over seeds that chose nothing, with 95 % intervals over seeds and sentences; p by "
+        f"Holm's method. Optimism: the {summary['split']} score that chose the best, minus its "
+        f"mean over fresh seeds on {summary['split']}.",
+        "", *_head(titles, 3), *lines,
+    ]  # fmt: skip
 
 
 def _head(titles: list[str], words: int) -> list[str]:

@@ -10,18 +10,21 @@ from raystt.config import RunConfig, SearchConfig, to_yaml
 from raystt.files import write_atomic
 from raystt.results import Result
 from raystt.searching.directory import RunDirectory
+from raystt.searching.verdict import Answer
 
 
 @dataclass(frozen=True)
 class Best:
-    """The trial of the highest score of a language.
+    """What a search has found for a language: see `raystt.searching.verdict.Answer`.
 
     Attributes:
-        result: Its result on the split that trials are compared on.
+        verdict: In words, whether anything beats the paper's schedule.
+        result: Result of the trial to train with, on the split that trials are compared on.
         config: The config to train the final model with.
         model: Directory of its model, as transformers loads it.
     """
 
+    verdict: str
     result: Result
     config: RunConfig
     model: Path
@@ -34,13 +37,17 @@ def config_of(search: SearchConfig, result: Result) -> RunConfig:
 
 
 def write_best(
-    search: SearchConfig, directory: RunDirectory, winner: Result, tested: Result | None
+    search: SearchConfig, directory: RunDirectory, answer: Answer, tested: Result | None
 ) -> None:
     """Write `best/<lang>/`: config.yaml, a link to the model, and a card (README.md)."""
+    winner = answer.chosen
     run = config_of(search, winner)
     folder = directory.best(winner.language)
     score = f"ASR-BLEU {_interval(winner)} on {winner.split}"
-    head = f"# Best of {search.trials_of(winner.language)} trials: {score}, {winner.signature}\n"
+    head = (
+        f"# Of {search.trials_of(winner.language)} trials: {score}, {winner.signature}\n"
+        f"# The search's best is {answer.verdict}.\n"
+    )
     write_atomic(folder / "config.yaml", head + to_yaml(run))
     pairs = directory.card().split(winner.language, "train").pairs
     test = f", {_interval(tested)} on {tested.split}, which chose nothing" if tested else ""
@@ -54,6 +61,7 @@ def write_best(
         f"- Data: {pairs} pairs, {search.base.corpus.reader} corpus; seed {winner.seed}, "
         f"{winner.steps} steps.\n"
         f"- {score}{test}. The score on {winner.split} chose this trial and flatters it.\n"
+        f"{_fresh(answer, search)}"
         f"- Signature: `{winner.signature}`\n\n"
         "`model/` loads with `AutoModelForCausalLM.from_pretrained`. `raystt train config.yaml` "
         "trains it again; `raystt evaluate .` scores it.\n",
@@ -63,6 +71,20 @@ def write_best(
         link.unlink()
     # Relative, so that the run may be moved.
     link.symlink_to(os.path.relpath(directory.model(winner), folder))
+
+
+def _fresh(answer: Answer, search: SearchConfig) -> str:
+    """Return the card's lines on what was confirmed."""
+    lines = [f"- The search's best is {answer.verdict}."]
+    fresh = answer.fresh.get(answer.chosen.trial)
+    if fresh is not None:
+        low, high = fresh.ci
+        lines.append(
+            f"- Trained anew on seeds {', '.join(map(str, fresh.seeds))}: ASR-BLEU "
+            f"{fresh.asr_bleu:.1f} [{low:.1f}, {high:.1f}] on "
+            f"{search.base.evaluation.report_split}, over seeds and sentences."
+        )
+    return "".join(line + "\n" for line in lines)
 
 
 def _interval(result: Result) -> str:

@@ -9,6 +9,7 @@ runs/<name>/
   results.jsonl      one line a finished evaluation
   results.csv        one row a trial, written at the end
   failures.jsonl     one line a trial that could not be run
+  confirmation.jsonl one line an evaluation of a trial that was trained anew on a fresh seed
   ceilings.json      what the evaluation gives to reference speech
   trials/<lang>-<number>/   train.jsonl, TensorBoard events of each step, hypotheses
   tune/              the Tune experiment: result.json, progress.csv and events of each trial
@@ -64,6 +65,7 @@ class RunDirectory:
         self.results = self.path / "results.jsonl"
         self.table = self.path / "results.csv"
         self.failures = self.path / "failures.jsonl"
+        self.confirmation = self.path / "confirmation.jsonl"
         self.ceilings = self.path / "ceilings.json"
         self.summary = self.path / "summary.json"
         self.trials = self.path / "trials"
@@ -97,6 +99,14 @@ class RunDirectory:
     def read_failures(self) -> list[Failure]:
         """Read the trials that could not be run."""
         return read_failures(self.failures)
+
+    def read_confirmation(self) -> list[Result]:
+        """Read the evaluations on fresh seeds."""
+        return read(self.confirmation)
+
+    def append_confirmation(self, result: Result) -> None:
+        """Write one evaluation on a fresh seed."""
+        append(self.confirmation, result)
 
     def append(self, record: Result | Failure) -> None:
         """Write one finished evaluation, or one trial that could not be run."""
@@ -139,7 +149,9 @@ class RunDirectory:
         if not self.summary.exists():
             return None
         summary: dict[str, Any] = json.loads(self.summary.read_text(encoding="utf-8"))
-        return summary if summary["trials"] >= search.total_trials else None
+        confirmed = {**search.confirm.model_dump(), "missing": 0}
+        finished = summary["trials"] >= search.total_trials and summary["confirm"] == confirmed
+        return summary if finished else None
 
     def prune(self, kept: Iterable[Result], finished: Iterable[Result]) -> None:
         """Delete the states of finished trials, but for the models of those that are kept.

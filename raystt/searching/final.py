@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
 import ray
 
 from raystt.config import SearchConfig
-from raystt.evaluation.jobs import CeilingJob, EvaluationJob
-from raystt.pools.broker import served
+from raystt.evaluation.jobs import CeilingJob
 from raystt.pools.errors import JobFailed
 from raystt.results import Result, best
-from raystt.searching.directory import RunDirectory
 from raystt.searching.ledger import Ledger
+from raystt.searching.measure import Pools, measure
 from raystt.searching.searcher import StudySearcher
-from raystt.searching.trial import Pools, scored, segments_of
-from raystt.training.jobs import CheckpointError, StateLost
+from raystt.training.jobs import CheckpointError
 
 
 def ask_ceilings(search: SearchConfig, pools: Pools) -> dict[tuple[str, str], Any]:
@@ -59,7 +56,6 @@ def measured(
 def report_scores(
     search: SearchConfig,
     ledger: Ledger,
-    directory: RunDirectory,
     pools: Pools,
     searcher: StudySearcher,
     on_message: Callable[[str], None],
@@ -82,7 +78,10 @@ def report_scores(
 
     def evaluate(result: Result) -> Result | None:
         try:
-            return _score(search, directory, pools, result)
+            (scored,) = measure(
+                search, pools, result.proposal(), result.folder, [config.report_split]
+            )
+            return scored
         except (JobFailed, CheckpointError) as error:
             first = str(error).splitlines()[0]
             on_message(f"{result.label} has no score on {config.report_split}: {first}")
@@ -94,43 +93,3 @@ def report_scores(
             if result is not None:
                 ledger.add(result)
                 searcher.studies[result.language].note(result)
-
-
-def _score(search: SearchConfig, directory: RunDirectory, pools: Pools, result: Result) -> Result:
-    """Score a trial on the split that chose nothing; a model that was lost is trained again.
-
-    Raises:
-        JobFailed: It cannot be trained or scored.
-        CheckpointError: Its state is lost again and again.
-        Interrupted: The pools are gone.
-    """
-    run = search.run_for(result.language, result.overrides)
-    split = run.evaluation.report_split
-    segments = segments_of(search, run, pools, result.folder)
-    began = time.time()
-    while True:
-        try:
-            while (job := segments.next_job()) is not None:
-                segments.done(served(pools.broker.run.remote(job, result.label)).result)
-            answer = served(pools.dispatcher.run.remote(
-                EvaluationJob(
-                    model=str(segments.finished[-1].model), language=result.language, split=split,
-                    config=run.evaluation, interleaving=run.interleaving,
-                ),
-                result.label,
-            ))  # fmt: skip
-            break
-        except StateLost as lost:
-            segments.rewind(lost)
-    evaluation = answer.result
-    evaluation.write(directory.trials / result.folder / f"hypotheses-{split}.jsonl")
-    return replace(
-        result,
-        **scored(evaluation, run.evaluation),
-        split=split,
-        evaluate_seconds=evaluation.seconds,
-        wait_seconds=answer.wait_seconds,
-        overhead_seconds=0.0,
-        started=began,
-        ended=time.time(),
-    )

@@ -9,6 +9,7 @@ from typing import Any
 from raystt.config import SearchConfig
 from raystt.results import Failure, Proposal, Result, best, latest
 from raystt.searching.directory import RunDirectory
+from raystt.searching.verdict import to_confirm
 
 
 class Ledger:
@@ -67,14 +68,21 @@ class Ledger:
 
         shared = {key(proposal) for proposal in self.running()}
         over = [result for result in self.finished() if key(result) not in shared]
-        self._directory.prune(self.kept(fixed=True), over)
+        self._directory.prune(self.kept(), over)
 
-    def kept(self, *, fixed: bool) -> list[Result]:
-        """Return the results whose models are kept; `fixed` adds the fixed runs' in any case."""
-        finished = self.finished()
+    def kept(self, chosen: Iterable[Result] = ()) -> list[Result]:
+        """Return the results whose models are kept.
+
+        Args:
+            chosen: What a search has ended with; before its end, all that it may end with is kept.
+        """
+        finished, kept = self.finished(), list(chosen)
         if self._search.keep == "all":
             return finished
-        kept = [best(r for r in finished if r.language == name) for name in self._search.languages]
-        if fixed or self._search.keep == "fixed":
+        for language in self._search.languages if not kept else ():
+            mine = [r for r in finished if r.language == language]
+            winner = best(mine)
+            kept += [*to_confirm(self._search, mine), *([winner] if winner else [])]
+        if self._search.keep == "fixed" or not chosen:
             kept += [result for result in finished if result.reference is not None]
-        return [result for result in kept if result is not None]
+        return kept

@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from raystt.results import Failure, Result, best, dataframe, latest
+from raystt.results import Failure, Result, dataframe, latest
 from raystt.searching.best import Best, config_of
 from raystt.searching.directory import NoRun, RunDirectory
 from raystt.searching.study import open_journal, study_name
 from raystt.searching.summary import summarise_search
+from raystt.searching.verdict import answers
 
 if TYPE_CHECKING:
     import optuna
@@ -60,14 +61,14 @@ class Run:
 
     @property
     def best(self) -> dict[str, Best]:
-        """The trial of the highest score, by language; scores of languages do not compare."""
-        found = {}
-        for language in self.search.languages:
-            winner = best(r for r in self.results if r.language == language)
-            if winner is not None:
-                config = config_of(self.search, winner)
-                found[language] = Best(winner, config, self._directory.model(winner))
-        return found
+        """What to train with, by language, and what speaks for it."""
+        return {
+            language: Best(
+                answer.verdict, answer.chosen, config_of(self.search, answer.chosen),
+                self._directory.model(answer.chosen),
+            )
+            for language, answer in answers(self.search, self._directory).items()
+        }  # fmt: skip
 
     @property
     def summary(self) -> dict[str, Any]:

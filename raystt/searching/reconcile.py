@@ -71,7 +71,7 @@ def _mend_lines(search: SearchConfig, directory: RunDirectory, on_message: OnMes
     """Take lines out of the results and the failures that are none, or none of this search."""
 
     def accept(record: Proposal) -> bool:
-        if record.trial >= _MOST_TRIALS or record.seed != search.seed:
+        if record.trial >= _MOST_TRIALS or record.seed not in seeds:
             return False
         try:
             search.run_for(record.language, dict(record.overrides))
@@ -79,7 +79,12 @@ def _mend_lines(search: SearchConfig, directory: RunDirectory, on_message: OnMes
             return False
         return True
 
-    for path, kind in ((directory.results, "result"), (directory.failures, "failure")):
+    for path, kind in (
+        (directory.results, "result"), (directory.confirmation, "result"),
+        (directory.failures, "failure"),
+    ):  # fmt: skip
+        # Fresh seeds are told apart from the search's own by the file alone.
+        seeds = range(search.seed + 1, 2**63) if path == directory.confirmation else (search.seed,)
         lines, bad = salvage(path, accept)
         if bad:
             aside = _set_aside(path)

@@ -18,17 +18,20 @@ from raystt.pools.evaluators import EvaluatorPool
 from raystt.pools.trainers import TrainerPool
 from raystt.preparation.prepare import prepare
 from raystt.progress import Snapshot
-from raystt.results import Proposal, best, dataframe
+from raystt.results import Proposal, dataframe
 from raystt.searching import experiment
 from raystt.searching.best import write_best
+from raystt.searching.confirm import confirm
 from raystt.searching.directory import RunDirectory
 from raystt.searching.final import ask_ceilings, measured, report_scores
 from raystt.searching.ledger import Ledger
+from raystt.searching.measure import Pools
 from raystt.searching.reconcile import reconcile
 from raystt.searching.room import Room
 from raystt.searching.searcher import StudySearcher
 from raystt.searching.summary import summarise_search, write_summary
-from raystt.searching.trial import Pools, Trial
+from raystt.searching.trial import Trial
+from raystt.searching.verdict import answers
 from raystt.searching.watch import Watch
 from raystt.training.states import sweep
 
@@ -109,7 +112,8 @@ def run_search(
                 try:
                     with Watch(search, ledger, room, pools, searcher, on_progress, on_message):
                         _tune(search, ledger, searcher, pools, directory, callbacks)
-                        report_scores(search, ledger, directory, pools, searcher, on_message)
+                        report_scores(search, ledger, pools, searcher, on_message)
+                        confirm(search, ledger, directory, pools, on_message)
                         directory.write_ceilings(measured(ceilings, on_message))
                 except Exception as error:
                     # Told before Ray is shut down: beneath trainers that are busy, that may crash.
@@ -118,7 +122,6 @@ def run_search(
                     raise
         shutil.rmtree(directory.path / "ray", ignore_errors=True)
         _write_best(search, ledger, directory)
-        directory.prune(ledger.kept(fixed=False), ledger.finished())
         summary, split = summarise_search(search, directory), search.base.evaluation.split
         failed = search.total_trials - summary["trials"]
         if failed:
@@ -205,11 +208,14 @@ def _write_best(search: SearchConfig, ledger: Ledger, directory: RunDirectory) -
     tested = {
         (r.language, r.trial): r for r in ledger.finished(search.base.evaluation.report_split)
     }
+    found = answers(search, directory)
     for language in search.languages:
-        winner = best(r for r in ledger.finished() if r.language == language)
-        if winner is None:
+        if language not in found:
             raise SearchFailed(
                 f"no trial of {language!r} has a score; see {directory.failures}, then go on with "
                 "--resume"
             )
-        write_best(search, directory, winner, tested.get((language, winner.trial)))
+        answer = found[language]
+        write_best(search, directory, answer, tested.get((language, answer.chosen.trial)))
+    chosen = [answer.chosen for answer in found.values()]
+    directory.prune(ledger.kept(chosen), ledger.finished())

@@ -5,26 +5,32 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from raystt.config import SearchConfig
 from raystt.files import write_atomic
 from raystt.results import Result, ResultsError, best, latest
 from raystt.searching.directory import RunDirectory
+from raystt.searching.verdict import Answer, answers, missing
 
 
 def summarise_search(search: SearchConfig, directory: RunDirectory) -> dict[str, Any]:
     """Return the content of `summary.json`."""
-    config, card = search.base.evaluation, directory.card()
-    return summarise(
-        directory.read(),
+    config, card, results = search.base.evaluation, directory.card(), directory.read()
+    searched = [r for r in results if r.split == config.split]
+    summary = summarise(
+        results,
         name=search.name,
         references=search.fixed_names,
         split=config.split,
         report_split=config.report_split,
         pairs={name: card.split(name, "train").pairs for name in search.languages},
         ceilings=directory.read_ceilings(),
+        answers=answers(search, directory),
     )
+    lacking = missing(search, directory, searched)
+    return summary | {"confirm": {**search.confirm.model_dump(), "missing": len(lacking)}}
 
 
 def summarise(
@@ -36,6 +42,7 @@ def summarise(
     report_split: str | None = None,
     pairs: Mapping[str, int] | None = None,
     ceilings: Mapping[str, Any] | None = None,
+    answers: Mapping[str, Answer] | None = None,
 ) -> dict[str, Any]:
     """Summarise a search for `summary.json`.
 
@@ -47,6 +54,7 @@ def summarise(
         report_split: A split that chose nothing; its scores become the entries' "test".
         pairs: Training pairs a language, from the corpus card; also fixes the languages' order.
         ceilings: What the evaluation gives to reference speech, a language and split.
+        answers: What the search answers, by language.
 
     Raises:
         ResultsError: Two results of a language have different signatures and do not compare.
@@ -72,18 +80,23 @@ def summarise(
         signature = _one_signature(language, [*mine, *report.values()])
         if signature:
             signatures[signature] = None
-        winner = best(mine)
+        answer = (answers or {}).get(language)
+        # On fresh seeds another proposal may be ahead of the one that chance put first.
+        leader = answer.leader if answer else None
+        winner = best(mine) if leader is None else next(r for r in mine if r.trial == leader)
         entries[language] = {
+            "verdict": answer.verdict if answer else None,
+            "chosen": _named(answer.chosen) if answer else None,
             "pairs": pairs.get(language),
             "trials": len({r.trial for r in mine}),
             "diverged": len({r.trial for r in mine if r.status == "diverged"}),
             "signature": signature,
             "references": {
-                r.reference: _entry(r, report)
+                r.reference: _entry(r, report, answer)
                 for r in sorted(mine, key=lambda r: (order.get(r.reference or "", last), r.trial))
                 if r.reference is not None
             },
-            "best": _entry(winner, report) if winner else None,
+            "best": _best(winner, report, answer, len({r.trial for r in mine})) if winner else None,
             **({"ceilings": ceilings[language]} if ceilings and language in ceilings else {}),
         }
     return {
@@ -109,8 +122,28 @@ def _one_signature(language: str, results: Sequence[Result]) -> str:
     return signatures[0] if signatures else ""
 
 
-def _entry(result: Result, report: Mapping[int, Result]) -> dict[str, Any]:
-    """Return one line of the summary; "test" is what the trial scores on the report split."""
+def _named(result: Result) -> dict[str, Any]:
+    return {"trial": result.trial, "reference": result.reference}
+
+
+def _best(
+    result: Result, report: Mapping[int, Result], answer: Answer | None, trials: int
+) -> dict[str, Any]:
+    """Return the line of the best, with what speaks for it."""
+    entry = {**_entry(result, report, answer), "overrides": dict(result.overrides)}
+    entry |= {"trials": trials}
+    if answer is not None and answer.leader == result.trial:
+        entry["difference"] = {name: asdict(one) for name, one in answer.differences.items()}
+        entry["optimism"] = answer.optimism
+    return entry
+
+
+def _entry(result: Result, report: Mapping[int, Result], answer: Answer | None) -> dict[str, Any]:
+    """Return one line of the summary.
+
+    "test" is what the trial scores on the report split, "fresh" what its schedule does there, on
+    the mean, when it is trained on fresh seeds.
+    """
     entry: dict[str, Any] = {
         "asr_bleu": result.asr_bleu,
         "ci": list(result.ci),
@@ -127,6 +160,8 @@ def _entry(result: Result, report: Mapping[int, Result]) -> dict[str, Any]:
             "ci": list(test.ci),
             "sentences": test.sentences,
         }
+    if answer is not None and result.trial in answer.fresh:
+        entry["fresh"] = asdict(answer.fresh[result.trial])
     return entry
 
 

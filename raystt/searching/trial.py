@@ -5,46 +5,32 @@ It holds no data and no weights; its actor needs next to no CPU and serves one t
 
 from __future__ import annotations
 
-import math
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import ray
 from ray import tune
 
-from raystt.config import EvaluationConfig, RunConfig, SearchConfig
-from raystt.evaluation.jobs import Evaluation, EvaluationJob
+from raystt.config import SearchConfig
+from raystt.evaluation.jobs import Evaluation
 from raystt.files import storage_error, unwritable
 from raystt.pools.broker import served
 from raystt.pools.errors import Interrupted, JobFailed, StorageLost
-from raystt.results import METRICS, REPORTED, Proposal, Result
+from raystt.results import REPORTED, Proposal
+from raystt.searching.measure import Pools, evaluation_job, result_of, segments_of
 from raystt.training.jobs import (
     CheckpointError,
     SegmentJob,
     SegmentResult,
-    Segments,
     StateLost,
     Step,
-    plan,
 )
 
 REPORT_SECONDS = 5.0
 """How often a trial in training tells Tune where it is."""
 _STORAGE_SECONDS = 5.0
 _STORAGE_LOSSES = 3  # of one trial
-
-
-@dataclass(frozen=True)
-class Pools:
-    """Handles of the broker and the dispatcher, and where things lie."""
-
-    broker: Any
-    dispatcher: Any
-    corpus: str
-    states: str
-    trials: str
 
 
 class Trial(tune.Trainable):
@@ -143,19 +129,12 @@ class Trial(tune.Trainable):
         return segment
 
     def _evaluate(self) -> Evaluation:
-        config = self._run.evaluation
-        job = EvaluationJob(
-            model=str(self._segments.finished[-1].model),
-            language=self._proposal.language,
-            split=config.split,
-            config=config,
-            interleaving=self._run.interleaving,
-        )
+        job = evaluation_job(self._run, self._segments, self._run.evaluation.split)
         evaluation: Evaluation = self._answer(
             self._pools.dispatcher.run.remote(job, self._proposal.label)
         )
         self._busy += evaluation.seconds
-        evaluation.write(self._directory() / f"hypotheses-{config.split}.jsonl")
+        evaluation.write(self._directory() / f"hypotheses-{job.split}.jsonl")
         return evaluation
 
     def _answer(self, pending: Any) -> Any:
@@ -189,38 +168,12 @@ class Trial(tune.Trainable):
 
     def _end(self, evaluation: Evaluation | None) -> dict[str, Any]:
         """Report the finished trial; without an evaluation it diverged, which scores 0."""
-        trained, ended = self._segments.finished, time.time()
-        last, steps = trained[-1], self._run.training.steps
-        reached = last.stop if last.diverged_at is None else last.diverged_at
-        weights = [s.stop - s.start for s in trained]
-        values: dict[str, Any] = {
-            "asr_bleu": 0.0, "asr_bleu_low": 0.0, "asr_bleu_high": 0.0, "signature": "",
-            "sentences": 0, "signatures": {}, **dict.fromkeys(METRICS),
-        }  # fmt: skip
-        if evaluation is not None:
-            values |= scored(evaluation, self._run.evaluation)
-        result = Result(
-            **self._proposal.identity(),
-            split=self._run.evaluation.split,
-            status="diverged" if evaluation is None else "complete",
-            schedule=self._run.schedule,
-            step=reached,
-            steps=steps,
-            loss=last.loss if math.isfinite(last.loss) else None,
-            ratio=float(self._run.schedule.ratio(max(reached - 1, 0) / steps)),
-            achieved_words=sum(s.achieved_words * w for s, w in zip(trained, weights, strict=True))
-            / max(sum(weights), 1),
-            tokens=sum(s.tokens for s in trained),
-            train_seconds=sum(s.seconds for s in trained),
-            setup_seconds=sum(s.setup_seconds for s in trained),
-            evaluate_seconds=evaluation.seconds if evaluation else 0.0,
-            wait_seconds=self._waited,
-            overhead_seconds=max(0.0, ended - self._free_since - self._busy - self._waited),
-            started=self._started,
-            ended=ended,
-            states=tuple(Path(s.state).name for s in trained),
-            **values,
-        )
+        ended = time.time()
+        result = result_of(
+            self._proposal, self._run, self._segments.finished, self._run.evaluation.split,
+            evaluation, started=self._started, ended=ended, waited=self._waited,
+            overhead=max(0.0, ended - self._free_since - self._busy - self._waited),
+        )  # fmt: skip
         self._free_since = ended
         return {**result.report(), "error": None, "done": True}
 
@@ -229,26 +182,3 @@ class Trial(tune.Trainable):
 
     def load_checkpoint(self, checkpoint: Any) -> None:
         """Start over: segments that are in storage are found there and not trained again."""
-
-
-def segments_of(search: SearchConfig, run: RunConfig, pools: Pools, folder: str) -> Segments:
-    """Return the segments that a trial of a search is trained in."""
-    segments = min(search.fidelity.segments, run.training.steps)
-    return Segments(
-        run, Path(pools.corpus), Path(pools.states), Path(pools.trials) / folder,
-        plan(run.training.steps, segments),
-    )  # fmt: skip
-
-
-def scored(evaluation: Evaluation, config: EvaluationConfig) -> dict[str, Any]:
-    """Return the fields of a `Result` that an evaluation fills."""
-    score, metrics = evaluation.score(config), evaluation.metrics()
-    return {
-        "asr_bleu": score.asr_bleu,
-        "asr_bleu_low": score.ci[0],
-        "asr_bleu_high": score.ci[1],
-        "signature": score.signature,
-        "sentences": score.sentences,
-        "signatures": {name: evaluation.signatures[name] for name in metrics},
-        **{name: metrics.get(name) for name in METRICS},
-    }

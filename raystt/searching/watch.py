@@ -18,9 +18,9 @@ from raystt.pools.placing import Waiting
 from raystt.progress import Ended, LanguageProgress, Running, Snapshot
 from raystt.results import Result, best
 from raystt.searching.ledger import Ledger
+from raystt.searching.measure import Pools
 from raystt.searching.room import Room
 from raystt.searching.searcher import StudySearcher
-from raystt.searching.trial import Pools
 
 _SNAPSHOT_SECONDS = 1.0
 _LOOK_SECONDS = 5.0
@@ -154,9 +154,10 @@ class Watch:
         known = self._searcher.running()
 
         def show(pool: str, activity: Activity) -> Running:
-            language, _, number = activity.label.partition("#")
+            language, _, rest = activity.label.partition("#")
+            number, _, seed = rest.partition("/")
             proposal, step = known.get(activity.label), activity.step
-            label = ""
+            label = f"seed {seed}" if seed else ""
             if proposal is not None:
                 run = self._search.run_for(language, proposal.overrides)
                 label = run.schedule.label()

@@ -10,7 +10,8 @@ from tiny import tiny_search
 from raystt.pools.errors import StorageLost
 from raystt.results import Proposal
 from raystt.searching import trial as module
-from raystt.searching.trial import Pools, Trial
+from raystt.searching.measure import Pools
+from raystt.searching.trial import Trial
 
 
 class Losing(Trial):

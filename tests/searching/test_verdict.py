@@ -1,0 +1,137 @@
+"""What a search answers, from results and hypotheses as they lie on disk."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from made import result
+from tiny import tiny_search
+
+from raystt.config import SearchConfig
+from raystt.results import Result
+from raystt.scores import bleu
+from raystt.searching.directory import RunDirectory, claimed
+from raystt.searching.reconcile import reconcile
+from raystt.searching.verdict import answers, folder_of, fresh_seeds, missing, to_confirm
+
+WORDS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
+
+
+def search_of(path: Path, **changes: Any) -> SearchConfig:
+    return tiny_search(path, **{"confirm": {"top": 2, "seeds": 3}, "trials": 8, **changes})
+
+
+def trial(number: int, score: float, reference: str | None = None) -> Result:
+    return result(number, score, reference=reference, overrides={"schedule.end": 0.8})
+
+
+def confirm(directory: RunDirectory, one: Result, right: float, rng: np.random.Generator) -> None:
+    """Write what a trial gives on fresh seeds: hypotheses with a share of the words right."""
+    for seed in fresh_seeds(directory.load_config()):
+        for split in ("dev", "test"):
+            said = [" ".join(w if rng.random() < right else "wrong" for w in WORDS)
+                    for _ in range(60)]  # fmt: skip
+            rows = bleu().statistics(said, [" ".join(WORDS)] * 60)
+            place = directory.trials / folder_of(one, seed)
+            place.mkdir(parents=True, exist_ok=True)
+            lines = [json.dumps({"statistics": row}) + "\n" for row in rows.tolist()]
+            (place / f"hypotheses-{split}.jsonl").write_text("".join(lines))
+            score = bleu().point(rows)
+            directory.append_confirmation(
+                dataclasses.replace(one, seed=seed, split=split, asr_bleu=score)
+            )
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDirectory:
+    """A search with three references and three proposals, of which nothing is confirmed."""
+    with claimed(search_of(tmp_path), resume=False, overwrite=False) as directory:
+        for one in (
+            trial(0, 1.0, "none"), trial(1, 20.0, "paper"), trial(2, 25.0, "constant"),
+            trial(3, 30.0), trial(4, 10.0), trial(5, 28.0),
+        ):  # fmt: skip
+            directory.append(one)
+    return directory
+
+
+def fresh(run: RunDirectory, seed: int, **right: float) -> None:
+    """Confirm trials, named t<number>, with a share of the words right."""
+    rng, known = np.random.default_rng(seed), {r.trial: r for r in run.read()}
+    for name, share in right.items():
+        confirm(run, known[int(name[1:])], share, rng)
+
+
+def test_leading_proposals_and_what_they_are_held_against_are_trained_anew(
+    run: RunDirectory,
+) -> None:
+    search = run.load_config()
+    assert [r.trial for r in to_confirm(search, run.read())] == [3, 5, 1, 2]
+    assert search.confirmations_of("es") == 4 * 3
+    fixed = [r for r in run.read() if r.reference]
+    assert to_confirm(search, fixed) == []  # nothing was proposed
+    assert list(fresh_seeds(search)) == [2, 3, 4]
+    lacking = missing(search, run, run.read())
+    assert len(lacking) == 4 * 3
+    assert {tuple(splits) for *_, splits in lacking} == {("dev", "test")}
+
+
+def test_without_confirmation_the_highest_score_is_shown_for_what_it_is(run: RunDirectory) -> None:
+    answer = answers(run.load_config(), run)["es"]
+    assert answer.chosen.trial == 3 and answer.leader is None
+    assert "flatters itself" in answer.verdict and not answer.fresh
+
+
+def test_what_beats_the_papers_schedule_is_chosen(run: RunDirectory) -> None:
+    fresh(run, 0, t3=0.80, t5=0.90, t1=0.70, t2=0.72)
+    assert missing(run.load_config(), run, run.read()) == []
+    answer = answers(run.load_config(), run)["es"]
+    # Not the one that chance put first.
+    assert answer.chosen.trial == answer.leader == 5
+    assert answer.fresh[5].asr_bleu > answer.fresh[3].asr_bleu > answer.fresh[1].asr_bleu
+    difference = answer.differences["paper"]
+    assert difference.asr_bleu == pytest.approx(answer.fresh[5].asr_bleu - answer.fresh[1].asr_bleu)
+    low, high = difference.ci
+    assert low < difference.asr_bleu < high and difference.p < 0.01
+    assert answer.verdict == (
+        f"better than the paper's staircase by {difference.asr_bleu:.1f} [{low:.1f}, {high:.1f}]"
+    )
+    dev = [r.asr_bleu for r in run.read_confirmation() if r.trial == 5 and r.split == "dev"]
+    assert answer.optimism == pytest.approx(28.0 - np.mean(dev))
+
+
+def test_what_is_not_shown_to_be_better_leaves_the_papers_schedule(run: RunDirectory) -> None:
+    fresh(run, 1, t3=0.8, t5=0.8, t1=0.8, t2=0.8)
+    answer = answers(run.load_config(), run)["es"]
+    assert answer.verdict.startswith("not shown to be better than the paper's staircase; ")
+    assert answer.chosen.reference == "paper" and answer.leader in (3, 5)
+
+
+def test_what_is_worse_is_called_worse(run: RunDirectory) -> None:
+    fresh(run, 2, t3=0.6, t5=0.6, t1=0.9, t2=0.7)
+    answer = answers(run.load_config(), run)["es"]
+    assert answer.verdict.startswith("worse than the paper's staircase by ")
+    assert answer.chosen.reference == "paper"
+
+
+def test_a_trial_without_all_its_fresh_seeds_is_no_answer(run: RunDirectory) -> None:
+    fresh(run, 3, t3=0.95, t5=0.9, t1=0.7, t2=0.7)
+    (run.trials / "es-003-seed3" / "hypotheses-test.jsonl").unlink()
+    answer = answers(run.load_config(), run)["es"]
+    assert answer.leader == 5 and 3 not in answer.fresh
+    ((lacking, seed, splits),) = missing(run.load_config(), run, run.read())
+    assert (lacking.trial, seed, splits) == (3, 3, ["test"])
+
+
+def test_a_damaged_line_is_set_aside_and_measured_again(run: RunDirectory) -> None:
+    fresh(run, 4, t3=0.9, t5=0.9, t1=0.7, t2=0.7)
+    lines = run.confirmation.read_text().splitlines(keepends=True)
+    run.confirmation.write_text("".join([*lines[:3], "{}\n", *lines[4:]]))
+    told: list[str] = []
+    reconcile(run.load_config(), run, told.append)
+    assert any("confirmation.jsonl: line 4" in text for text in told)
+    assert len(missing(run.load_config(), run, run.read())) == 1
