@@ -63,6 +63,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, ray_local: str) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_from_cvss_on_disk_to_a_score(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = run.parent
     assert main(["check", str(run)]) == 0

@@ -180,6 +180,7 @@ def run_prepare(config: CorpusConfig, errors: IO[str] | None = None) -> subproce
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_killed_preparation_goes_on_to_the_same_bytes(prepared, tmp_path):
     reference, card, _ = prepared
     path = Path(reference.path).with_name("killed")

@@ -32,6 +32,7 @@ TRIALS = 4
 def space(tmp_path: Path, small_corpus: Path) -> Path:
     path = tmp_path / "small.yaml"
     config = small_search(tmp_path, small_corpus, LANGUAGES)
+    config["confirm"]["top"] = 1
     path.write_text(yaml.safe_dump(config, sort_keys=False))
     return path
 
@@ -59,14 +60,27 @@ def assert_complete(directory: Path) -> None:
     for language in LANGUAGES:
         entry = summary["languages"][language]
         assert list(entry["references"]) == ["none", "paper", "constant"]
-        scores = [r.asr_bleu for r in results if r.split == "dev" and r.language == language]
-        assert entry["best"]["asr_bleu"] == max(scores) > 0
+        mine = [r for r in results if r.split == "dev" and r.language == language]
+        proposed = [r.asr_bleu for r in mine if r.reference is None]
+        assert entry["best"]["asr_bleu"] == max(proposed) and max(r.asr_bleu for r in mine) > 0
+        # What leads, and the paper's schedule, were trained anew on a fresh seed.
+        assert "the paper's staircase" in entry["verdict"]
+        for entered in (entry["best"], entry["references"]["paper"]):
+            fresh = entered["fresh"]
+            assert fresh["seeds"] == [2] and fresh["ci"][0] <= fresh["asr_bleu"] <= fresh["ci"][1]
+        assert entry["best"]["difference"]["paper"]["asr_bleu"] == pytest.approx(
+            entry["best"]["fresh"]["asr_bleu"] - entry["references"]["paper"]["fresh"]["asr_bleu"]
+        )
+        assert isinstance(entry["best"]["optimism"], float)
         for run in (*entry["references"].values(), entry["best"]):
             assert run["ci"][0] <= run["asr_bleu"] <= run["ci"][1]
             assert run["test"]["sentences"] == 6
         folder = directory / "best" / language
         best = yaml.safe_load((folder / "config.yaml").read_text())
-        assert best["schedule"] == entry["best"]["schedule"]
+        chosen = next(r for r in mine if r.trial == entry["chosen"]["trial"])
+        assert best["schedule"] == chosen.schedule.model_dump()
+        assert chosen.reference == "paper" or entry["verdict"].startswith("better than")
+        assert entry["verdict"] in (folder / "README.md").read_text()
         assert AutoModelForCausalLM.from_pretrained(folder / "model").num_parameters() > 10_000
         assert entry["signature"] in (folder / "README.md").read_text()
     # Tune, Optuna and the results know the same trials, each once.
@@ -79,6 +93,7 @@ def assert_complete(directory: Path) -> None:
     for language in LANGUAGES:
         told = {(language, t.number): t.value for t in run.study(language).trials}
         assert told == {key: score for key, score in scored.items() if key[0] == language}
+    assert summary["confirm"] == {"top": 1, "seeds": 1, "missing": 0}
     assert (directory / "results.csv").read_text() == run.trials.to_csv(index=False)
     for part in ("asr:pocketsphinx", "vocoder:", "norm:plain", "tok:13a"):
         assert part in summary["signature"]

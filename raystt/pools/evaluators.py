@@ -171,7 +171,8 @@ class Dispatcher:
             while not asked.done():
                 await asyncio.wait([asked], timeout=_PULSE_SECONDS)
                 now, heard = time.monotonic(), asked.result() if asked.done() else None
-                if heard is not None:
+                # One that has a job is there: were it lost, the job would have been.
+                if heard is not None or place.label is not None:
                     place.seen = now
                 if place.label is None or (heard is not None and heard != place.heard):
                     place.heard, place.moved = heard or 0, now
