@@ -151,7 +151,7 @@ class Proposals(BaseSampler):
     ) -> Any:  # fmt: skip
         """Give one value of a point of the sequence, else what the other sampler gives."""
         point = self._points.get(trial._trial_id)
-        if point is not None:
+        if point is not None and param_name in self._keys:
             return _value(param_distribution, float(point[self._keys.index(param_name)]))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)

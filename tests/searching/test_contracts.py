@@ -1,0 +1,45 @@
+"""Optuna's own contracts of samplers and storages, over ours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.storages import BaseStorage
+from optuna.testing.pytest_samplers import BasicSamplerTestCase
+from optuna.testing.pytest_storages import StorageTestCase
+
+from raystt.searching.proposals import Proposals
+from raystt.searching.study import own_journal
+
+NAMES = tuple("abcdefghijklmnopqrstuvwxyz")
+
+
+def proposals(inner: Callable[[], BaseSampler], start: int) -> Callable[[], BaseSampler]:
+    """Return what makes a sampler of ours that knows any one-letter name."""
+    return lambda: Proposals("inner", inner(), NAMES, start, 1, lambda params: None)
+
+
+class TestProposals(BasicSamplerTestCase):
+    """What Optuna asks of any sampler."""
+
+    @pytest.fixture(
+        params=[
+            proposals(lambda: TPESampler(seed=1, n_startup_trials=1, multivariate=True), 3),
+            proposals(lambda: RandomSampler(seed=1), 10**6),
+        ],
+        ids=["sobol then tpe", "sobol alone"],
+    )
+    def sampler(self, request: pytest.FixtureRequest) -> Callable[[], BaseSampler]:
+        made: Callable[[], BaseSampler] = request.param
+        return made
+
+
+class TestJournal(StorageTestCase):
+    """What Optuna asks of any storage."""
+
+    @pytest.fixture
+    def storage(self, tmp_path: Path) -> BaseStorage:
+        return own_journal(tmp_path / "run" / "journal.log")
