@@ -358,6 +358,11 @@ def test_a_damaged_card_is_told() -> None:
         ),
         (
             SEARCH,
+            ("space:\n", "space:\n  schedule.shape: {choice: [knots, cosine, linear]}\n"),
+            "knots and linear schedules are the same ones in this space",
+        ),
+        (
+            SEARCH,
             ("trials: 6", "trials: 6\nsampler: {name: tpe, startup_trials: 6}"),
             "sampler.startup_trials is 6, of 2 proposals",
         ),
@@ -374,6 +379,13 @@ def test_what_is_allowed_but_odd_is_warned_of(
     report = check(written(text, change))
     assert [given[: len(warning)] for given in report.warnings] == [warning]
     assert f"warning: {warning}" in flat(report)
+
+
+def test_keys_that_change_no_schedule_are_told() -> None:
+    shapes = "space:\n  schedule.shape: {choice: [constant, linear]}\n"
+    report = check(written(SEARCH, ("space:\n", shapes + "  schedule.end: {float: [0.5, 1]}\n")))
+    assert any(w.startswith("schedule.end changes nothing of a constant") for w in report.warnings)
+    assert not any(w.startswith("schedule.initial") for w in report.warnings)
 
 
 CVSS = """\

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
+from typing import Any
 
 from raystt.checking.cost import Pairs
 from raystt.config import RunBase, RunConfig, SearchConfig
@@ -12,6 +13,7 @@ from raystt.config.checks import schedule_corners
 from raystt.interleaving.rules import untranscribed_complaint
 from raystt.strict import Complaint, Location
 
+_MOMENTS = 200  # at which schedules are compared
 EPSILON = 1e-6  # shares of CPUs are added up in floating point
 
 
@@ -137,6 +139,51 @@ class Look:
             if run.schedule.ratio(1.0) > 0:
                 self.warnings.append(_never_zero("the space", run))
                 return
+
+    def same_curves(self) -> None:
+        """Warn of a space with two names for one curve: keys, or shapes, that change nothing."""
+        if self.search is None:
+            return
+        space = self.search.space
+        keys = [key for key in space.ordered() if key.startswith("schedule.")]
+        conditions = {key for key in keys for entry in space.root.values() if key in entry.when}
+        fixed = [key for key in keys if key in conditions or key == "schedule.shape"]
+        idle: set[tuple[str, str]] = set()
+        twice: set[tuple[str, str]] = set()
+        alike: dict[tuple[Any, ...], str] = {}
+        for language in self.languages:
+            for chosen in space.corners(fixed, language):
+                name = str(chosen.get("schedule.shape", self.base.schedule.shape))
+                middle = dict(chosen)
+                for key in keys:
+                    if key not in middle and space.active(key, middle, language):
+                        middle[key] = space.root[key].middle()
+                curves = {
+                    key: [self._curve(language, {**middle, key: end})
+                          for end in space.root[key].ends()]
+                    for key in sorted(middle.keys() - chosen.keys())
+                }  # fmt: skip
+                idle |= {(key, name) for key, ends in curves.items()
+                         if len(ends) > len(set(ends))}  # fmt: skip
+                drawn = (language, *(tuple(ends) for ends in curves.values()))
+                other = alike.setdefault(drawn, name)
+                if curves and other != name:
+                    twice.add((other, name))
+        self.warnings += [
+            f"{other} and {name} schedules are the same ones in this space; remove one of "
+            "schedule.shape's values, or add the keys that tell them apart"
+            for other, name in sorted(twice)
+        ]
+        self.warnings += [
+            f"{key} changes nothing of a {name} schedule: trials would differ in name alone; add "
+            "`when: {schedule.shape: ...}` with the shapes that it means"
+            for key, name in sorted(idle)
+        ]
+
+    def _curve(self, language: str, overrides: Mapping[str, Any]) -> tuple[float, ...]:
+        assert self.search is not None
+        schedule = self.search.run_for(language, overrides).schedule
+        return tuple(schedule.values(0, _MOMENTS, _MOMENTS).tolist())
 
     def trials(self, pairs: Pairs) -> None:
         """Warn of settings that make less of the trials than one may think."""

@@ -39,6 +39,7 @@ def check(config: Path | str | RunConfig | SearchConfig) -> Report:
     look.batches(pairs)
     _models(look)
     look.schedules()
+    look.same_curves()
     look.trials(pairs)
     return _report(look, source, card, pairs)
 

@@ -175,6 +175,15 @@ class Entry(Part):
         numbers = not any(isinstance(value, (bool, str)) for value in values)
         return (min(values), max(values)) if numbers and len(values) > 1 else values
 
+    def middle(self) -> Any:
+        """A value that is no extreme, where there is one."""
+        values = self.extremes()
+        if self.choice is not None or self.step is not None:
+            return values[0]
+        low, high = self.bounds
+        middle = math.sqrt(low * high) if self.log else (low + high) / 2
+        return round(middle) if self.int_ is not None else middle
+
     def takes(self, value: Any) -> bool:
         """Say whether a condition on `value` can come true; never for a float."""
         if self.choice is not None:
