@@ -175,6 +175,18 @@ class Entry(Part):
         numbers = not any(isinstance(value, (bool, str)) for value in values)
         return (min(values), max(values)) if numbers and len(values) > 1 else values
 
+    def within(self, other: Entry) -> bool:
+        """Say whether another entry takes all values of this one, as often as this one is asked."""
+        if self.kind != other.kind or (self.log, self.step) != (other.log, other.step):
+            return False
+        mine, theirs = set(self.languages), set(other.languages)  # none = all
+        if self.when != other.when or (theirs and not (mine and mine <= theirs)):
+            return False
+        if self.choice is not None:
+            return all(other.takes(value) for value in self.choice)
+        (low, high), (lowest, highest) = self.bounds, other.bounds
+        return lowest <= low and high <= highest and (self.step is None or low == lowest)
+
     def middle(self) -> Any:
         """A value that is no extreme, where there is one."""
         values = self.extremes()

@@ -23,6 +23,7 @@ All paths in it are relative to it: it may be moved or copied as a whole.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -33,7 +34,7 @@ from typing import Any
 
 from raystt import __version__
 from raystt.config import SearchConfig, load_search, to_yaml
-from raystt.config.run import changed_keys
+from raystt.config.search import refused_changes
 from raystt.corpus.card import Card
 from raystt.errors import BadInput
 from raystt.files import LOCK, locked, write_atomic
@@ -185,17 +186,24 @@ class RunDirectory:
                     f"{self.path}: holds a search already; continue it with --resume, delete it "
                     "with --overwrite, or give this one another `name`"
                 )
-            if before.fingerprint() != search.fingerprint():
-                changed = changed_keys(before, search)
+            if changed := refused_changes(before, search):
                 raise RunExists(
                     f"{self.config}: this search was started with another config ({changed}); "
                     "resume it with the same one, or give this one another `name`"
                 )
+            if before.space != search.space:
+                self._retire_journal()
         for folder in (self.trials, self.states):
             folder.mkdir(exist_ok=True)
         version = {"format": FORMAT, "raystt": __version__}
         write_atomic(self.path / "run.json", json.dumps(version) + "\n")
         write_atomic(self.config, to_yaml(search))
+
+    def _retire_journal(self) -> None:
+        """Begin new studies, over another space: they are written again from the results."""
+        names = (self.journal.with_name(f"journal.{number}.log") for number in itertools.count(1))
+        if self.journal.exists():
+            os.replace(self.journal, next(name for name in names if not name.exists()))
 
     def _clear(self) -> None:
         for child in self.path.iterdir():

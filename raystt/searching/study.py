@@ -211,9 +211,14 @@ class LanguageStudy:
 
     def params(self, proposal: Proposal) -> dict[str, Any]:
         """Return what Optuna knows of a proposal: its point in the space, nothing outside of it."""
-        if proposal.reference is None:
-            return dict(proposal.overrides)
-        return self._point(dict(proposal.overrides)) or {}
+        overrides = dict(proposal.overrides)
+        chosen: dict[str, Any] = {}
+        for key in self.search.space.ordered():
+            if self.search.space.active(key, chosen, self.language):
+                if key not in overrides:  # a fixed run, or one from before the space was widened
+                    return self._point(overrides) or {}
+                chosen[key] = overrides[key]
+        return chosen if proposal.reference is None else self._point(overrides) or {}
 
     def proposal(self, number: int) -> Proposal | None:
         """Return what a trial is; None if its values were never all drawn."""
