@@ -9,6 +9,8 @@ controller died is started anew.
 from __future__ import annotations
 
 import itertools
+import os
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -131,13 +133,33 @@ class TrainerPool:
         self._started = True
 
     def stop(self) -> None:
-        """Let idle groups end; the others end with the driver's connection to Ray."""
+        """Let idle groups end, and end the others."""
         self._stopping = True
         # Told in any case: a group that is still starting would wait for work for ever.
         told = self.broker.stop.remote()
         idle = ray.get(told) if self._started else []
         for number, thread in enumerate(self._threads):
             thread.join(_STOP_SECONDS if number in idle else _LAUNCH_SECONDS)
+        if any(thread.is_alive() for thread in self._threads):
+            _end_controllers()
+            for thread in self._threads:
+                thread.join(_STOP_SECONDS)
+
+
+def _end_controllers() -> None:
+    """End the controllers of this driver's groups, so that nobody waits for them any more.
+
+    A thread that is still within `fit()` when Ray is shut down takes the whole process with it.
+    Ray Train gives nobody a handle of its controllers; they run beside the driver.
+    """
+    from ray.util.state import list_actors
+
+    job = ray.get_runtime_context().get_job_id()
+    with suppress(Exception):  # the dashboard may be gone; then all ends with the driver
+        for actor in list_actors(detail=True, filters=[
+            ("job_id", "=", job), ("class_name", "=", "TrainController"), ("state", "=", "ALIVE")
+        ]):  # fmt: skip
+            os.kill(actor.pid, signal.SIGKILL)
 
 
 def _first_line(error: BaseException) -> str:
