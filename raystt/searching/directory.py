@@ -151,7 +151,7 @@ class RunDirectory:
             return None
         summary: dict[str, Any] = json.loads(self.summary.read_text(encoding="utf-8"))
         confirmed = {**search.confirm.model_dump(), "missing": 0}
-        finished = summary["trials"] >= search.total_trials and summary["confirm"] == confirmed
+        finished = summary["trials"] >= search.total_trials and summary.get("confirm") == confirmed
         return summary if finished else None
 
     def prune(self, kept: Iterable[Result], finished: Iterable[Result]) -> None:
