@@ -88,7 +88,11 @@ class ConfirmConfig(Part):
         ge=0,
         description="leading proposals of a language that are; 0 = nothing is confirmed",
     )
-    seeds: Count = Field(default=2, description="fresh seeds, of each of them and of references")
+    seeds: int = Field(
+        default=2,
+        ge=2,  # one training run ranks nothing
+        description="fresh seeds that each of them is trained on, and the references",
+    )
 
 
 class AblationConfig(Part):

@@ -16,6 +16,7 @@ from raystt.results import Result, best
 from raystt.searching.ledger import Ledger
 from raystt.searching.measure import Pools, measure
 from raystt.searching.searcher import StudySearcher
+from raystt.searching.verdict import to_confirm
 from raystt.training.jobs import CheckpointError
 
 
@@ -60,7 +61,7 @@ def report_scores(
     searcher: StudySearcher,
     on_message: Callable[[str], None],
 ) -> None:
-    """Score the fixed runs and the best of each language on the split that chose nothing."""
+    """Score the fixed runs and what leads in each language on the split that chose nothing."""
     config = search.base.evaluation
     if config.report_split == config.split:
         return
@@ -68,13 +69,15 @@ def report_scores(
     wanted: dict[tuple[str, int], Result] = {}
     for language in search.languages:
         mine = [r for r in ledger.finished() if r.language == language and r.status == "complete"]
-        winner = best(mine)
+        leading = [best(mine), *to_confirm(search, mine)]
         wanted |= {
             (language, r.trial): r for r in mine
-            if (r.reference is not None or r is winner) and (language, r.trial) not in known
+            if (r.reference is not None or r in leading) and (language, r.trial) not in known
         }  # fmt: skip
     if wanted:
-        on_message(f"scoring {len(wanted)} models on {config.report_split}: fixed runs and best")
+        on_message(
+            f"scoring {len(wanted)} models on {config.report_split}: fixed runs and what leads"
+        )
 
     def evaluate(result: Result) -> Result | None:
         try:

@@ -19,6 +19,7 @@ def summarise_search(search: SearchConfig, directory: RunDirectory) -> dict[str,
     """Return the content of `summary.json`."""
     config, card, results = search.base.evaluation, directory.card(), directory.read()
     searched = [r for r in results if r.split == config.split]
+    confirmed = directory.read_confirmation()
     summary = summarise(
         results,
         name=search.name,
@@ -30,6 +31,9 @@ def summarise_search(search: SearchConfig, directory: RunDirectory) -> dict[str,
         answers=answers(search, directory),
     )
     lacking = missing(search, directory, searched)
+    if confirmed:  # the search ends with them
+        began = min(r.started for r in results)
+        summary["wall_s"] = round(max(r.ended for r in (*results, *confirmed)) - began, 3)
     return summary | {"confirm": {**search.confirm.model_dump(), "missing": len(lacking)}}
 
 
