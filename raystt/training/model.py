@@ -2,7 +2,7 @@
 
 A micro-batch is one row of concatenated sequences. The attention registered here under `PACKED`
 computes each sequence on its own, so that packing costs neither padding nor the quadratic mask of
-the whole row (on a CPU 2.1 times as fast as the masked row, `benchmarks/training_step.py`).
+the whole row (`benchmarks/attention.py`).
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from raystt.errors import BadInput
 from raystt.hub import pinned
 
 PACKED = "raystt_packed"
+_FLASH = (torch.bfloat16, torch.float16)  # what flash attention computes in
 
 DROPOUTS = (
     "attention_dropout",
@@ -70,7 +71,8 @@ def packed_attention(
         sliding_window: Tokens that a token sees, itself among them; None = all before it.
         softcap: Bound of the logits; refused, as PyTorch's own attention has none.
         s_aux: Attention sinks; refused like it.
-        cu_seq_lens_q: int32 `[sequences + 1]`, cumulative lengths.
+        cu_seq_lens_q: int32 `[sequences + 1]`, cumulative lengths: on the GPU for bf16 there, else
+            best on the CPU, where reading them waits for nothing.
         max_length_q: Longest sequence, in tokens.
 
     Returns:
@@ -86,43 +88,38 @@ def packed_attention(
             f"{type(module).__name__}: its attention has bounded logits, sinks or no causal "
             "order; choose a model.base with plain causal attention"
         )
-    grouped = key.shape[1] != query.shape[1]
-    if query.is_cuda and dropout == 0.0 and query.dtype in (torch.bfloat16, torch.float16):
-        from torch.nn.attention.varlen import varlen_attn
-
-        if grouped:
-            repeat = query.shape[1] // key.shape[1]
-            key, value = key.repeat_interleave(repeat, 1), value.repeat_interleave(repeat, 1)
+    if query.is_cuda and query.dtype in _FLASH and query.shape[-1] % 8 == 0:
         if max_length_q is None:
             raise ValueError(f"{PACKED} attention needs max_length_q on a GPU")
-        q, k, v = (x[0].transpose(0, 1).contiguous() for x in (query, key, value))
-        before = -1 if sliding_window is None else sliding_window - 1
-        # A window without look-ahead is causal attention.
-        out = varlen_attn(
-            q, k, v, cu_seq_lens_q, cu_seq_lens_q, max_length_q, max_length_q,
-            scale=scaling, window_size=(before, 0),
-        )  # fmt: skip
-        assert isinstance(out, torch.Tensor)  # a tuple only where more is asked for
+        q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
+        # Not `varlen_attn`: that has no dropout, and in torch 2.11 no grouped keys either.
+        out = torch.ops.aten._flash_attention_forward(
+            q, k, v, cu_seq_lens_q, cu_seq_lens_q, max_length_q, max_length_q, dropout, True, False,
+            scale=scaling, window_size_left=None if sliding_window is None else sliding_window - 1,
+        )[0]  # fmt: skip
         return out[None], None
-    borders = cu_seq_lens_q.tolist()
+    # Split and not sliced: the gradient of a slice is as long as the whole row, and zero elsewhere.
+    lengths = cu_seq_lens_q.diff().tolist()
     parts = []
-    for a, b in zip(borders[:-1], borders[1:], strict=True):
-        band = None
-        if sliding_window is not None and b - a > sliding_window:
-            band = torch.ones(b - a, b - a, dtype=torch.bool, device=query.device).tril()
+    for q, k, v in zip(
+        *(x.transpose(1, 2).split(lengths, 1) for x in (query, key, value)), strict=True
+    ):
+        length, band = q.shape[1], None
+        if sliding_window is not None and length > sliding_window:
+            band = torch.ones(length, length, dtype=torch.bool, device=query.device).tril()
             band = band.triu(1 - sliding_window)
         part = F.scaled_dot_product_attention(
-            query[:, :, a:b],
-            key[:, :, a:b],
-            value[:, :, a:b],
+            q.transpose(1, 2),
+            k.transpose(1, 2),
+            v.transpose(1, 2),
             attn_mask=band,
             is_causal=band is None,
             scale=scaling,
             dropout_p=dropout,
-            enable_gqa=grouped,
+            enable_gqa=key.shape[1] != query.shape[1],
         )
-        parts.append(part)
-    return torch.cat(parts, dim=2).transpose(1, 2).contiguous(), None
+        parts.append(part.transpose(1, 2))
+    return torch.cat(parts, dim=1), None
 
 
 AttentionInterface.register(PACKED, packed_attention)
@@ -215,8 +212,8 @@ def refuse_unpackable(model: PreTrainedModel, name: str) -> None:
     try:
         first = torch.tensor([[3, 4, 5]], device=model.device)
         second = torch.tensor([[6, 7]], device=model.device)
-        packed = _logits(model, torch.cat([first, second], 1), [0, 3, 5])[3:]
-        alone = _logits(model, second, [0, 2])
+        packed = packed_logits(model, torch.cat([first, second], 1), [0, 3, 5])[3:]
+        alone = packed_logits(model, second, [0, 2])
     except TypeError as error:
         reason = f"{name}: {type(model).__name__} takes no packed batch ({error})"
         raise ModelError(f"{reason}; {fix}") from error
@@ -227,7 +224,7 @@ def refuse_unpackable(model: PreTrainedModel, name: str) -> None:
         raise ModelError(f"{reason}; {fix}")
 
 
-def _logits(model: PreTrainedModel, tokens: torch.Tensor, borders: list[int]) -> torch.Tensor:
+def packed_logits(model: PreTrainedModel, tokens: torch.Tensor, borders: list[int]) -> torch.Tensor:
     """Return the logits of a packed row, `[tokens, vocabulary]`."""
     lengths = [b - a for a, b in zip(borders[:-1], borders[1:], strict=True)]
     positions = torch.cat([torch.arange(n, device=tokens.device) for n in lengths])

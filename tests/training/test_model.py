@@ -176,19 +176,62 @@ def test_a_name_without_a_model_is_told(tmp_path: Path) -> None:
         load_model("nobody/nothing@abc")
 
 
+def attended(dtype: torch.dtype, device: str, **more) -> list[torch.Tensor]:
+    """Attend with grouped keys; return the output and the gradients of query, key and value."""
+    generator = torch.Generator().manual_seed(1)
+    inputs = [
+        torch.randn(1, sum(LENGTHS), heads, 64, generator=generator).transpose(1, 2)
+        for heads in (4, 2, 2)
+    ]
+    inputs = [x.to(device, dtype).requires_grad_() for x in inputs]
+    cuts = borders().to(device)
+    out, _ = packed_attention(
+        torch.nn.Identity(), *inputs, None, cu_seq_lens_q=cuts, max_length_q=max(LENGTHS), **more
+    )
+    weights = torch.linspace(-1, 1, out.numel(), device=device).view(out.shape).to(dtype)
+    return [x.float().cpu() for x in (out, *torch.autograd.grad(out, inputs, weights))]
+
+
+@pytest.mark.parametrize("window", [None, 3])
+def test_gradients_are_those_of_one_masked_row(window: int | None) -> None:
+    found = attended(torch.float64, "cpu", sliding_window=window)
+    generator = torch.Generator().manual_seed(1)
+    inputs = [
+        torch.randn(1, sum(LENGTHS), heads, 64, generator=generator).double().transpose(1, 2)
+        for heads in (4, 2, 2)
+    ]
+    query, key, value = (x.requires_grad_() for x in inputs)
+    sequence = torch.repeat_interleave(torch.tensor(LENGTHS))
+    seen = (sequence[:, None] == sequence).tril()
+    if window is not None:
+        seen = seen.triu(1 - window)
+    whole = torch.nn.functional.scaled_dot_product_attention(
+        query, key, value, attn_mask=seen, enable_gqa=True
+    ).transpose(1, 2)
+    weights = torch.linspace(-1, 1, whole.numel()).view(whole.shape).double()
+    expected = (whole, *torch.autograd.grad(whole, (query, key, value), weights))
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other.float(), atol=1e-6, rtol=1e-5)
+
+
 @pytest.mark.gpu
-def test_flash_attention_is_the_loop_over_sequences() -> None:
+@pytest.mark.parametrize("window", [None, 3])
+def test_flash_attention_is_the_loop_over_sequences(window: int | None) -> None:
+    loop = attended(torch.float32, "cpu", sliding_window=window)
+    flash = attended(torch.bfloat16, "cuda", sliding_window=window)
+    for one, other in zip(flash, loop, strict=True):
+        assert (one - other).norm() < 0.01 * other.norm()
+
+
+@pytest.mark.gpu
+def test_dropout_of_flash_attention_is_right_on_average() -> None:
     torch.manual_seed(1)
-    shape = (1, 4, sum(LENGTHS), 64)
-    query, key, value = (torch.randn(shape, device="cuda", dtype=torch.bfloat16) for _ in "qkv")
-    cuts = borders().cuda()
-    flash, _ = packed_attention(
-        torch.nn.Identity(), query, key, value, None, cu_seq_lens_q=cuts, max_length_q=9
-    )
-    loop, _ = packed_attention(
-        torch.nn.Identity(), query.float(), key.float(), value.float(), None, cu_seq_lens_q=cuts
-    )
-    torch.testing.assert_close(flash.float(), loop, atol=3e-2, rtol=3e-2)
+    loop = attended(torch.float32, "cpu")
+    many = [attended(torch.bfloat16, "cuda", dropout=0.2) for _ in range(400)]
+    for index, expected in enumerate(loop):
+        mean = sum(one[index] for one in many) / len(many)
+        assert (mean - expected).norm() < 0.06 * expected.norm()
+        assert (many[0][index] - expected).norm() > 0.2 * expected.norm()
 
 
 @pytest.mark.gpu
