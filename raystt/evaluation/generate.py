@@ -72,6 +72,8 @@ def generate(
             f"{job.model}: a prompt of {lengths.max()} tokens, its context is {room}; choose a "
             "model.base with a longer one, or lower corpus.quality.max_seconds"
         )
+    # Rows that only fill up the table (`vocabulary.extend`).
+    unused = list(range(card.vocabulary, model.get_input_embeddings().weight.shape[0]))
     outputs: dict[int, Generated] = {}
     order = np.argsort(-lengths, kind="stable")
     for first in range(0, len(order), job.config.batch):
@@ -90,6 +92,7 @@ def generate(
             num_beams=1,
             eos_token_id=layout.eos,
             pad_token_id=card.tokenizer.pad,
+            suppress_tokens=unused or None,
         )
         for row, index in enumerate(members):
             outputs[int(index)] = parts(produced[row, width:].cpu().numpy(), card, job.interleaving)

@@ -26,6 +26,7 @@ from transformers.modeling_utils import PreTrainedModel
 from raystt.corpus.card import Card
 from raystt.training.model import ModelError
 
+_MULTIPLE = 128
 _MARK = "raystt_vocabulary"  # in the config of a model that was extended: its vocabulary
 
 
@@ -72,10 +73,11 @@ def extend(
 ) -> bool:
     """Give a model rows for the corpus' whole vocabulary, unless it has them.
 
-    A model with more rows than the vocabulary keeps them: some pad their table, and tokens get
-    rows that nothing was ever trained on. A model that was extended before says so in its config,
-    and is left as it is; so is the corpus' own text LM. The result depends on
-    nothing but the arguments: every rank starts the same rows.
+    The table is filled up to a multiple of 128 rows by rows of no token, which is never asked for
+    and never generated. A model with more rows than the vocabulary keeps them: some pad their
+    table, and tokens get rows that nothing was ever trained on. A model that was extended before
+    says so in its config, and is left as it is; so is the corpus' own text LM. The result depends
+    on nothing but the arguments: every rank starts the same rows.
 
     Args:
         model: A causal LM; its embeddings and head are replaced in place.
@@ -107,14 +109,17 @@ def extend(
     if own or getattr(model.config, _MARK, None) == card.vocabulary:
         return False
     if rows < card.vocabulary:
-        model.resize_token_embeddings(card.vocabulary, mean_resizing=False)
+        # Matrix products over a number of rows that has no such factor take three times as long.
+        model.resize_token_embeddings(
+            card.vocabulary, mean_resizing=False, pad_to_multiple_of=_MULTIPLE
+        )
     setattr(model.config, _MARK, card.vocabulary)
     table = model.get_input_embeddings().weight
     head = model.get_output_embeddings()
     generator = torch.Generator().manual_seed(seed)
-    _start(table, card, init, generator, centroids)
+    _start(table, rows, card, init, generator, centroids)
     if head is not None and head.weight is not table:
-        _start(head.weight, card, init, generator, centroids)
+        _start(head.weight, rows, card, init, generator, centroids)
     bias = getattr(head, "bias", None)
     if bias is not None:
         bias[known:] = bias[:known].mean()
@@ -123,12 +128,13 @@ def extend(
 
 def _start(
     table: torch.Tensor,
+    rows: int,
     card: Card,
     init: str,
     generator: torch.Generator,
     centroids: torch.Tensor | None,
 ) -> None:
-    """Write the new rows of `[vocabulary, hidden]`."""
+    """Write the new rows of `[vocabulary, hidden]`, which had `rows` before."""
     known, total, width = card.tokenizer.base_vocabulary, card.vocabulary, table.shape[1]
     mean = table[:known].mean(0, dtype=torch.float64)
     spread = (table[:known] - mean.to(table)).square_().mean(0, dtype=torch.float64).sqrt()
@@ -145,3 +151,4 @@ def _start(
         first = card.tokenizer.unit_offset - known
         deviation[first : first + card.units.total] = units
     table[known:total] = (mean + deviation.to(mean) * spread).to(table)
+    table[max(rows, total) :] = mean.to(table)

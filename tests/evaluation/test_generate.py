@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from tiny import TEXT, tiny_corpus, tiny_run
 
 from raystt.corpus.card import Card
@@ -68,6 +69,21 @@ def test_a_batch_gives_what_each_row_gives_alone(corpus: Path, interleaving: Int
     alone = [told(generate(rows.slice(i, 1), job, card, device="cpu")[0]) for i in range(len(rows))]
     assert len(together) == len(rows) == 4 and together == alone
     assert any(spoken or source for source, _, spoken in together)
+
+
+def test_rows_of_no_token_are_not_generated(corpus: Path) -> None:
+    card = Card.load(corpus)
+    model = load_model(corpus / "base")
+    model.resize_token_embeddings(card.vocabulary + 2, mean_resizing=False)
+    with torch.no_grad():  # whatever the model says, one of the two is likelier than any token
+        last = model.get_input_embeddings().weight[card.vocabulary :]
+        last.copy_(100.0 * torch.randn(1, last.shape[1]) * torch.tensor([[1.0], [-1.0]]))
+    model.save_pretrained(corpus / "filled")
+    rows = read_rows(corpus, card, "es", "dev", None)
+    config = tiny_run(corpus).evaluation.model_copy(update={"max_new_tokens": 8})
+    job = EvaluationJob(str(corpus / "filled"), "es", "dev", config, DIRECT)
+    spoken = np.concatenate([each.spoken for each in generate(rows, job, card, device="cpu")])
+    assert len(spoken) and spoken.max() < card.vocabulary
 
 
 def test_a_context_bounds_what_is_written(corpus: Path) -> None:
