@@ -11,7 +11,7 @@ others have and how many tokens the loss is averaged over.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import pyarrow as pa
@@ -49,6 +49,15 @@ class MicroBatch:
     predicting: torch.Tensor
     targets: torch.Tensor
     longest: int
+
+    def to(self, device: str) -> MicroBatch:
+        """Return it on a device."""
+        tensors = {
+            field.name: getattr(self, field.name).to(device)
+            for field in fields(self)
+            if field.name != "longest"
+        }
+        return replace(self, **tensors)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import shutil
+
 from raystt.errors import BadInput
 
 
@@ -29,3 +32,9 @@ def device_of(gpus: float, key: str) -> str:
             "what `nvidia-smi` and `python -m torch.utils.collect_env` say there"
         )
     return "cuda"
+
+
+@functools.cache
+def can_compile() -> bool:
+    """Say whether torch can compile for a GPU here: Triton needs a C compiler for its launchers."""
+    return any(map(shutil.which, ("gcc", "clang")))

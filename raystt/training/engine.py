@@ -12,6 +12,7 @@ import json
 import os
 import pickle
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,14 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from transformers import get_scheduler
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from raystt.config import TrainingConfig
 from raystt.training.adapters import has_adapters, merged
 from raystt.training.batches import MicroBatch, StepBatch
+from raystt.training.device import can_compile
 from raystt.training.jobs import CheckpointError
+from raystt.training.loss import ends_in, exposed, summed_loss
 
 # DeepSpeed's logger writes to stdout at its own level; set before its first import.
 os.environ.setdefault("DEEPSPEED_LOG_LEVEL", "error")
@@ -68,6 +72,17 @@ def resolve_precision(precision: str, device: str) -> str:
     return "bf16" if capable else "fp32"
 
 
+def compile_layers(model: torch.nn.Module) -> None:
+    """Have each layer of a decoder compiled when it is first used.
+
+    Norms, rotations and activations then cost a pass over memory instead of five. One code serves
+    all layers and lengths, and the models that follow in the process.
+    """
+    for module in model.modules():
+        if isinstance(module, GradientCheckpointingLayer) and can_compile():
+            module.compile(dynamic=True)
+
+
 class Engine:
     """A model in training.
 
@@ -99,20 +114,28 @@ class Engine:
             num_warmup_steps=round(config.warmup * horizon),
             num_training_steps=horizon,
         )
+        # How many micro-batches a step has depends on the text ratio: added up in bf16, so would
+        # the rounding. DeepSpeed adds up in fp32 from stage 1 on only, so bf16 never has less.
+        stage = max(config.zero_stage, 1) if self.precision == "bf16" else config.zero_stage
+        self._head: Any = None
+        # Adapters rewrite the layers, and stage 3 takes the weights away between their uses.
+        if device == "cuda" and stage < 3 and not has_adapters(model):
+            head = model.get_output_embeddings()  # type: ignore[operator]
+            if isinstance(head, torch.nn.Linear) and ends_in(model, head):  # type: ignore[arg-type]
+                self._head = head
+            compile_layers(model)
         settings: dict[str, Any] = {
             "train_micro_batch_size_per_gpu": 1,
             "gradient_accumulation_steps": 1,
             # The number of micro-batches varies from step to step: `step()` is the border.
             "managed_gradient_accumulation": False,
             "gradient_clipping": config.gradient_clipping,
-            "zero_optimization": {"stage": config.zero_stage},
+            "zero_optimization": {"stage": stage},
             "zero_allow_untested_optimizer": True,
             "bf16": {"enabled": self.precision == "bf16"},
             "steps_per_print": 1_000_000_000,
         }
-        if self.precision == "bf16" and config.zero_stage > 0:
-            # How many micro-batches a step has depends on the text ratio: added up in bf16, so
-            # would the rounding. Stage 0 adds up in fp32 by itself.
+        if self.precision == "bf16":
             settings["data_types"] = {"grad_accum_dtype": "fp32"}
         self._engine, *_ = deepspeed.initialize(
             model=model,
@@ -133,7 +156,8 @@ class Engine:
     def step(self, batch: StepBatch) -> float:
         """Do one optimiser step and return the loss, nats a predicted token, over all ranks."""
         total = torch.zeros(1, dtype=torch.float64, device=self._device)
-        for micro_batch in batch.micro_batches:
+        # All at once: a copy waits for the GPU to finish what it was given before.
+        for micro_batch in [self._moved(part) for part in batch.micro_batches]:
             summed = self._forward(micro_batch)
             total += summed.detach()
             # DeepSpeed averages gradients over ranks; the loss is a mean over all ranks' tokens.
@@ -144,19 +168,25 @@ class Engine:
             dist.all_reduce(total)
         return float(total.item()) / max(batch.loss_tokens, 1)
 
+    def _moved(self, batch: MicroBatch) -> MicroBatch:
+        """Return a micro-batch on the device; its borders only where attention reads them there."""
+        moved = batch.to(self._device)
+        return moved if self.precision == "bf16" else replace(moved, borders=batch.borders)
+
     def _forward(self, batch: MicroBatch) -> torch.Tensor:
         """Return the summed negative log-likelihood of a micro-batch's targets, fp32 scalar."""
-        borders = batch.borders.to(self._device)
-        output = self._engine(
-            input_ids=batch.tokens[None].to(self._device),
-            position_ids=batch.positions[None].to(self._device),
-            use_cache=False,
-            logits_to_keep=batch.predicting.to(self._device),
-            cu_seq_lens_q=borders,
-            max_length_q=batch.longest,
-        )
-        logits = output.logits[0].float()
-        return F.cross_entropy(logits, batch.targets.to(self._device), reduction="sum")
+        with contextlib.nullcontext() if self._head is None else exposed(self._head):
+            output = self._engine(
+                input_ids=batch.tokens[None],
+                position_ids=batch.positions[None],
+                use_cache=False,
+                logits_to_keep=batch.predicting,
+                cu_seq_lens_q=batch.borders,
+                max_length_q=batch.longest,
+            ).logits[0]
+        if self._head is not None:
+            return summed_loss(output, self._head.weight, self._head.bias, batch.targets)
+        return F.cross_entropy(output.float(), batch.targets, reduction="sum")
 
     @property
     def learning_rate(self) -> float:

@@ -43,7 +43,7 @@ def segment_key(job: SegmentJob, card: Card, world_size: int) -> str:
     training = job.run.training.model_dump(exclude={"log_every", "checkpoint_every"})
     parent = Path(job.parent).name if job.parent else "base"
     content = [
-        "segment-2", parent, card.fingerprint, job.run.language, job.run.seed, world_size,
+        "segment-3", parent, card.fingerprint, job.run.language, job.run.seed, world_size,
         job.run.model.model_dump(), training, job.run.interleaving.model_dump(),
         job.start, job.stop, ratios.tolist(),
     ]  # fmt: skip
