@@ -24,8 +24,12 @@ def git(*arguments: str) -> str:
     return done.stdout.strip()
 
 
-def hardware() -> str:
-    """Name the processor."""
+def hardware(device: str) -> str:
+    """Name the processor, or the GPU."""
+    if device == "cuda":
+        import torch
+
+        return f"{torch.cuda.get_device_name()}, 1 of {torch.cuda.device_count()}"
     info = Path("/proc/cpuinfo")
     lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
     models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
@@ -41,8 +45,9 @@ def save(
     results: Sequence[Mapping[str, Any]],
     *,
     packages: Sequence[str],
+    device: str = "cpu",
 ) -> Path:
-    """Write `benchmarks/results/<name>-cpu-<date>.json` and say so."""
+    """Write `benchmarks/results/<name>-<hardware>-<date>.json` and say so."""
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     record = {
         "benchmark": name,
@@ -56,11 +61,13 @@ def save(
             "python": platform.python_version(),
             **{package: version(package) for package in packages},
         },
-        "hardware": hardware(),
+        "hardware": hardware(device),
         "setting": dict(setting),
         "results": list(results),
     }
-    path = ROOT / "benchmarks" / "results" / f"{name}-cpu-{today}.json"
+    # "NVIDIA H100 80GB HBM3" is h100.
+    place = "cpu" if device == "cpu" else hardware(device).split(",")[0].split()[1].lower()
+    path = ROOT / "benchmarks" / "results" / f"{name}-{place}-{today}.json"
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     print(f"wrote {path.relative_to(ROOT)}")

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from raystt.config import TrainingConfig
 from raystt.training.batches import MicroBatch, StepBatch
-from raystt.training.engine import Engine
+from raystt.training.engine import Engine, compile_layers
 from raystt.training.model import new_llama
 
 LENGTH, MICRO_BATCHES = 24, 64
@@ -61,3 +61,29 @@ def test_bf16_gradients_of_many_micro_batches_are_added_up_in_fp32(stage: int) -
     engine.close()
     sums = [torch.cat([part.flatten() for part in parts]) for parts in (found, expected)]
     assert (sums[0] - sums[1]).norm() < 0.003 * sums[1].norm()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_compiled_layers_give_the_same_gradients(dropout: float) -> None:
+    torch.manual_seed(1)
+    model = new_llama(vocabulary=64, hidden=128, layers=2, heads=2, pad=0, bos=1, eos=2)
+    model = model.to("cuda", torch.bfloat16).train()
+    for layer in model.model.layers:
+        layer.self_attn.attention_dropout = dropout
+
+    def gradients(seed: int) -> torch.Tensor:
+        torch.manual_seed(seed)
+        part = micro_batch(1).to("cuda")
+        logits = model(
+            input_ids=part.tokens[None], position_ids=part.positions[None], use_cache=False,
+            cu_seq_lens_q=part.borders, max_length_q=LENGTH,
+        ).logits[0]  # fmt: skip
+        loss = F.cross_entropy(logits[:-1].float(), part.targets)
+        found = torch.autograd.grad(loss, list(model.parameters()))
+        return torch.cat([gradient.flatten().float() for gradient in found])
+
+    plain, other = gradients(3), gradients(4)
+    assert ((plain - other).norm() > 0.1 * plain.norm()) == (dropout > 0)
+    compile_layers(model)
+    assert (gradients(3) - plain).norm() < 0.03 * plain.norm()
