@@ -2,8 +2,9 @@
 
     python benchmarks/attention.py [--device cuda] [--save]
 
-The reference is what raystt did before: a slice of query, key and value for each sequence. Both
-take turns in one process, on the same tensors in the layout that a LLaMA gives them; on a CPU by
+The reference is a slice of query, key and value for each sequence, which is what raystt did before
+(on a GPU with dropout only: without, it repeated the keys and called flash attention). Both take
+turns in one process, on the same tensors in the layout that a LLaMA gives them; on a CPU by
 one thread in fp32, in CPU seconds, on a GPU in bf16 by its own clock. Gradients are compared.
 """
 

@@ -231,7 +231,8 @@ def test_dropout_of_flash_attention_is_right_on_average() -> None:
     for index, expected in enumerate(loop):
         mean = sum(one[index] for one in many) / len(many)
         assert (mean - expected).norm() < 0.06 * expected.norm()
-        assert (many[0][index] - expected).norm() > 0.2 * expected.norm()
+        apart = sum(float((one[index] - expected).norm()) for one in many) / len(many)
+        assert apart > 0.1 * expected.norm()
 
 
 @pytest.mark.gpu
