@@ -118,8 +118,8 @@ class Engine:
         # the rounding. DeepSpeed adds up in fp32 from stage 1 on only, so bf16 never has less.
         stage = max(config.zero_stage, 1) if self.precision == "bf16" else config.zero_stage
         self._head: Any = None
-        # Adapters rewrite the layers, stage 3 takes the weights away between their uses, and in fp32
-        # attention is a loop over sequences, which would be compiled for each number of them.
+        # Adapters rewrite the layers, and stage 3 takes the weights away between their uses. In
+        # fp32 attention is a loop over sequences, which would be compiled for each number of them.
         fused = device == "cuda" and self.precision == "bf16"
         if fused and stage < 3 and not has_adapters(model):
             head = model.get_output_embeddings()  # type: ignore[operator]
