@@ -133,6 +133,16 @@ def test_a_search_from_nothing(start, space: Path) -> None:
         b.result.trial for b in run.best.values()
     }
     assert {r.trial for r in run.results if (directory / "states" / r.states[-1]).exists()} <= kept
+    # What a kill left unconfirmed is trained again, and nothing else; it comes to the same.
+    confirmed = read(directory / "confirmation.jsonl")
+    lines = (directory / "confirmation.jsonl").read_text().splitlines(keepends=True)
+    (directory / "confirmation.jsonl").write_text("".join(lines[:-1]))
+    (directory / "summary.json").unlink()
+    assert "confirming on fresh seeds: 1 trainings, schedules: 1" in start("--resume").wait()
+    again = read(directory / "confirmation.jsonl")
+    assert [(r.label, r.seed, r.split, r.asr_bleu, r.states) for r in again] == [
+        (r.label, r.seed, r.split, r.asr_bleu, r.states) for r in confirmed
+    ]
     before = (directory / "journal.log").read_bytes()
     assert "small" in start().wait()  # shown again, nothing is run again
     assert (directory / "journal.log").read_bytes() == before

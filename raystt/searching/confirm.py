@@ -40,7 +40,7 @@ def confirm(
     wanted = missing(search, directory, ledger.finished())
     if wanted:
         schedules = len({(trial.language, trial.trial) for trial, *_ in wanted})
-        on_message(f"confirming on fresh seeds: {schedules} schedules in {len(wanted)} trainings")
+        on_message(f"confirming on fresh seeds: {len(wanted)} trainings, schedules: {schedules}")
 
     def run(place: tuple[Result, int, list[str]]) -> list[Result]:
         trial, seed, splits = place

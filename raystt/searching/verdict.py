@@ -121,11 +121,12 @@ def folder_of(proposal: Proposal, seed: int) -> str:
 
 
 def confirmed(search: SearchConfig, directory: RunDirectory) -> dict[Place, Result]:
-    """Return the evaluations on fresh seeds, of which the hypotheses are there too."""
+    """Return the evaluations on fresh seeds; of those with a score the hypotheses are there too."""
     return {
         (r.language, r.trial, r.seed, r.split): r
         for r in directory.read_confirmation()
-        if r.seed in fresh_seeds(search) and _hypotheses(directory, r, r.seed, r.split).exists()
+        if r.seed in fresh_seeds(search)
+        and (r.status == "diverged" or _hypotheses(directory, r, r.seed, r.split).exists())
     }
 
 

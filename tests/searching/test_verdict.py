@@ -127,6 +127,19 @@ def test_a_trial_without_all_its_fresh_seeds_is_no_answer(run: RunDirectory) -> 
     assert (lacking.trial, seed, splits) == (3, 3, ["test"])
 
 
+def test_a_schedule_that_diverges_on_a_fresh_seed_is_no_answer(run: RunDirectory) -> None:
+    fresh(run, 5, t3=0.95, t5=0.9, t1=0.7, t2=0.7)
+    lost = run.trials / "es-003-seed3"
+    for split in ("dev", "test"):
+        (lost / f"hypotheses-{split}.jsonl").unlink()
+        one = next(r for r in run.read() if r.trial == 3)
+        run.append_confirmation(
+            dataclasses.replace(one, seed=3, split=split, asr_bleu=0.0, status="diverged")
+        )
+    assert answers(run.load_config(), run)["es"].leader == 5
+    assert missing(run.load_config(), run, run.read()) == []  # it would diverge again
+
+
 def test_a_damaged_line_is_set_aside_and_measured_again(run: RunDirectory) -> None:
     fresh(run, 4, t3=0.9, t5=0.9, t1=0.7, t2=0.7)
     lines = run.confirmation.read_text().splitlines(keepends=True)
