@@ -69,12 +69,11 @@ def faults() -> Faults:
 
 
 def config_of(path: Path, corpus: Path, **resources: Any) -> dict[str, Any]:
-    """Return a search of six fixed runs, whose scores depend on nothing but their configs."""
+    """Return a search of five fixed runs, whose scores depend on nothing but their configs."""
     config = small_search(path, corpus)
     config |= {"trials": None, "space": {}, "fidelity": {"segments": 2}, "keep": "fixed"}
     config["ablations"] = {
         "early": {"set": {"schedule.end": 0.4}},
-        "low": {"set": {"schedule.initial": 0.5}},
         "hot": {"set": {"training.learning_rate": 1.0e12}},
     }
     base = config["base"]
@@ -146,9 +145,9 @@ def undisturbed(
     search = Search(space)
     search.wait()
     found = table(search.results())
-    assert len(found) == 11  # six on dev, all but the diverged one on test
+    assert len(found) == 9  # five on dev, all but the diverged one on test
     assert found["hot", "dev"][1] == "diverged"
-    assert len({row[4] for row in found.values()}) == 6  # the losses tell runs apart
+    assert len({row[4] for row in found.values()}) == 5  # the losses tell runs apart
     return found
 
 

@@ -43,7 +43,7 @@ def test_killed_processes(start: Start, faults: Faults, undisturbed: Table, seed
     search.wait_until(
         lambda: (search.directory / "trials").exists() and search.workers("ray::Trial")
     )
-    kinds = len(PROCESSES) if ROUNDS else 3
+    kinds = len(PROCESSES) if ROUNDS else 2
     for name, title in chance.sample(sorted(PROCESSES.items()), kinds):
         time.sleep(chance.uniform(0.0, 1.5))
         done = len(search.results())
