@@ -18,6 +18,7 @@ from raystt.results import Failure, Result
 from raystt.searching.best import write_best
 from raystt.searching.directory import NoRun, claimed
 from raystt.searching.searcher import StudySearcher
+from raystt.searching.verdict import answers
 
 
 @pytest.fixture
@@ -39,7 +40,7 @@ def written(tmp_path: Path) -> Path:
             directory.model(one).mkdir(parents=True)
         tested = result(3, 22.0, split="test", overrides=one.overrides, schedule=one.schedule)
         directory.append(tested)
-        write_best(search, directory, one, tested)
+        write_best(search, directory, answers(search, directory)["es"], tested)
         failed = {"language": "es", "trial": 4, "reference": None, "seed": 1, "overrides": {}}
         directory.append(Failure(**failed, error="disk full", time=1.0))
     return directory.path
@@ -84,7 +85,7 @@ def test_no_run_is_bad_input(tmp_path: Path) -> None:
         raystt.open_run(tmp_path)
 
 
-def answers(address: str) -> bytes:
+def page_of(address: str) -> bytes:
     limit = time.monotonic() + 60
     while True:
         try:
@@ -105,8 +106,8 @@ def test_dashboards_answer_on_loopback(written: Path) -> None:
         assert served.stdout is not None
         addresses = [served.stdout.readline().split()[-1] for _ in range(2)]
         assert all(address.startswith("http://127.0.0.1:") for address in addresses)
-        assert b"tiny es" in answers(addresses[0] + "api/studies")
-        assert b"TensorBoard" in answers(addresses[1])
+        assert b"tiny es" in page_of(addresses[0] + "api/studies")
+        assert b"TensorBoard" in page_of(addresses[1])
     finally:
         served.terminate()
         served.wait()
