@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 # Read by Ray and by numerical libraries when they are imported, hence set before any test is.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -17,6 +18,11 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("TQDM_DISABLE", "1")
+
+
+# A busy machine must not fail a test: none asserts how long an example takes.
+settings.register_profile("raystt", deadline=None)
+settings.load_profile("raystt")
 
 
 @pytest.fixture(autouse=True)
