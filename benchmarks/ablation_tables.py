@@ -8,12 +8,11 @@ independent. The tests are over sentences; how far seeds differ stands beside th
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from raystt.scores import asr_bleu, bleu
+from raystt.scores import asr_bleu, bleu, holm
 
 PAPER = {
     "scheduled": 19.5,
@@ -96,16 +95,6 @@ def compared(lines: list[dict[str, Any]]) -> Tables:
         elif p < LEVEL and not row["seeds_agreeing"] and row["difference"]:
             row["verdict"] = "does not"
     return Tables(systems, orderings)
-
-
-def holm(values: Sequence[float]) -> list[float]:
-    """Correct p-values for their number: Holm's step-down procedure, in the order given."""
-    order = sorted(range(len(values)), key=lambda index: values[index])
-    corrected, largest = [1.0] * len(values), 0.0
-    for place, index in enumerate(order):
-        largest = max(largest, min(1.0, (len(values) - place) * values[index]))
-        corrected[index] = largest
-    return corrected
 
 
 def markdown(tables: Tables, setting: dict[str, Any]) -> str:

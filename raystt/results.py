@@ -1,21 +1,16 @@
-"""Results of a search: one typed record from the trial that made it to disk, Tune and tables.
-
-`results.jsonl` is append-only and survives a kill at any instant: a line is written by a single
-`write` and synced, and a last line torn by a crash is dropped by the next reader and writer.
-"""
+"""Results of a search: one typed record from the trial that made it to disk, Tune and tables."""
 
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field
 
 from raystt.config.entry import Value
+from raystt.config.search import BASELINE
 from raystt.errors import BadInput
 from raystt.schedule import AnySchedule
 
@@ -30,7 +25,7 @@ _Name = Annotated[str, Field(pattern=r"^\w+$")]  # of a directory that may be de
 
 
 class ResultsError(BadInput):
-    """A results file cannot be used; the text names the file, the line and the fix."""
+    """Results cannot be used; the text says which, where they stand, and the fix."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +40,7 @@ class Proposal:
         overrides: Flat dotted keys by which it differs from the search's base.
         origin: Where its values come from: `sobol`, a sampler's name, or the trial of another
             language that it repeats, such as `es#4`; empty for a fixed run.
+        fresh: Whether it is a trial trained anew, on another seed than the search's.
     """
 
     __pydantic_config__ = ConfigDict(strict=True, allow_inf_nan=False)  # of lines that are read
@@ -55,20 +51,29 @@ class Proposal:
     seed: int
     overrides: Mapping[str, Value]
     origin: str = ""
+    fresh: bool = False
 
     @property
     def label(self) -> str:
-        """What a person calls it: `es#3`."""
-        return f"{self.language}#{self.trial}"
+        """What a person calls it: `es#3`, and `es#3/2` on the fresh seed 2."""
+        return f"{self.language}#{self.trial}" + (f"/{self.seed}" if self.fresh else "")
 
     @property
     def folder(self) -> str:
         """Name of its folder under `trials/` and `tune/`: `es-003`."""
-        return f"{self.language}-{self.trial:03d}"
+        return f"{self.language}-{self.trial:03d}" + (f"-seed{self.seed}" if self.fresh else "")
+
+    def hypotheses(self, split: str) -> str:
+        """Return where its hypotheses on a split lie under `trials/`."""
+        return f"{self.folder}/hypotheses-{split}.jsonl"
+
+    def anew(self, seed: int) -> Proposal:
+        """Return it as a trial that is trained anew on a fresh seed."""
+        return Proposal(**{**self.identity(), "seed": seed, "fresh": True})
 
     def identity(self) -> dict[str, Any]:
         """Return its fields, for a result or a failure of it."""
-        return {**_identity(self), "overrides": self.overrides}
+        return {**_identity(self), "overrides": self.overrides, "fresh": self.fresh}
 
     def proposal(self) -> Proposal:
         """Return what was proposed, of a result or a failure."""
@@ -85,11 +90,19 @@ class Proposal:
         return cls(**named, overrides={k: v for k, v in config.items() if "." in k})
 
 
-_IDENTITY = tuple(f.name for f in fields(Proposal) if f.name != "overrides")
+# The keys of a Tune trial's config that are no overrides; one on a fresh seed is no Tune trial.
+_IDENTITY = tuple(f.name for f in fields(Proposal) if f.name not in ("overrides", "fresh"))
 
 
 def _identity(of: Proposal) -> dict[str, Any]:
     return {name: getattr(of, name) for name in _IDENTITY}
+
+
+def parts(label: str) -> tuple[str, int, int | None]:
+    """Return language, number and fresh seed, if any, that a proposal's label names."""
+    language, _, rest = label.partition("#")
+    number, _, seed = rest.partition("/")
+    return language, int(number), int(seed) if seed else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,117 +224,9 @@ class Result(Proposal):
 
 
 REPORTED = tuple(
-    f.name for f in fields(Result) if f.name not in (*_IDENTITY, "overrides", "schedule")
+    f.name for f in fields(Result) if f.name not in (*_IDENTITY, "overrides", "fresh", "schedule")
 )
 """Fields of a result that a Tune trial reports; None in the reports before the last."""
-
-_RESULT, _FAILURE = TypeAdapter(Result), TypeAdapter(Failure)
-
-
-def checked(result: Result) -> Result:
-    """Return a result as it would be read from its line.
-
-    Raises:
-        ValueError: It would be refused.
-    """
-    return _RESULT.validate_json(_RESULT.dump_json(result, warnings=False))
-
-
-def append(path: str | os.PathLike[str], record: Result | Failure) -> None:
-    """Append one line and sync it; drops a line torn by an earlier crash first.
-
-    There is one writer at a time: the driver of the search.
-
-    Raises:
-        ValueError: A value is not finite (a diverged trial is scored 0, not NaN).
-        OSError: The file system refused.
-    """
-    kind = _RESULT if isinstance(record, Result) else _FAILURE
-    values = kind.dump_python(record, mode="json")  # type: ignore[arg-type]
-    line = json.dumps(values, allow_nan=False, separators=(",", ":")) + "\n"
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
-    try:
-        size = os.fstat(descriptor).st_size
-        if size and os.pread(descriptor, 1, size - 1) != b"\n":
-            kept = _without_torn_line(os.pread(descriptor, size, 0))
-            os.ftruncate(descriptor, len(kept))
-            if kept and not kept.endswith(b"\n"):
-                line = "\n" + line
-        data = line.encode()
-        if os.write(descriptor, data) != len(data):
-            raise OSError(f"{path}: the line was not written whole; is the disk full?")
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def read(path: str | os.PathLike[str]) -> list[Result]:
-    """Read all results in order; a torn last line is left out, a missing file is no result.
-
-    Raises:
-        ResultsError: A line other than a torn last one is no result.
-    """
-    return _read(Path(path), _RESULT)
-
-
-def read_failures(path: str | os.PathLike[str]) -> list[Failure]:
-    """Read `failures.jsonl` likewise.
-
-    Raises:
-        ResultsError: A line other than a torn last one is no failure.
-    """
-    return _read(Path(path), _FAILURE)
-
-
-def salvage(path: Path, accept: Callable[[Proposal], bool]) -> tuple[list[str], list[int]]:
-    """Return the lines of a file of results or failures that can be used, and numbers of others.
-
-    A torn last line is neither: it is dropped by who writes next.
-
-    Args:
-        path: The file.
-        accept: Says whether a result or a failure can be one of the search.
-    """
-    data = path.read_bytes() if path.exists() else b""
-    kind: TypeAdapter[Any] = _FAILURE if path.name.startswith("failures") else _RESULT
-    lines, bad = [], []
-    for number, line in enumerate(_without_torn_line(data).splitlines(), start=1):
-        try:
-            text, record = line.decode(), kind.validate_json(line)
-        except (ValidationError, UnicodeDecodeError):
-            bad.append(number)
-            continue
-        if accept(record):
-            lines.append(text)
-        else:
-            bad.append(number)
-    return lines, bad
-
-
-def _read(path: Path, kind: TypeAdapter[Any]) -> list[Any]:
-    data = path.read_bytes() if path.exists() else b""
-    found = []
-    for number, line in enumerate(_without_torn_line(data).splitlines(), start=1):
-        try:
-            found.append(kind.validate_json(line))
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            where = ".".join(str(part) for part in first["loc"]) or "the line"
-            raise ResultsError(
-                f"{path}:{number}: {where}: {first['msg']}; it was written by another version of "
-                "raystt or damaged: delete the line to go on without it"
-            ) from None
-    return found
-
-
-def _without_torn_line(data: bytes) -> bytes:
-    """Drop an unterminated last line, unless all but its newline was written."""
-    end = data.rfind(b"\n") + 1
-    try:
-        json.loads(data[end:])
-    except (ValueError, RecursionError):
-        return data[:end]
-    return data
 
 
 def latest(results: Iterable[Result]) -> list[Result]:
@@ -349,7 +254,7 @@ def dataframe(results: Iterable[Result], *, split: str) -> pandas.DataFrame:
     import pandas
 
     lines = latest(results)
-    papers = {r.language: r.asr_bleu for r in lines if r.split == split and r.reference == "paper"}
+    papers = {r.language: r.asr_bleu for r in lines if r.split == split and r.reference == BASELINE}
     rows = []
     for one in (r for r in lines if r.split == split):
         row = {**_identity(one), **one.overrides, "split": one.split, "status": one.status}

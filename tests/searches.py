@@ -13,7 +13,8 @@ from typing import Any
 
 import yaml
 
-from raystt.results import Result, read
+from raystt.lines import read
+from raystt.results import Result
 
 ROOT = Path(__file__).resolve().parents[1]
 

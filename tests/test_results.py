@@ -13,18 +13,16 @@ from hypothesis import strategies as st
 from made import LINEAR, SIGNATURE, diverged, result
 from rich.console import Console
 
+from raystt.lines import append, read, read_failures
 from raystt.report import tables
 from raystt.results import (
     Failure,
     Proposal,
     Result,
     ResultsError,
-    append,
     best,
     dataframe,
     latest,
-    read,
-    read_failures,
 )
 from raystt.schedule import Constant
 from raystt.searching.summary import summarise, write_summary

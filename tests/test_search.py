@@ -20,7 +20,7 @@ from transformers import AutoModelForCausalLM
 
 import raystt
 from raystt.config import load_search, to_yaml
-from raystt.results import read
+from raystt.lines import read
 
 pytestmark = pytest.mark.slow
 

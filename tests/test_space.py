@@ -553,7 +553,7 @@ def test_trials_are_the_fixed_runs_where_nothing_is_proposed(tmp_path: Path) -> 
         (
             ("source_only: {", "best: {"),
             "s.yaml:8: ablations.best: 'best' cannot name an ablation; use letters, digits and "
-            "'_', and none of none, paper, constant, best",
+            "'_', and none of none, paper, constant, thirds, best",
         ),
         (
             ("{interleaving.side: source}", "{}"),

@@ -148,16 +148,16 @@ class Look:
         keys = [key for key in space.ordered() if key.startswith("schedule.")]
         conditions = {key for key in keys for entry in space.root.values() if key in entry.when}
         fixed = [key for key in keys if key in conditions or key == "schedule.shape"]
+        middles = {key: entry.middle() for key, entry in space.root.items()}
         idle: set[tuple[str, str]] = set()
         twice: set[tuple[str, str]] = set()
         alike: dict[tuple[Any, ...], str] = {}
         for language in self.languages:
             for chosen in space.corners(fixed, language):
                 name = str(chosen.get("schedule.shape", self.base.schedule.shape))
-                middle = dict(chosen)
-                for key in keys:
-                    if key not in middle and space.active(key, middle, language):
-                        middle[key] = space.root[key].middle()
+                values = {**middles, **chosen}
+                whole = space.choose(language, values.__getitem__)
+                middle = {key: value for key, value in whole.items() if key in keys}
                 curves = {
                     key: [self._curve(language, {**middle, key: end})
                           for end in space.root[key].ends()]

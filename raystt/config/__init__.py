@@ -38,6 +38,7 @@ from raystt.config.parts import (
 )
 from raystt.config.run import RunBase, RunConfig, to_yaml
 from raystt.config.search import (
+    BASELINE,
     REFERENCES,
     AblationConfig,
     FidelityConfig,
@@ -62,6 +63,7 @@ __all__ = [
     "ModelConfig",
     "Problem",
     "QualityConfig",
+    "BASELINE",
     "REFERENCES",
     "ResourcesConfig",
     "RunBase",

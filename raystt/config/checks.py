@@ -13,13 +13,13 @@ from typing import Any
 from pydantic import ValidationError
 
 from raystt.config.run import RunConfig
-from raystt.config.search import SearchConfig, searchable, unsearchable
+from raystt.config.search import REFERENCES, SearchConfig, searchable, unsearchable
 from raystt.config.validation import explain, nearest
 from raystt.config.yaml_source import dotted
 from raystt.schedule import SHAPES
 from raystt.strict import Complaint, Invalid, Location
 
-RESERVED = ("none", "paper", "constant", "best")
+RESERVED = (*REFERENCES, "best")
 """Names that a fixed run of one's own cannot have: they mean something in a report."""
 
 _MOST_CORNERS = 20_000

@@ -10,7 +10,7 @@ from pydantic import Field
 from raystt.config.base import Count, Name
 from raystt.config.entry import Value
 from raystt.config.parts import TrainingConfig
-from raystt.config.run import IMMATERIAL, RunBase, RunConfig, changed_keys, fingerprint
+from raystt.config.run import IMMATERIAL, RunBase, RunConfig, fingerprint
 from raystt.config.space import Space
 from raystt.config.validation import nearest
 from raystt.interleaving.rules import Interleaving
@@ -28,6 +28,9 @@ REFERENCES: dict[str, Schedule] = {
     "thirds": Linear(initial=1.0, final=0.0, hold=1 / 3, end=2 / 3),
 }
 """The schedules that every study starts with, unless `reference_schedules` says otherwise."""
+
+BASELINE = "paper"
+"""The reference that is to be beaten."""
 
 
 DEFAULT_SPACE = Space.model_validate({
@@ -251,25 +254,6 @@ class SearchConfig(Part):
         so are the name and what decides no score (`IMMATERIAL`).
         """
         return fingerprint(self, exclude={**_IMMATERIAL, "base": IMMATERIAL})
-
-
-def refused_changes(before: SearchConfig, after: SearchConfig) -> str:
-    """Name what keeps a search from going on under another config; "" if nothing does.
-
-    More trials, languages, seeds to confirm on, and a wider space go on from what is there.
-    """
-    same = after.model_copy(update={"languages": before.languages, "space": before.space})
-    found = [] if same.fingerprint() == before.fingerprint() else [changed_keys(before, same)]
-    gone = [name for name in before.languages if name not in after.languages]
-    if gone:
-        found.append(f"languages: {', '.join(gone)} removed")
-    for key, entry in before.space.root.items():
-        other = after.space.root.get(key)
-        if other is None:
-            found.append(f"space.{key} removed")
-        elif not entry.within(other):
-            found.append(f"space.{key} narrower, or drawn in another way")
-    return ", ".join(found)
 
 
 def merge_schedule(base: Schedule, changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from pydantic import ConfigDict, RootModel
@@ -56,13 +56,17 @@ class Space(RootModel[dict[str, Entry]]):
             for other, values in entry.when.items()
         )
 
-    def suggest(self, trial: Trial, language: str) -> dict[str, Any]:
-        """Ask an Optuna trial for the active keys of `language`, always in the same order."""
+    def choose(self, language: str, value: Callable[[str], Any]) -> dict[str, Any]:
+        """Give the active keys of `language` their values, always in the same order."""
         chosen: dict[str, Any] = {}
         for key in self.ordered():
             if self.active(key, chosen, language):
-                chosen[key] = self.root[key].suggest(trial, key)
+                chosen[key] = value(key)
         return chosen
+
+    def suggest(self, trial: Trial, language: str) -> dict[str, Any]:
+        """Ask an Optuna trial for the active keys of `language`."""
+        return self.choose(language, lambda key: self.root[key].suggest(trial, key))
 
     def corners(self, keys: list[str], language: str) -> Iterator[dict[str, Any]]:
         """Go through all combinations of extremes of `keys`, which `ordered` gave."""

@@ -153,9 +153,11 @@ def _end_controllers() -> None:
     Ray Train gives nobody a handle of its controllers; they run beside the driver.
     """
     from ray.util.state import list_actors
+    from ray.util.state.exception import RayStateApiException
 
     job = ray.get_runtime_context().get_job_id()
-    with suppress(Exception):  # the dashboard may be gone; then all ends with the driver
+    # The dashboard may be gone; then all ends with the driver.
+    with suppress(RayStateApiException, OSError):
         for actor in list_actors(detail=True, filters=[
             ("job_id", "=", job), ("class_name", "=", "TrainController"), ("state", "=", "ALIVE")
         ]):  # fmt: skip

@@ -28,6 +28,7 @@ REFERENCE_DASHES = {
     "none": (0, (1, 1.2)),
     "paper": (0, (5, 1.6)),
     "constant": (0, (5, 1.4, 1, 1.4)),
+    "thirds": (0, (2, 1.2, 2, 3)),
 }
 # Of schedules that only ablations have; one that shares its reference's schedule has its line.
 OTHER_DASHES = ((0, (3, 1.2)), (0, (6, 1.2, 1, 1.2, 1, 1.2)), (0, (8, 2)), (0, (2, 2.4)))

@@ -13,6 +13,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from raystt.config import BASELINE
 from raystt.results import Result, latest
 from raystt.schedule import Constant, Knots, Schedule, from_dict
 
@@ -24,8 +25,8 @@ NOTE = (
 # What may stand beside ASR-BLEU, on the split that trials are compared on: key, title, digits.
 METRICS = (("chrf", "chrF", 1), ("text_bleu", "text BLEU", 1), ("utmos", "UTMOS", 2))
 
-BASELINE, FLOOR = "paper", "none"
-"""The references that scores are held against: what is to be beaten, and what nothing gives."""
+FLOOR = "none"
+"""The reference that shows what nothing gives."""
 
 _SHORT = {
     "constant": "const",

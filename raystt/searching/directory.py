@@ -34,11 +34,12 @@ from typing import Any
 
 from raystt import __version__
 from raystt.config import SearchConfig, load_search, to_yaml
-from raystt.config.search import refused_changes
+from raystt.config.run import changed_keys
 from raystt.corpus.card import Card
 from raystt.errors import BadInput
 from raystt.files import LOCK, locked, write_atomic
-from raystt.results import Failure, Result, append, read, read_failures
+from raystt.lines import append, read, read_failures
+from raystt.results import Failure, Result
 from raystt.training.states import drop_engine
 
 FORMAT = 2
@@ -186,7 +187,7 @@ class RunDirectory:
                     f"{self.path}: holds a search already; continue it with --resume, delete it "
                     "with --overwrite, or give this one another `name`"
                 )
-            if changed := refused_changes(before, search):
+            if changed := _refused_changes(before, search):
                 raise RunExists(
                     f"{self.config}: this search was started with another config ({changed}); "
                     "resume it with the same one, or give this one another `name`"
@@ -236,3 +237,22 @@ def claimed(search: SearchConfig, *, resume: bool, overwrite: bool) -> Iterator[
     with locked(directory.path, running):
         directory.claim(search, resume=resume, overwrite=overwrite)
         yield directory
+
+
+def _refused_changes(before: SearchConfig, after: SearchConfig) -> str:
+    """Name what keeps a search from going on under another config; "" if nothing does.
+
+    More trials, languages, seeds to confirm on, and a wider space go on from what is there.
+    """
+    same = after.model_copy(update={"languages": before.languages, "space": before.space})
+    found = [] if same.fingerprint() == before.fingerprint() else [changed_keys(before, same)]
+    gone = [name for name in before.languages if name not in after.languages]
+    if gone:
+        found.append(f"languages: {', '.join(gone)} removed")
+    for key, entry in before.space.root.items():
+        other = after.space.root.get(key)
+        if other is None:
+            found.append(f"space.{key} removed")
+        elif not entry.within(other):
+            found.append(f"space.{key} narrower, or drawn in another way")
+    return ", ".join(found)

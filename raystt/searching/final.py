@@ -81,9 +81,7 @@ def report_scores(
 
     def evaluate(result: Result) -> Result | None:
         try:
-            (scored,) = measure(
-                search, pools, result.proposal(), result.folder, [config.report_split]
-            )
+            (scored,) = measure(search, pools, result.proposal(), [config.report_split])
             return scored
         except (JobFailed, CheckpointError) as error:
             first = str(error).splitlines()[0]

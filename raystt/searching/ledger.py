@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from raystt.config import SearchConfig
@@ -70,7 +70,7 @@ class Ledger:
         over = [result for result in self.finished() if key(result) not in shared]
         self._directory.prune(self.kept(), over)
 
-    def kept(self, chosen: Iterable[Result] = ()) -> list[Result]:
+    def kept(self, chosen: Sequence[Result] = ()) -> list[Result]:
         """Return the results whose models are kept.
 
         Args:

@@ -27,22 +27,21 @@ class Pools:
     trials: str
 
 
-def segments_of(search: SearchConfig, run: RunConfig, pools: Pools, folder: str) -> Segments:
+def segments_of(search: SearchConfig, run: RunConfig, pools: Pools, proposal: Proposal) -> Segments:
     """Return the segments that a trial of a search is trained in."""
     segments = min(search.fidelity.segments, run.training.steps)
     return Segments(
-        run, Path(pools.corpus), Path(pools.states), Path(pools.trials) / folder,
+        run, Path(pools.corpus), Path(pools.states), Path(pools.trials) / proposal.folder,
         plan(run.training.steps, segments),
     )  # fmt: skip
 
 
 def measure(
-    search: SearchConfig, pools: Pools, proposal: Proposal, folder: str, splits: Sequence[str]
+    search: SearchConfig, pools: Pools, proposal: Proposal, splits: Sequence[str]
 ) -> Iterator[Result]:
     """Train a trial, as far as its states are not found, and score it on some splits.
 
-    A model that is lost meanwhile is trained again. Hypotheses are written to
-    `trials/<folder>/hypotheses-<split>.jsonl`.
+    A model that is lost meanwhile is trained again. Hypotheses are written too.
 
     Raises:
         JobFailed: It cannot be trained or scored.
@@ -50,19 +49,18 @@ def measure(
         Interrupted: The pools are gone.
     """
     run = search.run_for(proposal.language, proposal.overrides, seed=proposal.seed)
-    segments = segments_of(search, run, pools, folder)
-    label = proposal.label if proposal.seed == search.seed else f"{proposal.label}/{proposal.seed}"
+    segments = segments_of(search, run, pools, proposal)
     for split in splits:
         began, waited, evaluation = time.time(), 0.0, None
         while True:
             try:
                 while (job := segments.next_job()) is not None:
-                    answer = served(pools.broker.run.remote(job, label))
+                    answer = served(pools.broker.run.remote(job, proposal.label))
                     waited += answer.wait_seconds
                     segments.done(answer.result)
                 if segments.finished[-1].status == "complete":
                     answer = served(pools.dispatcher.run.remote(
-                        evaluation_job(run, segments, split), label
+                        evaluation_job(run, segments, split), proposal.label
                     ))  # fmt: skip
                     waited += answer.wait_seconds
                     evaluation = answer.result
@@ -70,7 +68,7 @@ def measure(
             except StateLost as lost:
                 segments.rewind(lost)
         if evaluation is not None:
-            evaluation.write(Path(pools.trials) / folder / f"hypotheses-{split}.jsonl")
+            evaluation.write(Path(pools.trials) / proposal.hypotheses(split))
         yield result_of(
             proposal, run, segments.finished, split, evaluation, started=began, ended=time.time(),
             waited=waited, overhead=0.0,

@@ -17,7 +17,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from raystt.config import SearchConfig
 from raystt.files import write_atomic
-from raystt.results import Proposal, Result, checked, latest, salvage
+from raystt.lines import checked, salvage
+from raystt.results import Proposal, Result, latest
 from raystt.searching.directory import RunDirectory
 from raystt.searching.experiment import FOLDER
 from raystt.searching.study import LanguageStudy, own_journal
@@ -71,7 +72,11 @@ def _mend_lines(search: SearchConfig, directory: RunDirectory, on_message: OnMes
     """Take lines out of the results and the failures that are none, or none of this search."""
 
     def accept(record: Proposal) -> bool:
-        if record.trial >= _MOST_TRIALS or record.seed not in seeds:
+        # Those on fresh seeds have a file of their own.
+        fresh = path == directory.confirmation
+        if record.trial >= _MOST_TRIALS or record.fresh != fresh:
+            return False
+        if (record.seed == search.seed) == fresh:
             return False
         try:
             search.run_for(record.language, dict(record.overrides))
@@ -83,8 +88,6 @@ def _mend_lines(search: SearchConfig, directory: RunDirectory, on_message: OnMes
         (directory.results, "result"), (directory.confirmation, "result"),
         (directory.failures, "failure"),
     ):  # fmt: skip
-        # Fresh seeds are told apart from the search's own by the file alone.
-        seeds = range(search.seed + 1, 2**63) if path == directory.confirmation else (search.seed,)
         lines, bad = salvage(path, accept)
         if bad:
             aside = _set_aside(path)

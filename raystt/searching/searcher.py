@@ -10,6 +10,7 @@ run over what the journal still lacks.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,6 +22,7 @@ from ray.tune.search import Searcher
 from raystt.config import SearchConfig
 from raystt.results import Proposal
 from raystt.searching.study import LanguageStudy, own_journal
+from raystt.searching.transfer import to_repeat
 
 METRIC = "asr_bleu"
 _IN_A_ROW = 3
@@ -64,8 +66,6 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         super().__init__(metric=METRIC, mode="max")
         storage = InMemoryStorage() if journal is None else own_journal(Path(journal))
         self.studies = {name: LanguageStudy(search, name, storage) for name in search.languages}
-        for study in self.studies.values():
-            study.others = tuple(other for other in self.studies.values() if other is not study)
         self.failures: list[str] = []
         self.held = self.stopped = ""
         self._books = books
@@ -104,7 +104,9 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         if self.held:
             return None
         for language in sorted(self._asked, key=lambda name: self._asked[name]):
-            proposal = self.studies[language].ask()
+            study = self.studies[language]
+            others = [other for other in self.studies.values() if other is not study]
+            proposal = study.ask(functools.partial(to_repeat, study, others))
             if proposal is not None:
                 self._asked[language] += 1
                 self._open[trial_id] = proposal

@@ -11,7 +11,8 @@ import os
 import warnings
 import zlib
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from raystt.config import SearchConfig
 from raystt.results import METRICS, REPORTED, Proposal, Result
-from raystt.searching.proposals import proposed, sampler_of
+from raystt.searching.proposals import sampler_of
 
 _REFERENCE, _REPEATS, _ORIGIN = "reference", "repeats", "origin"
 _OVERRIDES, _ERROR, _REPORT = "overrides", "error", "raystt:report"
@@ -57,11 +58,12 @@ def study_name(search: SearchConfig, language: str) -> str:
     return f"{search.name} {language}"
 
 
+Repeat = Callable[[], tuple[str, dict[str, Any]] | None]
+"""Gives label and point of a trial of another language, None = there is none to repeat."""
+
+
 class LanguageStudy:
     """Ask and tell for one language.
-
-    Attributes:
-        others: Studies of other languages, whose leading trials may be repeated.
 
     Args:
         search: The search.
@@ -73,7 +75,6 @@ class LanguageStudy:
         self, search: SearchConfig, language: str, storage: optuna.storages.BaseStorage
     ) -> None:
         self.search, self.language = search, language
-        self.others: Sequence[LanguageStudy] = ()
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         # The directory of a run refuses another space, which one study could not hold.
         self._study = optuna.create_study(
@@ -96,21 +97,25 @@ class LanguageStudy:
         known = {t.user_attrs.get(_REFERENCE) for t in begun}
         self._missing = deque(n for n in search.fixed(language) if n not in known)
 
-    def ask(self) -> Proposal | None:
+    def ask(self, repeat: Repeat = lambda: None) -> Proposal | None:
         """Return the next trial, None = no more in this session.
 
         Interrupted ones come first, then fixed ones, then proposals, and in the end those that an
         earlier session could not run.
+
+        Args:
+            repeat: Gives a trial of another language that is worth repeating before more is
+                proposed (`transfer`).
         """
         if self._interrupted:
             return self.proposal(self._interrupted.popleft())
         if self._unseen:
             return self._draw(self._live(self._unseen.popleft()))
         if self._begun < self.search.trials_of(self.language):
-            return self._new()
+            return self._new(repeat)
         return self.proposal(self._failed.popleft()) if self._failed else None
 
-    def _new(self) -> Proposal:
+    def _new(self, repeat: Repeat) -> Proposal:
         """Begin a trial: a fixed one as long as there are, then what is repeated or proposed."""
         self._begun += 1
         waiting = self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
@@ -119,9 +124,9 @@ class LanguageStudy:
         elif self._missing:
             name = self._missing[0]
             # A reference within the space also informs the sampler.
-            point = self._point(self.search.reference(name)) or {}
+            point = self.point(self.search.reference(name)) or {}
             self._study.enqueue_trial(point, user_attrs={_REFERENCE: name})
-        elif repeated := self._to_repeat():
+        elif repeated := repeat():
             label, point = repeated
             self._study.enqueue_trial(point, user_attrs={_REPEATS: label})
         with warnings.catch_warnings():
@@ -140,41 +145,11 @@ class LanguageStudy:
             trial.set_user_attr(_ORIGIN, repeats or self._sampler.origin(trial._trial_id))
         else:
             overrides = self.search.reference(reference)
-            if self._point(overrides) is not None:
+            if self.point(overrides) is not None:
                 self.search.space.suggest(trial, self.language)
         # Written last: a trial with overrides is complete and can be run again.
         trial.set_user_attr(_OVERRIDES, overrides)
         return self._proposal(trial.number, trial.user_attrs)
-
-    def _to_repeat(self) -> tuple[str, dict[str, Any]] | None:
-        """Return what leads in another language and was not tried here, as a point of the space."""
-        before = self.trials()
-        if sum(_REPEATS in t.user_attrs for t in before) >= self.search.transfer.top:
-            return None
-        leading = sorted(lead for other in self.others for lead in other.leading())
-        for _, label, overrides in leading:
-            point = self._point(dict(overrides))
-            if point is not None and not self._sampler.known(self._study, point):
-                return label, point
-        return None
-
-    def leading(self) -> list[tuple[float, str, dict[str, Any]]]:
-        """Return the best proposals, best first: what they lack to the best fixed run, and such.
-
-        There are none before the sequence's start is through: the first of few leads by luck.
-
-        Returns:
-            (score of the best fixed run minus its own, label, overrides); what is not below 0 is
-            left out, being worth nobody's time.
-        """
-        done = self.finished()
-        fixed = [t.value or 0.0 for t in done if _REFERENCE in t.user_attrs]
-        own = [t for t in done if proposed(t)]
-        if not fixed or len(own) < max(1, self.search.sampler.startup_trials):
-            return []
-        found = [(max(fixed) - (t.value or 0.0), f"{self.language}#{t.number}",
-                  dict(t.user_attrs[_OVERRIDES])) for t in own]  # fmt: skip
-        return sorted(lead for lead in found if lead[0] < 0)[: self.search.transfer.top]
 
     def restore(self, proposal: Proposal | None) -> None:
         """Begin the trial of the next number again, of which the journal knows nothing.
@@ -211,14 +186,10 @@ class LanguageStudy:
 
     def params(self, proposal: Proposal) -> dict[str, Any]:
         """Return what Optuna knows of a proposal: its point in the space, nothing outside of it."""
-        overrides = dict(proposal.overrides)
-        chosen: dict[str, Any] = {}
-        for key in self.search.space.ordered():
-            if self.search.space.active(key, chosen, self.language):
-                if key not in overrides:  # a fixed run, or one from before the space was widened
-                    return self._point(overrides) or {}
-                chosen[key] = overrides[key]
-        return chosen if proposal.reference is None else self._point(overrides) or {}
+        if proposal.reference is None:
+            with suppress(KeyError):  # of a key by which the space was widened since
+                return self.search.space.choose(self.language, proposal.overrides.__getitem__)
+        return self.point(proposal.overrides) or {}
 
     def proposal(self, number: int) -> Proposal | None:
         """Return what a trial is; None if its values were never all drawn."""
@@ -235,22 +206,29 @@ class LanguageStudy:
             origin=attributes.get(_ORIGIN, ""),
         )
 
-    def _point(self, overrides: dict[str, Any]) -> dict[str, Any] | None:
-        """Return a fixed run as a point of the space, None if it lies outside of it."""
+    def point(self, overrides: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Return a run as a point of the space, None if it lies outside of it."""
         whole = self.search.run_for(self.language, overrides)
         run = whole.model_dump(mode="python")
-        point: dict[str, Any] = {}
-        for key in self.search.space.ordered():
-            if not self.search.space.active(key, point, self.language):
-                continue
+
+        def value(key: str) -> Any:
             section, _, name = key.partition(".")
-            value = run[section].get(name)
-            if value is None or not _contains(self.search.space.root[key], value):
-                return None
-            point[key] = value
+            found = run[section].get(name)
+            if found is None or not _contains(self.search.space.root[key], found):
+                raise _Outside
+            return found
+
+        try:
+            point = self.search.space.choose(self.language, value)
+        except _Outside:
+            return None
         # What the space does not say must be what the base says, or it is another run: the score
         # of a control must not be taken for that of its schedule.
         return point if self.search.run_for(self.language, point) == whole else None
+
+    def tried(self, point: Mapping[str, Any]) -> bool:
+        """Say whether a trial like a point was begun before."""
+        return self._sampler.known(self._study, point)
 
     def report(self, number: int, step: int, loss: float) -> None:
         """Record the loss at a step of a running trial, for the curves of Optuna's dashboard."""
@@ -323,6 +301,10 @@ class LanguageStudy:
 
     def _live(self, number: int) -> optuna.Trial:
         return optuna.Trial(self._study, self._trial(number)._trial_id)
+
+
+class _Outside(Exception):
+    """A run has a value that the space does not hold."""
 
 
 def _contains(entry: Any, value: Any) -> bool:

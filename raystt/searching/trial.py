@@ -53,7 +53,7 @@ class Trial(tune.Trainable):
         proposal = self._proposal
         name = f"{self._search.name}-{proposal.language}-{proposal.trial}"
         self._run = self._search.run_for(proposal.language, proposal.overrides, name=name)
-        self._segments = segments_of(self._search, self._run, self._pools, proposal.folder)
+        self._segments = segments_of(self._search, self._run, self._pools, proposal)
         self._pending: Any = None
         self._seen: Step | None = None
         self._waited = self._busy = 0.0
@@ -134,7 +134,7 @@ class Trial(tune.Trainable):
             self._pools.dispatcher.run.remote(job, self._proposal.label)
         )
         self._busy += evaluation.seconds
-        evaluation.write(self._directory() / f"hypotheses-{job.split}.jsonl")
+        evaluation.write(Path(self._pools.trials) / self._proposal.hypotheses(job.split))
         return evaluation
 
     def _answer(self, pending: Any) -> Any:

@@ -10,19 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from statistics import fmean
 
-import numpy as np
-
-from raystt.config import SearchConfig
+from raystt.config import BASELINE, SearchConfig
 from raystt.evaluation.jobs import read_statistics
 from raystt.results import Proposal, Result, best
 from raystt.scores import Statistics, bleu, holm
 from raystt.searching.directory import RunDirectory
-
-BASELINE = "paper"
-"""The reference that is to be beaten."""
 
 SIGNIFICANT = 0.05
 
@@ -115,25 +109,20 @@ def fresh_seeds(search: SearchConfig) -> range:
     return range(search.seed + 1, search.seed + 1 + search.confirm.seeds)
 
 
-def folder_of(proposal: Proposal, seed: int) -> str:
-    """Return the name under `trials/` of a trial that is trained anew."""
-    return f"{proposal.folder}-seed{seed}"
-
-
 def confirmed(search: SearchConfig, directory: RunDirectory) -> dict[Place, Result]:
     """Return the evaluations on fresh seeds; of those with a score the hypotheses are there too."""
     return {
         (r.language, r.trial, r.seed, r.split): r
         for r in directory.read_confirmation()
         if r.seed in fresh_seeds(search)
-        and (r.status == "diverged" or _hypotheses(directory, r, r.seed, r.split).exists())
+        and (r.status == "diverged" or (directory.trials / r.hypotheses(r.split)).exists())
     }
 
 
 def missing(
     search: SearchConfig, directory: RunDirectory, results: Iterable[Result]
-) -> list[tuple[Result, int, list[Any]]]:
-    """Return what is not confirmed yet: trials, seeds, and the splits that lack a score.
+) -> list[tuple[Proposal, list[str]]]:
+    """Return what is to be trained anew, and on which splits it lacks a score.
 
     Args:
         search: The search.
@@ -141,9 +130,9 @@ def missing(
         results: Results of its trials on the split that they are compared on.
     """
     config, known, results = search.base.evaluation, confirmed(search, directory), list(results)
-    splits = tuple(dict.fromkeys((config.split, config.report_split)))
+    splits: list[str] = list(dict.fromkeys((config.split, config.report_split)))
     return [
-        (trial, seed, lacking)
+        (trial.anew(seed), lacking)
         for name in search.languages
         for trial in to_confirm(search, [r for r in results if r.language == name])
         for seed in fresh_seeds(search)
@@ -151,66 +140,44 @@ def missing(
     ]
 
 
-def _hypotheses(directory: RunDirectory, proposal: Proposal, seed: int, split: str) -> Path:
-    return directory.trials / folder_of(proposal, seed) / f"hypotheses-{split}.jsonl"
-
-
 def answers(search: SearchConfig, directory: RunDirectory) -> dict[str, Answer]:
     """Return what a search answers, by language; languages without a score are left out."""
-    config = search.base.evaluation
-    results = [r for r in directory.read() if r.split == config.split]
-    found = {}
+    results = [r for r in directory.read() if r.split == search.base.evaluation.split]
+    known, found = confirmed(search, directory), {}
     for language in search.languages:
         mine = [r for r in results if r.language == language]
         winner = best(mine)
         if winner is not None:
-            fresh = _Fresh(search, directory, language)
-            found[language] = _answer(search, fresh, mine, winner)
+            found[language] = _answer(search, directory, known, mine, winner)
     return found
 
 
-class _Fresh:
-    """What was measured on fresh seeds in one language."""
-
-    def __init__(self, search: SearchConfig, directory: RunDirectory, language: str) -> None:
-        self.config, self._directory = search.base.evaluation, directory
-        self.seeds = tuple(fresh_seeds(search))
-        self._results = {
-            (trial, seed, split): result
-            for (name, trial, seed, split), result in confirmed(search, directory).items()
-            if name == language
-        }
-
-    def whole(self, result: Result, split: str) -> bool:
-        """Say whether a trial has a score on every fresh seed."""
-        places = [(result.trial, seed, split) for seed in self.seeds]
-        return all(p in self._results and self._results[p].status == "complete" for p in places)
-
-    def mean(self, result: Result, split: str) -> float:
-        """Return the mean score of a trial."""
-        return float(np.mean([self._results[result.trial, s, split].asr_bleu for s in self.seeds]))
-
-    def runs(self, result: Result) -> list[Statistics]:
-        """Return the statistics of each fresh seed on the split that chose nothing."""
-        split = self.config.report_split
-        return [
-            read_statistics(_hypotheses(self._directory, result, seed, split))
-            for seed in self.seeds
-        ]
-
-
 def _answer(
-    search: SearchConfig, measured: _Fresh, results: Sequence[Result], winner: Result
-) -> Answer:
-    config = measured.config
-    tried = [r for r in to_confirm(search, results) if measured.whole(r, config.report_split)]
-    proposals = [r for r in tried if r.reference is None]
-    references = {str(r.reference): r for r in tried if r.reference is not None}
-    runs = {r.trial: measured.runs(r) for r in tried}
+    search: SearchConfig, directory: RunDirectory, known: Mapping[Place, Result],
+    results: Sequence[Result], winner: Result,
+) -> Answer:  # fmt: skip
+    config, seeds = search.base.evaluation, tuple(fresh_seeds(search))
+
+    def on_seeds(result: Result, split: str) -> list[Result]:
+        """Return what a trial gave on each fresh seed; nothing unless it has a score on all."""
+        places = [(result.language, result.trial, seed, split) for seed in seeds]
+        found = [known[place] for place in places if place in known]
+        whole = len(found) == len(seeds) and all(r.status == "complete" for r in found)
+        return found if whole else []
+
+    runs: dict[int, list[Statistics]] = {}
+    tried = [r for r in to_confirm(search, results) if on_seeds(r, config.report_split)]
+    for one in tried:
+        runs[one.trial] = [
+            read_statistics(directory.trials / r.hypotheses(r.split))
+            for r in on_seeds(one, config.report_split)
+        ]
     fresh = {
-        trial: Fresh(*bleu().mean_of_runs(stats, resamples=config.resamples), measured.seeds)
+        trial: Fresh(*bleu().mean_of_runs(stats, resamples=config.resamples), seeds)
         for trial, stats in runs.items()
     }
+    proposals = [r for r in tried if r.reference is None]
+    references = {str(r.reference): r for r in tried if r.reference is not None}
     if not proposals or not references:
         verdict = "not confirmed on fresh seeds: the highest of noisy scores flatters itself"
         return Answer(verdict, winner, None, fresh, {}, None)
@@ -228,16 +195,14 @@ def _answer(
     baseline = BASELINE if BASELINE in references else next(iter(references))
     against = differences[leader.trial, baseline]
     better = against.p < SIGNIFICANT and against.asr_bleu > 0
-    optimism = None
-    if measured.whole(leader, config.split):
-        optimism = leader.asr_bleu - measured.mean(leader, config.split)
+    compared_on = [r.asr_bleu for r in on_seeds(leader, config.split)]
     return Answer(
         verdict=_words(against, NAMES.get(baseline, baseline)),
         chosen=leader if better else references[baseline],
         leader=leader.trial,
         fresh=fresh,
         differences={name: differences[leader.trial, name] for name in references},
-        optimism=optimism,
+        optimism=leader.asr_bleu - fmean(compared_on) if compared_on else None,
     )
 
 

@@ -16,7 +16,7 @@ from raystt.config import SearchConfig
 from raystt.pools.broker import Activity
 from raystt.pools.placing import Waiting
 from raystt.progress import Ended, LanguageProgress, Running, Snapshot
-from raystt.results import Result, best
+from raystt.results import Result, best, parts
 from raystt.searching.ledger import Ledger
 from raystt.searching.measure import Pools
 from raystt.searching.room import Room
@@ -154,15 +154,14 @@ class Watch:
         known = self._searcher.running()
 
         def show(pool: str, activity: Activity) -> Running:
-            language, _, rest = activity.label.partition("#")
-            number, _, seed = rest.partition("/")
+            language, number, seed = parts(activity.label)
             proposal, step = known.get(activity.label), activity.step
-            label = f"seed {seed}" if seed else ""
+            label = "" if seed is None else f"seed {seed}"
             if proposal is not None:
                 run = self._search.run_for(language, proposal.overrides)
                 label = run.schedule.label()
             return Running(
-                pool=pool, language=language, trial=int(number), schedule=label,
+                pool=pool, language=language, trial=number, schedule=label,
                 done=step.step if step else 0, total=step.horizon if step else 0,
                 ratio=step.ratio if step else None, loss=step.loss if step else None,
             )  # fmt: skip

@@ -10,16 +10,14 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from made import diverged, result
 
+from raystt.lines import append, read, read_failures
 from raystt.results import (
     Failure,
     Result,
     ResultsError,
-    append,
     best,
     dataframe,
     latest,
-    read,
-    read_failures,
 )
 from tests.fuzz.harness import damaged, fuzzed, outcome, relined, restructured
 from tests.fuzz.tables import TOKENS, VALUES, dumped

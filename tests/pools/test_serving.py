@@ -9,8 +9,8 @@ STUCK = """
 import time
 from raystt.pools.serving import _unless_stuck
 
-with _unless_stuck(0.5, lambda: print("told", flush=True)) as alive:
-    time.sleep(1.0)  # models are loaded
+with _unless_stuck(3.0, lambda: print("told", flush=True)) as alive:
+    time.sleep(4.0)  # models are loaded
     for number in alive(iter(range(3))):
         print(number, flush=True)
         time.sleep({seconds})
@@ -19,7 +19,7 @@ print("done")
 
 
 def run(seconds: float) -> tuple[int, list[str]]:
-    """Work for so many seconds on each of three items; half a second is too long."""
+    """Work for so many seconds on each of three items; three are too many."""
     done = subprocess.run(
         [sys.executable, "-c", STUCK.format(seconds=seconds)], capture_output=True, text=True
     )

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.samplers import BaseSampler, QMCSampler, RandomSampler, TPESampler
 from optuna.storages import BaseStorage
 from optuna.testing.pytest_samplers import BasicSamplerTestCase
 from optuna.testing.pytest_storages import StorageTestCase
@@ -14,12 +14,11 @@ from optuna.testing.pytest_storages import StorageTestCase
 from raystt.searching.proposals import Proposals
 from raystt.searching.study import own_journal
 
-NAMES = tuple("abcdefghijklmnopqrstuvwxyz")
-
 
 def proposals(inner: Callable[[], BaseSampler], start: int) -> Callable[[], BaseSampler]:
-    """Return what makes a sampler of ours that knows any one-letter name."""
-    return lambda: Proposals("inner", inner(), NAMES, start, 1, lambda params: None)
+    """Return what makes a sampler of ours over a space of which it knows nothing."""
+    even = QMCSampler(scramble=True, seed=1)
+    return lambda: Proposals("inner", inner(), even, start, {}, lambda params: None)
 
 
 class TestProposals(BasicSamplerTestCase):

@@ -172,7 +172,7 @@ def test_a_reference_that_nobody_has_seen_keeps_its_number(tmp_path: Path, asked
     study = open_study(tmp_path)
     none = study.ask()
     study._study.enqueue_trial(
-        study._point(study.search.reference("paper")), user_attrs={"reference": "paper"}
+        study.point(study.search.reference("paper")), user_attrs={"reference": "paper"}
     )
     if asked:
         study._study.ask()

@@ -17,7 +17,7 @@ from raystt.results import Result
 from raystt.scores import bleu
 from raystt.searching.directory import RunDirectory, claimed
 from raystt.searching.reconcile import reconcile
-from raystt.searching.verdict import answers, folder_of, fresh_seeds, missing, to_confirm
+from raystt.searching.verdict import answers, fresh_seeds, missing, to_confirm
 
 WORDS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
 
@@ -37,14 +37,14 @@ def confirm(directory: RunDirectory, one: Result, right: float, rng: np.random.G
             said = [" ".join(w if rng.random() < right else "wrong" for w in WORDS)
                     for _ in range(60)]  # fmt: skip
             rows = bleu().statistics(said, [" ".join(WORDS)] * 60)
-            place = directory.trials / folder_of(one, seed)
-            place.mkdir(parents=True, exist_ok=True)
-            lines = [json.dumps({"statistics": row}) + "\n" for row in rows.tolist()]
-            (place / f"hypotheses-{split}.jsonl").write_text("".join(lines))
-            score = bleu().point(rows)
-            directory.append_confirmation(
-                dataclasses.replace(one, seed=seed, split=split, asr_bleu=score)
+            again = dataclasses.replace(
+                one, seed=seed, fresh=True, split=split, asr_bleu=bleu().point(rows)
             )
+            path = directory.trials / again.hypotheses(split)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lines = [json.dumps({"statistics": row}) + "\n" for row in rows.tolist()]
+            path.write_text("".join(lines))
+            directory.append_confirmation(again)
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def test_leading_proposals_and_what_they_are_held_against_are_trained_anew(
     assert list(fresh_seeds(search)) == [2, 3, 4]
     lacking = missing(search, run, run.read())
     assert len(lacking) == 4 * 3
-    assert {tuple(splits) for *_, splits in lacking} == {("dev", "test")}
+    assert {tuple(splits) for _, splits in lacking} == {("dev", "test")}
 
 
 def test_without_confirmation_the_highest_score_is_shown_for_what_it_is(run: RunDirectory) -> None:
@@ -123,8 +123,8 @@ def test_a_trial_without_all_its_fresh_seeds_is_no_answer(run: RunDirectory) -> 
     (run.trials / "es-003-seed3" / "hypotheses-test.jsonl").unlink()
     answer = answers(run.load_config(), run)["es"]
     assert answer.leader == 5 and 3 not in answer.fresh
-    ((lacking, seed, splits),) = missing(run.load_config(), run, run.read())
-    assert (lacking.trial, seed, splits) == (3, 3, ["test"])
+    ((lacking, splits),) = missing(run.load_config(), run, run.read())
+    assert (lacking.label, lacking.seed, splits) == ("es#3/3", 3, ["test"])
 
 
 def test_a_schedule_that_diverges_on_a_fresh_seed_is_no_answer(run: RunDirectory) -> None:
@@ -134,7 +134,9 @@ def test_a_schedule_that_diverges_on_a_fresh_seed_is_no_answer(run: RunDirectory
         (lost / f"hypotheses-{split}.jsonl").unlink()
         one = next(r for r in run.read() if r.trial == 3)
         run.append_confirmation(
-            dataclasses.replace(one, seed=3, split=split, asr_bleu=0.0, status="diverged")
+            dataclasses.replace(
+                one, seed=3, fresh=True, split=split, asr_bleu=0.0, status="diverged"
+            )
         )
     assert answers(run.load_config(), run)["es"].leader == 5
     assert missing(run.load_config(), run, run.read()) == []  # it would diverge again
