@@ -2,7 +2,7 @@
 
     python benchmarks/bookkeeping.py [--trials 10000] [--sampler random] [--save]
 
-The real Tune, searcher, journal, results and loggers; a played broker answers after 0.3 s: Tune
+The real Tune, searcher, journal, results and loggers; a played broker answers after 1 s: Tune
 gives its actors to trials that come later than that, and starts a process for each that does not
 wait, which is no case of ours. A played dispatcher answers at once. Printed
 are the seconds a thousand trials took, and the driver's memory after each thousand. What is asked:
@@ -44,7 +44,7 @@ THOUSAND = 1000
 class Broker:
     """Trains nothing; the name of a state says how well its schedule would do."""
 
-    SECONDS = 0.3
+    SECONDS = 1.0
 
     async def run(self, job: SegmentJob, label: str) -> Served:
         """Answer after a while."""

@@ -31,6 +31,8 @@ class Ledger:
     ) -> None:
         self._search, self._directory, self._on_message = search, directory, on_message
         self._results = latest(directory.read())
+        # Those that may have a model still: to look at all, at each score, takes time without end.
+        self._stored = self.finished()
 
     def finished(self, split: str | None = None) -> list[Result]:
         """Return the results on a split, by default the one that trials are compared on."""
@@ -47,6 +49,7 @@ class Ledger:
         run = self._search.run_for(proposal.language, proposal.overrides)
         result = Result.from_report(proposal, run.schedule, report)
         self.add(result)
+        self._stored.append(result)
         self._directory.drop_engines(result)
         if self._search.fidelity.segments == 1:  # else a running trial may go on from its state
             self._prune()
@@ -66,9 +69,11 @@ class Ledger:
         def key(of: Proposal) -> str:
             return self._search.run_for(of.language, of.overrides).fingerprint()
 
-        shared = {key(proposal) for proposal in self.running()}
-        over = [result for result in self.finished() if key(result) not in shared]
-        self._directory.prune(self.kept(), over)
+        shared, kept = {key(proposal) for proposal in self.running()}, self.kept()
+        over = [result for result in self._stored if key(result) not in shared]
+        self._directory.prune(kept, over)
+        gone = {r.states[-1] for r in over} - {r.states[-1] for r in kept}
+        self._stored = [result for result in self._stored if result.states[-1] not in gone]
 
     def kept(self, chosen: Sequence[Result] = ()) -> list[Result]:
         """Return the results whose models are kept.

@@ -1,0 +1,52 @@
+"""Which models stay while a search runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from made import result
+from tiny import tiny_search
+
+from raystt.results import Result
+from raystt.searching.directory import RunDirectory, claimed
+from raystt.searching.ledger import Ledger
+
+
+def models(directory: RunDirectory) -> set[str]:
+    return {path.name for path in directory.states.iterdir()}
+
+
+def finish(ledger: Ledger, directory: RunDirectory, one: Result) -> None:
+    (directory.states / one.states[-1]).mkdir()
+    ledger.scored(one.proposal(), one.report())
+
+
+def trial(number: int, score: float, **changes: Any) -> Result:
+    return result(
+        number, score, overrides={"schedule.end": 0.5 + number / 100}, states=(f"s{number}",),
+        **changes,
+    )  # fmt: skip
+
+
+def test_what_may_be_chosen_stays_and_the_rest_goes_as_it_is_overtaken(tmp_path: Path) -> None:
+    search = tiny_search(tmp_path, confirm={"top": 2, "seeds": 2}, trials=9)
+    with claimed(search, resume=False, overwrite=False) as directory:
+        ledger = Ledger(search, directory, print)
+        finish(ledger, directory, trial(0, 20.0, reference="paper"))
+        for number, score in ((1, 5.0), (2, 9.0), (3, 7.0)):
+            finish(ledger, directory, trial(number, score))
+        assert models(directory) == {"s0", "s2", "s3"}
+        # One that is run again, and would find its model, keeps it as long as it runs.
+        running = [trial(3, 0.0).proposal()]
+        ledger.running = lambda: running
+        finish(ledger, directory, trial(4, 8.0))
+        assert models(directory) == {"s0", "s2", "s3", "s4"}
+        running.clear()
+        finish(ledger, directory, trial(5, 1.0))
+        assert models(directory) == {"s0", "s2", "s4"}
+    with claimed(search, resume=True, overwrite=False) as directory:
+        (directory.states / "s1").mkdir()  # as a kill between score and deletion leaves it
+        again = Ledger(search, directory, print)
+        finish(again, directory, trial(6, 30.0))
+        assert models(directory) == {"s0", "s2", "s6"}
