@@ -52,8 +52,9 @@ def confirm(
         for done in as_completed([waiting.submit(run, *one) for one in wanted]):
             for result in done.result():
                 directory.append_confirmation(result)
-                score = f"ASR-BLEU {result.asr_bleu:.1f}"
+            for result in done.result()[-1:]:  # one line a training
+                score = f"ASR-BLEU {result.asr_bleu:.1f} on {result.split}"
                 score = score if result.status == "complete" else result.status
-                on_message(f"{result.label} on a fresh seed: {score} on {result.split}")
+                on_message(f"{result.label} on a fresh seed: {score}")
     if search.keep != "all":
         directory.prune([], directory.read_confirmation())
