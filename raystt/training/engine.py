@@ -12,6 +12,7 @@ import json
 import os
 import pickle
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -91,11 +92,14 @@ class Engine:
         config: Optimiser, precision and ZeRO stage.
         horizon: Optimiser steps of the whole training run (the learning rate's horizon).
         device: "cpu", or "cuda": the current GPU.
+        cooldown: First step and end of a branch, in which the learning rate falls to 0; None =
+            there is none.
     """
 
     def __init__(
-        self, model: torch.nn.Module, config: TrainingConfig, horizon: int, device: str
-    ) -> None:
+        self, model: torch.nn.Module, config: TrainingConfig, horizon: int, device: str,
+        cooldown: tuple[int, int] | None = None,
+    ) -> None:  # fmt: skip
         self.rank, self.world_size = join_process_group(device)
         import deepspeed
 
@@ -114,6 +118,8 @@ class Engine:
             num_warmup_steps=round(config.warmup * horizon),
             num_training_steps=horizon,
         )
+        if cooldown is not None:
+            scheduler.lr_lambdas = [_cooled(rate, *cooldown) for rate in scheduler.lr_lambdas]
         # How many micro-batches a step has depends on the text ratio: added up in bf16, so would
         # the rounding. DeepSpeed adds up in fp32 from stage 1 on only, so bf16 never has less.
         stage = max(config.zero_stage, 1) if self.precision == "bf16" else config.zero_stage
@@ -255,6 +261,11 @@ class Engine:
     def close(self) -> None:
         """Release the engine's buffers and hooks, so that the process can build another."""
         self._engine.destroy()
+
+
+def _cooled(rate: Callable[[int], float], start: int, stop: int) -> Callable[[int], float]:
+    """Return a learning rate's factor by step that falls to 0 between two steps."""
+    return lambda s: rate(s) if s <= start else rate(start) * max(0.0, (stop - s) / (stop - start))
 
 
 def _load_safely(path: str, map_location: Any = None) -> Any:

@@ -8,10 +8,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 from raystt.config import RunConfig
 from raystt.errors import BadInput
+from raystt.schedule import DECIMALS
 
 _LOG = logging.getLogger(__name__)
+_TEXT_IN_COOLDOWN = 0.5  # share of its steps
 
 
 @dataclass(frozen=True)
@@ -26,6 +31,8 @@ class SegmentJob:
         parent: State directory at `start`; None = the base model.
         states: Directory under which the result is written.
         log: Directory of `train.jsonl` and the TensorBoard file; None = no log.
+        cooldown: Whether this is a branch of the run, made to see where it stands: text and
+            learning rate fall from what they are at `start` to 0.
     """
 
     run: RunConfig
@@ -35,6 +42,19 @@ class SegmentJob:
     parent: str | None
     states: str
     log: str | None = None
+    cooldown: bool = False
+
+    def ratios(self) -> npt.NDArray[np.float64]:
+        """Return the text ratio of each step, float64 [`stop` - `start`].
+
+        In a branch the text is gone after half of it: what is scored speaks without.
+        """
+        schedule, horizon = self.run.schedule, self.run.training.steps
+        if not self.cooldown:
+            return schedule.values(self.start, self.stop, horizon)
+        done = np.arange(self.stop - self.start) / (self.stop - self.start)
+        left = np.maximum(0.0, 1.0 - done / _TEXT_IN_COOLDOWN)
+        return np.round(schedule.ratio(self.start / horizon) * left, DECIMALS)
 
 
 @dataclass(frozen=True)

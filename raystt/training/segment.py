@@ -39,13 +39,12 @@ Batches = Callable[[SegmentJob, Card], Iterable[pa.Table]]
 
 def segment_key(job: SegmentJob, card: Card, world_size: int) -> str:
     """Return the hex key of a segment; equal keys give the same state."""
-    ratios = job.run.schedule.values(job.start, job.stop, job.run.training.steps)
     training = job.run.training.model_dump(exclude={"log_every", "checkpoint_every"})
     parent = Path(job.parent).name if job.parent else "base"
     content = [
         "segment-3", parent, card.fingerprint, job.run.language, job.run.seed, world_size,
         job.run.model.model_dump(), training, job.run.interleaving.model_dump(),
-        job.start, job.stop, ratios.tolist(),
+        job.start, job.stop, job.ratios().tolist(), *(["cooldown"] if job.cooldown else []),
     ]  # fmt: skip
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:20]
 
@@ -97,7 +96,8 @@ def train_segment(
     training = job.run.training
     model = starting_model(job.run, Path(job.corpus), card)
     room = context(model)
-    engine = Engine(model, training, training.steps, device)
+    cooldown = (job.start, job.stop) if job.cooldown else None
+    engine = Engine(model, training, training.steps, device, cooldown)
     log = TrainingLog(Path(job.log) if job.log and rank == 0 else None, job.start)
     try:
         if before is not None:
@@ -109,7 +109,7 @@ def train_segment(
         with _partial(state, rank) as partial:
             if totals.diverged_at is None:
                 engine.export(partial / "model", Path(job.corpus) / card.tokenizer.path)
-                if job.stop < training.steps:
+                if job.stop < training.steps and not job.cooldown:
                     engine.save(partial / "engine")
             result = SegmentResult(
                 state=str(state),
@@ -171,10 +171,9 @@ def _train(
     A sequence may have `room` tokens: absolute positions end there, rotary ones are untrained.
     """
     run, training = job.run, job.run.training
-    ratios = run.schedule.values(job.start, job.stop, training.steps)
     totals = _Totals()
     began = time.perf_counter()
-    for step, ratio in zip(range(job.start, job.stop), ratios.tolist(), strict=True):
+    for step, ratio in zip(range(job.start, job.stop), job.ratios().tolist(), strict=True):
         table = next(stream, None)
         if table is None or table.num_rows != training.batch_utterances:
             raise ValueError(f"the data of {run.language} ended at step {step} of {job.stop}")

@@ -311,16 +311,21 @@ def test_unfinished_segment_is_trained_again(corpus: Path) -> None:
     assert same(before, weights(again))
 
 
-def test_fork_leaves_the_trunk_alone(corpus: Path) -> None:
-    trunk = train_segment(job(corpus, 0, 3))
+def test_a_branch_cools_down_and_leaves_the_trunk_alone(corpus: Path) -> None:
+    trunk = train_segment(job(corpus, 0, 2))
     before = weights(trunk)
-    cooled = job(corpus, 3, 6, trunk)
-    falling = Linear(initial=0.9, end=0.5)
-    cooled = replace(cooled, run=cooled.run.model_copy(update={"schedule": falling}))
-    fork = train_segment(cooled)
-    on = train_segment(job(corpus, 3, 6, trunk))
-    assert fork.state != on.state and fork.achieved_words < on.achieved_words
+    branch = replace(job(corpus, 2, 6, trunk), cooldown=True)
+    forked = train_segment(branch)
+    ratio = branch.run.schedule.ratio(2 / branch.run.training.steps)
+    assert branch.ratios().tolist() == [ratio, round(ratio / 2, 12), 0.0, 0.0]
+    lines = [json.loads(x) for x in (Path(str(branch.log)) / "train.jsonl").read_text().split("\n")
+             if x]  # fmt: skip
+    rates = [line["learning_rate"] for line in lines][-4:]  # each of the step that follows
+    assert rates == pytest.approx([rates[0] * left for left in (1, 2 / 3, 1 / 3, 0)])
+    on = train_segment(job(corpus, 2, 6, trunk))
+    assert forked.state != on.state and forked.achieved_words < on.achieved_words
     assert same(before, weights(trunk))
+    assert not (Path(forked.state) / "engine").exists()
 
 
 def test_key_depends_on_what_decides_the_result(corpus: Path) -> None:
