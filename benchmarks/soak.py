@@ -1,10 +1,11 @@
 """Let a search run for hours and watch the memory of each of its processes.
 
-    python benchmarks/soak.py [--hours 2] [--save]
+    python benchmarks/soak.py [SPACE] [--hours 2] [--save]
 
-A real search on the embedded corpus, with trials of seconds so that there are many; it is ended by
-SIGTERM. Its processes are looked at every 10 s. Printed and drawn is the memory of each kind, and
-its slope over the second half, in MB an hour.
+The search of SPACE, such as search_spaces/embedded.yaml, as far as it comes in the time (started
+again, it goes on); by default one on the embedded corpus with trials of seconds, so that there are
+many. Its processes are looked at every 10 s. Printed and drawn is the memory of each kind, and its
+slope over the second half, in MB an hour.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ import numpy as np
 import psutil
 import yaml
 from record import ROOT, save
+
+from raystt.config import load_search
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
@@ -78,12 +81,12 @@ def memory(driver: psutil.Process) -> dict[str, float]:
 
 
 def watch(process: subprocess.Popen[bytes], results: Path, hours: float) -> list[dict[str, float]]:
-    """Look at the search's processes until the time is over; its results are counted."""
+    """Look at the search's processes until it or the time is over; its results are counted."""
     driver = psutil.Process(process.pid)
     began, samples = time.monotonic(), []
     while (passed := time.monotonic() - began) < 3600 * hours:
         if process.poll() is not None:
-            raise SystemExit(f"the search ended by itself, with {process.returncode}")
+            break
         done = results.read_bytes().count(b"\n") if results.exists() else 0
         samples.append({"hours": passed / 3600, "trials": done, **memory(driver)})
         if len(samples) % 60 == 1:
@@ -115,7 +118,7 @@ def draw(samples: list[dict[str, float]], path: Path) -> None:
     for name in sorted({name for sample in samples for name in sample} - {"hours", "trials"}):
         axes.plot(hours, [sample.get(name, np.nan) for sample in samples], label=name, lw=1)
     axes.set(xlabel="hours", ylabel="MB", yscale="log")
-    axes.set_title(f"Memory over {samples[-1]['trials']:.0f} trials of one search")
+    axes.set_title(f"Memory while a search gave {samples[-1]['trials']:.0f} scores")
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8, ncols=2)
     figure.savefig(path, dpi=120)
@@ -124,30 +127,34 @@ def draw(samples: list[dict[str, float]], path: Path) -> None:
 def main() -> int:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("space", type=Path, nargs="?", metavar="SPACE")
     parser.add_argument("--hours", type=float, default=2.0)
     parser.add_argument("--save", action="store_true", help="write into benchmarks/results/")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="raystt-soak-") as folder:
         place = Path(folder)
-        space = place / "soak.yaml"
-        space.write_text(yaml.safe_dump(config(place), sort_keys=False), encoding="utf-8")
+        space = options.space or place / "soak.yaml"
+        if options.space is None:
+            space.write_text(yaml.safe_dump(config(place), sort_keys=False), encoding="utf-8")
+        search = load_search(space)
+        results = Path(search.base.storage) / search.name / "results.jsonl"
         with (place / "log").open("wb") as log:
-            command = [sys.executable, "-m", "raystt.cli", "search", str(space)]
+            command = [sys.executable, "-m", "raystt.cli", "search", str(space), "--resume"]
             process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
         try:
-            samples = watch(process, place / "runs" / "soak" / "results.jsonl", options.hours)
-        except BaseException:
-            print((place / "log").read_text(encoding="utf-8", errors="replace")[-3000:])
-            raise
+            samples = watch(process, results, options.hours)
         finally:
-            process.send_signal(signal.SIGTERM)
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
             code = process.wait(60)
+            print((place / "log").read_text(encoding="utf-8", errors="replace")[-3000:])
     rows = slopes(samples)
     for name, row in rows.items():
         print(f"{name:>40}: {row['median_mb']:8.1f} MB, {row['mb_an_hour']:+.2f} MB an hour")
-    print(f"{samples[-1]['trials']:.0f} trials; SIGTERM ended it with {code}")
+    print(f"{samples[-1]['trials']:.0f} results; it ended with {code}")
     if options.save:
-        setting = {"hours": options.hours, "trials": samples[-1]["trials"], "exit_code": code}
+        last = samples[-1]
+        setting = {"hours": last["hours"], "results": last["trials"], "exit_code": code}
         kept = [
             {name: round(value, 2) for name, value in sample.items()} for sample in samples[::6]
         ]
