@@ -9,7 +9,7 @@ segment of a run can be computed alone::
     schedule.values(0, 350, 350)    # the ratio of every step of a run of 350 steps
 
 The shapes are also the part `schedule` of a config, where `shape` says which one is meant. A new
-shape is a class below `Schedule`, named in `AnySchedule`; the contract that it must keep is in
+shape is a class below `Schedule`, named in both unions below; the contract that it must keep is in
 `tests/test_schedule.py`, which runs over everything in `SHAPES`.
 """
 
@@ -107,6 +107,10 @@ class Schedule(Part):
             )
         steps = range(start_step, stop_step)
         return np.fromiter((self.ratio(s / horizon) for s in steps), np.float64, len(steps))
+
+    def sides(self) -> tuple[Schedule, Schedule]:
+        """Return the schedules of source and target, which are this one."""
+        return self, self
 
     def label(self) -> str:
         """Return a short name for people, such as `linear 0.9→0 by 0.8`."""
@@ -271,22 +275,57 @@ class Knots(Schedule):
         return self.final + (self.initial - self.final) * left
 
 
-AnySchedule = Annotated[
+OneSchedule = Annotated[
     Constant | Linear | Cosine | Exponential | Polynomial | Sigmoid | Staircase | Knots,
     Field(discriminator="shape"),
 ]
-"""Type of a field that holds a schedule of any shape."""
+"""Type of a field that holds a schedule for one side, of any shape."""
 
 SHAPES: dict[str, type[Schedule]] = {
     shape.model_fields["shape"].default: shape
-    for shape in typing.get_args(typing.get_args(AnySchedule)[0])
+    for shape in typing.get_args(typing.get_args(OneSchedule)[0])
 }
 """The shapes by the value of the key `shape`."""
 
-_ADAPTER: TypeAdapter[Schedule] = TypeAdapter(AnySchedule)
+
+class Apart(Part):
+    """A schedule for the source words and another one for the target words.
+
+    It has the interface of a `Schedule`; its ratio is the mean of both.
+    """
+
+    shape: Literal["apart"] = "apart"
+    source: OneSchedule = Field(default=Staircase(), description="of the words that are heard")
+    target: OneSchedule = Field(default=Staircase(), description="of the words that are spoken")
+
+    def sides(self) -> tuple[Schedule, Schedule]:
+        """Return the schedules of source and target."""
+        return self.source, self.target
+
+    def ratio(self, progress: float) -> float:
+        """Return the mean of both ratios at a moment of training; see `Schedule.ratio`."""
+        return (self.source.ratio(progress) + self.target.ratio(progress)) / 2
+
+    def values(self, start_step: int, stop_step: int, horizon: int) -> npt.NDArray[np.float64]:
+        """Return the mean of both ratios for each step of a segment; see `Schedule.values`."""
+        source, target = (side.values(start_step, stop_step, horizon) for side in self.sides())
+        return (source + target) / 2
+
+    def label(self) -> str:
+        """Return a short name for people, such as `linear 0.9→0 by 0.8 / constant 0`."""
+        return f"{self.source.label()} / {self.target.label()}"
 
 
-def from_dict(values: Mapping[str, Any]) -> Schedule:
+AnySchedule = Annotated[
+    Constant | Linear | Cosine | Exponential | Polynomial | Sigmoid | Staircase | Knots | Apart,
+    Field(discriminator="shape"),
+]
+"""Type of a field that holds a schedule: one for both sides, or one for each."""
+
+_ADAPTER: TypeAdapter[Schedule | Apart] = TypeAdapter(AnySchedule)
+
+
+def from_dict(values: Mapping[str, Any]) -> Schedule | Apart:
     """Build the schedule that plain values describe: `shape`, and fields that differ from its own.
 
     Raises:

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from raystt.schedule import SHAPES, Constant, Knots, Linear, from_dict
+from raystt.schedule import SHAPES, Apart, Constant, Knots, Linear, from_dict
 
 unit = st.floats(0.0, 1.0)
 
@@ -308,3 +308,24 @@ def test_knots_come_near_the_other_shapes(target: str) -> None:
         for d in (0.1, 0.25, 0.5)
     )  # fmt: skip
     assert best < 0.04
+
+
+@relaxed
+@given(data=st.data(), shapes=st.tuples(*[st.sampled_from(sorted(SHAPES))] * 2))
+def test_sides_apart_have_the_mean_of_both(data: st.DataObject, shapes: tuple[str, str]) -> None:
+    source, target = (data.draw(descriptions(shape)) for shape in shapes)
+    schedule = from_dict({"shape": "apart", "source": source, "target": target})
+    assert schedule.sides() == (from_dict(source), from_dict(target))
+    values = [side.values(3, 40, 50) for side in schedule.sides()]
+    assert np.array_equal(schedule.values(3, 40, 50), np.mean(values, axis=0))
+    assert schedule.ratio(3 / 50) == schedule.values(3, 40, 50)[0]
+    assert from_dict(schedule.model_dump()) == schedule == pickle.loads(pickle.dumps(schedule))
+
+
+def test_one_schedule_is_that_of_both_sides() -> None:
+    assert Linear().sides() == (Linear(), Linear())
+    assert Apart(source=Linear(), target=Constant(initial=0.0)).label() == (
+        "linear 0.9→0 by 0.8 / constant 0"
+    )
+    with pytest.raises(ValidationError, match="apart"):
+        from_dict({"shape": "apart", "source": {"shape": "apart"}})

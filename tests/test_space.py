@@ -21,7 +21,7 @@ from raystt.config import (
     to_yaml,
 )
 from raystt.config.search import searchable
-from raystt.schedule import SHAPES, Linear, Polynomial
+from raystt.schedule import SHAPES, Knots, Linear, Polynomial, Staircase
 
 HEAD = """\
 name: s
@@ -584,3 +584,55 @@ def test_every_shape_can_be_searched(tmp_path: Path) -> None:
     for shape in SHAPES:
         run = config.run_for("es", {"schedule.shape": shape, "schedule.initial": 0.5})
         assert run.schedule.ratio(0.0) == 0.5
+
+
+APART = """\
+schedule.shape: {choice: [linear, apart]}
+schedule.source.end: {float: [0.3, 1.0], when: {schedule.shape: apart}}
+schedule.target.shape: {choice: [knots], when: {schedule.shape: apart}}
+schedule.target.initial: {float: [0.3, 1.0], when: {schedule.shape: apart}}
+"""
+
+
+def test_source_and_target_are_searched_apart(tmp_path: Path) -> None:
+    config = search(tmp_path, APART)
+    chosen = config.space.suggest(Recorder(high=True), "es")
+    source, target = config.run_for("es", chosen).schedule.sides()
+    assert source == Staircase(end=1.0)  # of `base`, but for what is searched
+    assert target == Knots(initial=1.0)
+    both = config.run_for("es", config.space.suggest(Recorder(), "es")).schedule
+    assert both == Linear()
+    # A fixed run is itself whatever is searched, and may be apart too.
+    assert config.run_for("es", config.reference("paper")).schedule == Staircase()
+    ablated = "ablations: {late: {set: {schedule.shape: apart, schedule.target.end: 0.9}}}\n"
+    late = search(tmp_path, APART, HEAD.replace("base:", ablated + "base:")).reference("late")
+    assert late["schedule.source.end"] == 0.8 and late["schedule.target.end"] == 0.9
+    assert config.run_for("es", late).schedule.sides() == (Staircase(), Staircase(end=0.9))
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        (
+            "schedule.sources.end: {float: [0.5, 0.9]}",
+            "s.yaml:11: space.schedule.sources.end: no such key can vary; "
+            "did you mean `schedule.source.end`?",
+        ),
+        (
+            "schedule.target.power: {float: [1, 2], when: {schedule.shape: apart}}",
+            "or let schedule.target.shape be polynomial too",
+        ),
+        (
+            "interleaving.side: {choice: [both, source]}",
+            "s.yaml:11: space.interleaving.side.choice[1]: 'source' alone, and schedule.shape is "
+            "apart: the other schedule is not used; set both, or another shape",
+        ),
+    ],
+)
+def test_what_does_not_go_with_sides_apart_is_refused(
+    tmp_path: Path, entry: str, message: str
+) -> None:
+    (problem,) = problems(tmp_path, APART + entry)
+    assert message in problem
+    search(tmp_path, APART + "interleaving.side: {choice: [both, source], "
+           "when: {schedule.shape: linear}}")  # fmt: skip

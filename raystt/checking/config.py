@@ -147,7 +147,7 @@ class Look:
         space = self.search.space
         keys = [key for key in space.ordered() if key.startswith("schedule.")]
         conditions = {key for key in keys for entry in space.root.values() if key in entry.when}
-        fixed = [key for key in keys if key in conditions or key == "schedule.shape"]
+        fixed = [key for key in keys if key in conditions or key.endswith(".shape")]
         middles = {key: entry.middle() for key, entry in space.root.items()}
         idle: set[tuple[str, str]] = set()
         twice: set[tuple[str, str]] = set()
@@ -182,8 +182,8 @@ class Look:
 
     def _curve(self, language: str, overrides: Mapping[str, Any]) -> tuple[float, ...]:
         assert self.search is not None
-        schedule = self.search.run_for(language, overrides).schedule
-        return tuple(schedule.values(0, _MOMENTS, _MOMENTS).tolist())
+        sides = self.search.run_for(language, overrides).schedule.sides()
+        return tuple(x for side in sides for x in side.values(0, _MOMENTS, _MOMENTS).tolist())
 
     def trials(self, pairs: Pairs) -> None:
         """Warn of settings that make less of the trials than one may think."""

@@ -8,6 +8,7 @@ because each rule of a run is a bound on one value or an order between two.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import product
 from typing import Any
 
 from pydantic import ValidationError
@@ -16,7 +17,7 @@ from raystt.config.run import RunConfig
 from raystt.config.search import REFERENCES, SearchConfig, searchable, unsearchable
 from raystt.config.validation import explain, nearest
 from raystt.config.yaml_source import dotted
-from raystt.schedule import SHAPES
+from raystt.schedule import SHAPES, Apart
 from raystt.strict import Complaint, Invalid, Location
 
 RESERVED = (*REFERENCES, "best")
@@ -204,7 +205,7 @@ def _schedule_corners(search: SearchConfig) -> Iterable[Complaint]:
             search.run_for(language, overrides)
         except ValidationError as error:
             first = explain(RunConfig, error)[0]
-            key = f"schedule.{first.location[-1]}"
+            key = dotted(first.location)
             if key not in overrides:  # the other value of an order stands in `base`
                 key = list(overrides)[-1]
             corner = ", ".join(f"{name} {value}" for name, value in overrides.items())
@@ -216,26 +217,31 @@ def _schedule_corners(search: SearchConfig) -> Iterable[Complaint]:
 
 def _fix(key: str, fix: str, search: SearchConfig) -> str:
     """Prefer a condition on the shape where the key belongs to some shapes only."""
-    field = key.removeprefix("schedule.")
+    part, _, field = key.rpartition(".")
     owners = [name for name, shape in SHAPES.items() if field in shape.model_fields]
-    shapes = search.space.root.get("schedule.shape")
+    shapes = search.space.root.get(f"{part}.shape")
     if shapes and shapes.choice and 0 < len(owners) < len(SHAPES):
         chosen = [name for name in owners if name in shapes.choice]
         if not chosen:
-            return f"remove it, or let schedule.shape be {owners[0]} too"
+            return f"remove it, or let {part}.shape be {owners[0]} too"
         listed = chosen[0] if len(chosen) == 1 else f"[{', '.join(chosen)}]"
-        return f"add `when: {{schedule.shape: {listed}}}`"
+        return f"add `when: {{{part}.shape: {listed}}}`"
     return fix
 
 
 def _other_corners(search: SearchConfig) -> Iterator[Complaint]:
-    """Try every extreme of the keys outside the schedule, one at a time."""
+    """Try every extreme of the keys outside the schedule, one at a time, and with sides apart."""
+    shapes, language = search.space.root.get("schedule.shape"), search.languages[0]
+    apart = {"schedule.shape": Apart().shape}
     for key, entry in search.space.root.items():
         if key.startswith("schedule."):
             continue
-        for index, value in enumerate(entry.extremes()):
+        beside: list[dict[str, Any]] = [{}]
+        if shapes and shapes.takes(Apart().shape) and search.space.active(key, apart, language):
+            beside.append(apart)
+        for (index, value), more in product(enumerate(entry.extremes()), beside):
             try:
-                search.run_for(search.languages[0], {key: value})
+                search.run_for(language, {key: value, **more})
             except ValidationError as error:
                 first = explain(RunConfig, error)[0]
                 at: tuple[Any, ...] = ("space", key, entry.kind, index)

@@ -20,7 +20,7 @@ from raystt.config.parts import (
 from raystt.config.validation import nearest
 from raystt.config.yaml_source import dump
 from raystt.interleaving.rules import Interleaving
-from raystt.schedule import AnySchedule, Staircase
+from raystt.schedule import AnySchedule, Apart, Staircase
 from raystt.strict import Complaint, Invalid, Part
 
 IMMATERIAL: dict[str, Any] = {
@@ -52,6 +52,16 @@ class RunBase(Part):
             fix = "set 2: adapters leave the optimiser little to share out"
             at = ("training", "zero_stage")
             raise Invalid([Complaint(at, reason, fix)], reads=[at, ("model",)])
+        return self
+
+    @model_validator(mode="after")
+    def _both_sides_are_interleaved(self) -> RunBase:
+        side = self.interleaving.side
+        if isinstance(self.schedule, Apart) and side != "both":
+            reason = f"{side!r} alone, and schedule.shape is apart: the other schedule is not used"
+            at = ("interleaving", "side")
+            fix = "set both, or another shape"
+            raise Invalid([Complaint(at, reason, fix)], reads=[at, ("schedule",)])
         return self
 
     def fingerprint(self) -> str:

@@ -14,7 +14,7 @@ from raystt.config.run import IMMATERIAL, RunBase, RunConfig, fingerprint
 from raystt.config.space import Space
 from raystt.config.validation import nearest
 from raystt.interleaving.rules import Interleaving
-from raystt.schedule import SHAPES, AnySchedule, Constant, Linear, Schedule, Staircase
+from raystt.schedule import SHAPES, AnySchedule, Apart, Constant, Linear, Schedule, Staircase
 from raystt.strict import Part
 
 Reference = Literal["none", "paper", "constant", "thirds"]
@@ -48,6 +48,9 @@ _IMMATERIAL = {"name": True, "trials": True, "confirm": True, "keep": True, "tra
 
 SEARCHABLE = ("schedule", "interleaving", "training")
 """The parts of a run that may differ between trials."""
+
+SIDES = ("source", "target")
+"""Keys of a schedule of shape `apart`, with a schedule each."""
 
 
 class SamplerConfig(Part):
@@ -207,7 +210,7 @@ class SearchConfig(Part):
             {key: value for key, value in changes.items() if key.startswith("schedule.")},
         )
         rest = {key: value for key, value in changes.items() if not key.startswith("schedule.")}
-        return {f"schedule.{key}": value for key, value in schedule.items()} | rest
+        return _flat("schedule", schedule) | rest
 
     def run_for(
         self,
@@ -256,16 +259,25 @@ class SearchConfig(Part):
         return fingerprint(self, exclude={**_IMMATERIAL, "base": IMMATERIAL})
 
 
-def merge_schedule(base: Schedule, changes: Mapping[str, Any]) -> dict[str, Any]:
+def merge_schedule(base: Schedule | Apart, changes: Mapping[str, Any]) -> dict[str, Any]:
     """Return the values of a schedule of which some keys are changed.
 
     Args:
         base: What it starts from; the keys that a new shape does not have are dropped.
         changes: Values by dotted key; only those of `schedule.` count.
     """
-    own = {key.removeprefix("schedule."): value for key, value in changes.items()
-           if key.startswith("schedule.")}  # fmt: skip
+    return _merged(base, _below("schedule", changes))
+
+
+def _merged(base: Schedule | Apart, own: dict[str, Any]) -> dict[str, Any]:
     shape = own.get("shape", base.shape)
+    if shape == Apart().shape:
+        pairs = zip(SIDES, base.sides(), strict=True)
+        sides = {name: _merged(side, _below(name, own)) for name, side in pairs}
+        rest = {key: value for key, value in own.items() if key.partition(".")[0] not in SIDES}
+        return {"shape": shape, **sides, **rest}
+    if isinstance(base, Apart):
+        base = base.source
     if shape not in SHAPES:
         return {**base.model_dump(), **own}
     fields = SHAPES[shape].model_fields
@@ -278,10 +290,29 @@ def merge_schedule(base: Schedule, changes: Mapping[str, Any]) -> dict[str, Any]
     return values | own
 
 
+def _flat(part: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of a part by their dotted keys; the counterpart of `_below`."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        name = f"{part}.{key}"
+        found |= _flat(name, value) if isinstance(value, Mapping) else {name: value}
+    return found
+
+
+def _below(part: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of a part, by what follows its name in their dotted keys."""
+    return {
+        key.removeprefix(f"{part}."): value
+        for key, value in values.items()
+        if key.startswith(f"{part}.")
+    }
+
+
 def searchable() -> list[str]:
     """List the keys of a run that a space may name."""
+    shapes = [name for shape in SHAPES.values() for name in shape.model_fields]
     keys = {
-        "schedule": [name for shape in SHAPES.values() for name in shape.model_fields],
+        "schedule": [*shapes, *(f"{side}.{name}" for side in SIDES for name in shapes)],
         "interleaving": Interleaving.model_fields,
         "training": TrainingConfig.model_fields,
     }

@@ -88,7 +88,7 @@ class Sequences:
 def interleave(
     source: Side,
     target: Side,
-    ratio: float,
+    ratio: npt.ArrayLike,
     *,
     keys: Keys,
     epochs: Offsets,
@@ -105,7 +105,8 @@ def interleave(
     Args:
         source: Source side of the batch.
         target: Target side of the same utterances.
-        ratio: Nominal text ratio in [0, 1]; 0 is pure speech, 1 is pure text.
+        ratio: Nominal text ratio in [0, 1]; 0 is pure speech, 1 is pure text. Two, of source and
+            target, where they differ.
         keys: uint64 [utterances], from `utterance_key`.
         epochs: int64 [utterances], how often each utterance was seen before.
         seed: Seed of the run.
@@ -118,8 +119,9 @@ def interleave(
     Raises:
         ValueError: The ratio is outside [0, 1], or the arguments differ in their utterances.
     """
-    if not 0.0 <= ratio <= 1.0:
-        raise ValueError(f"ratio is {ratio}; give a share of words in [0, 1]")
+    ratios = np.broadcast_to(np.asarray(ratio, np.float64), 2)
+    if not ((ratios >= 0.0) & (ratios <= 1.0)).all():
+        raise ValueError(f"ratio is {ratio!r}; give a share of words in [0, 1]")
     sizes = {
         "source": len(source.word_offsets) - 1,
         "target": len(target.word_offsets) - 1,
@@ -131,7 +133,7 @@ def interleave(
         raise ValueError(f"utterances differ ({counts}); pass the same ones to all four")
 
     draw = functools.partial(thresholds, interleaving, seed=seed, keys=keys, epochs=epochs)
-    source_text, target_text = _choose((source, target), ratio, draw, interleaving.side)
+    source_text, target_text = _choose((source, target), ratios, draw, interleaving.side)
     speech_in = mixed(source, source_text, interleaving, layout)
     speech_out = mixed(target, target_text, interleaving, layout)
     utterances = sizes["source"]
@@ -179,18 +181,19 @@ def prompt(source: Side, layout: Layout, interleaving: Interleaving) -> Prompts:
 
 
 def _choose(
-    sides: tuple[Side, Side], ratio: float, draw: Callable[..., Floats], interleaved: str
+    sides: tuple[Side, Side], ratios: Floats, draw: Callable[..., Floats], interleaved: str
 ) -> tuple[Bools, Bools]:
     """Say which words of the source and of the target are text, bool [words] each.
 
     Both sides are drawn in one pass, as twice as many utterances.
     """
     words = len(sides[0].text_offsets) - 1, len(sides[1].text_offsets) - 1
-    if ratio == 0.0:
-        return np.zeros(words[0], np.bool_), np.zeros(words[1], np.bool_)
     counts = np.concatenate([side.word_counts for side in sides])
-    is_text = draw(word_counts=counts, streams=(SOURCE, TARGET)) <= ratio
-    if interleaved != "both":
-        speech = slice(words[0], None) if interleaved == "source" else slice(words[0])
-        is_text[speech] = False
-    return is_text[: words[0]], is_text[words[0] :]
+    if not ratios.any():
+        return np.zeros(words[0], np.bool_), np.zeros(words[1], np.bool_)
+    drawn = np.split(draw(word_counts=counts, streams=(SOURCE, TARGET)), [words[0]])
+    source, target = (
+        (side <= ratio) & (ratio > 0.0 and interleaved in ("both", name))
+        for side, ratio, name in zip(drawn, ratios, ("source", "target"), strict=True)
+    )
+    return source, target

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from raystt.config import BASELINE
 from raystt.results import Result, latest
-from raystt.schedule import Constant, Knots, Schedule, from_dict
+from raystt.schedule import Apart, Constant, Knots, Schedule, from_dict
 
 NOTE = (
     "[lo, hi]: 95 % bootstrap interval. The best was chosen by its {split} score, which flatters "
@@ -49,7 +49,7 @@ class Row:
 
     language: str
     run: str
-    schedule: Schedule | None
+    schedule: Schedule | Apart | None
     score: str
     against: str
     metrics: tuple[str, ...]
@@ -57,11 +57,13 @@ class Row:
     best: bool = False
 
 
-def short_label(schedule: Schedule) -> str:
+def short_label(schedule: Schedule | Apart) -> str:
     """Return a label for narrow columns, such as `stair 0.9→0 @0.8` or `poly^2 0.9→0 @0.1-0.8`.
 
     After the @: the progress at which the fall ends, or begins and ends.
     """
+    if isinstance(schedule, Apart):
+        return " / ".join(map(short_label, schedule.sides()))
     values = schedule.model_dump()
     initial, final, hold, end = (
         f"{round(values[key], 2):g}" for key in ("initial", "final", "hold", "end")

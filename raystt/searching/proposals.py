@@ -45,7 +45,7 @@ _SOBOL_ALONE = 12  # trials of a language
 
 Params = Mapping[str, Any]
 Curve = tuple[npt.NDArray[np.float64], Params]
-"""What makes a trial: its ratios over training, and what it has of its own beside a schedule."""
+"""What makes a trial: its ratios over training, of both sides, and what is its own beside them."""
 
 _SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
     "tpe": lambda seed: TPESampler(
@@ -191,7 +191,8 @@ def _curve(search: SearchConfig, language: str, params: Params) -> Curve | None:
         return None
     run = search.run_for(language, chosen)
     rest = {key: value for key, value in chosen.items() if not key.startswith("schedule.")}
-    return run.schedule.values(0, _MOMENTS, _MOMENTS), rest
+    sides = [side.values(0, _MOMENTS, _MOMENTS) for side in run.schedule.sides()]
+    return np.concatenate(sides), rest
 
 
 def _distributions(space: Space) -> dict[str, BaseDistribution]:

@@ -212,8 +212,9 @@ class LanguageStudy:
         run = whole.model_dump(mode="python")
 
         def value(key: str) -> Any:
-            section, _, name = key.partition(".")
-            found = run[section].get(name)
+            found: Any = run
+            for name in key.split("."):
+                found = found.get(name) if isinstance(found, dict) else None
             if found is None or not _contains(self.search.space.root[key], found):
                 raise _Outside
             return found

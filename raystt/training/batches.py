@@ -14,6 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import torch
 
@@ -75,7 +76,7 @@ class StepBatch:
 
 def assemble(
     table: pa.Table,
-    ratio: float,
+    ratio: npt.ArrayLike,
     *,
     card: Card,
     interleaving: Interleaving,
@@ -88,7 +89,8 @@ def assemble(
 
     Args:
         table: Global batch, `corpus.reading.COLUMNS` and `epoch`.
-        ratio: Nominal share of words that are text, in [0, 1].
+        ratio: Nominal share of words that are text, in [0, 1]; two, of source and target, where
+            they differ.
         card: The corpus card (token ids).
         interleaving: Rule, sides, format and controls.
         seed: Seed of the thresholds (shared by all trials of a search).

@@ -45,16 +45,20 @@ class SegmentJob:
     cooldown: bool = False
 
     def ratios(self) -> npt.NDArray[np.float64]:
-        """Return the text ratio of each step, float64 [`stop` - `start`].
+        """Return the text ratios of source and target at each step.
 
         In a branch the text is gone after half of it: what is scored speaks without.
+
+        Returns:
+            float64 [`stop` - `start`, 2].
         """
-        schedule, horizon = self.run.schedule, self.run.training.steps
+        horizon, sides = self.run.training.steps, self.run.schedule.sides()
         if not self.cooldown:
-            return schedule.values(self.start, self.stop, horizon)
+            return np.stack([one.values(self.start, self.stop, horizon) for one in sides], axis=1)
         done = np.arange(self.stop - self.start) / (self.stop - self.start)
         left = np.maximum(0.0, 1.0 - done / _TEXT_IN_COOLDOWN)
-        return np.round(schedule.ratio(self.start / horizon) * left, DECIMALS)
+        before = [one.ratio(self.start / horizon) for one in sides]
+        return np.round(left[:, None] * before, DECIMALS)
 
 
 @dataclass(frozen=True)

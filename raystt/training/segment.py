@@ -41,10 +41,12 @@ def segment_key(job: SegmentJob, card: Card, world_size: int) -> str:
     """Return the hex key of a segment; equal keys give the same state."""
     training = job.run.training.model_dump(exclude={"log_every", "checkpoint_every"})
     parent = Path(job.parent).name if job.parent else "base"
+    source, target = job.ratios().T.tolist()
     content = [
         "segment-3", parent, card.fingerprint, job.run.language, job.run.seed, world_size,
         job.run.model.model_dump(), training, job.run.interleaving.model_dump(),
-        job.start, job.stop, job.ratios().tolist(), *(["cooldown"] if job.cooldown else []),
+        job.start, job.stop, source, *([] if source == target else [target]),
+        *(["cooldown"] if job.cooldown else []),
     ]  # fmt: skip
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:20]
 
@@ -173,7 +175,7 @@ def _train(
     run, training = job.run, job.run.training
     totals = _Totals()
     began = time.perf_counter()
-    for step, ratio in zip(range(job.start, job.stop), job.ratios().tolist(), strict=True):
+    for step, ratios in zip(range(job.start, job.stop), job.ratios(), strict=True):
         table = next(stream, None)
         if table is None or table.num_rows != training.batch_utterances:
             raise ValueError(f"the data of {run.language} ended at step {step} of {job.stop}")
@@ -181,7 +183,7 @@ def _train(
         torch.manual_seed(hash((run.seed, step, engine.rank)))
         batch = assemble(
             table,
-            ratio,
+            ratios,
             card=card,
             interleaving=run.interleaving,
             seed=run.seed,
@@ -202,6 +204,7 @@ def _train(
             break
         achieved = batch.words_text / max(batch.words_total, 1)
         seconds = time.perf_counter() - began
+        ratio = float(ratios.mean())
         seen = Step(step + 1, training.steps, ratio, achieved, totals.loss, totals.tokens, seconds)
         if on_step is not None:
             on_step(seen)

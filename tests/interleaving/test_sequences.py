@@ -26,7 +26,7 @@ from raystt.interleaving.rules import (
     untranscribed_complaint,
     utterance_key,
 )
-from raystt.interleaving.sequences import Layout, Sequences, Side, interleave, prompt
+from raystt.interleaving.sequences import IGNORED, Layout, Sequences, Side, interleave, prompt
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "interleaving.json"
 BOS, SEPARATOR, EOS = 1, 2, 3
@@ -77,7 +77,7 @@ batches = st.lists(st.tuples(sides(1000), sides(2000)), max_size=6)
 
 def build(
     batch: list[Utterance],
-    ratio: float,
+    ratio: float | tuple[float, float],
     interleaving: Interleaving,
     *,
     names: list[str] | None = None,
@@ -740,6 +740,27 @@ def golden_cases() -> list[dict[str, Any]]:
             }
             cases.append(case)
     return cases
+
+
+@pytest.mark.parametrize("rule", ["independent", "poisson"])
+def test_sides_may_have_ratios_of_their_own(rule: Any) -> None:
+    batch, names, epochs = golden_batch()
+
+    def streams(ratio: Any) -> list[tuple[list[int], list[int]]]:
+        made = split(build(batch, ratio, Interleaving(rule=rule), names=names, epochs=epochs))
+        return [
+            ([t for t, label in zip(*one, strict=True) if label == IGNORED],
+             [t for t, label in zip(*one, strict=True) if label != IGNORED])
+            for one in made
+        ]  # fmt: skip
+
+    low, high, apart = streams(0.2), streams(0.8), streams((0.2, 0.8))
+    assert apart == [(a[0], b[1]) for a, b in zip(low, high, strict=True)]
+    assert apart not in (low, high)
+    assert streams((0.2, 0.2)) == low
+    for wrong in ((0.2, 1.1), (-0.1, 0.0), (float("nan"), 0.5)):
+        with pytest.raises(ValueError, match="share of words"):
+            streams(wrong)
 
 
 def test_golden_sequences() -> None:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,7 +31,7 @@ from transformers import (
 
 from raystt.config import LoraConfig, ModelConfig
 from raystt.corpus.card import Card
-from raystt.schedule import Linear
+from raystt.schedule import Apart, Constant, Linear
 from raystt.training.adapters import merged
 from raystt.training.jobs import CheckpointError, SegmentJob, SegmentResult, StateLost, plan
 from raystt.training.model import ModelError
@@ -317,7 +318,8 @@ def test_a_branch_cools_down_and_leaves_the_trunk_alone(corpus: Path) -> None:
     branch = replace(job(corpus, 2, 6, trunk), cooldown=True)
     forked = train_segment(branch)
     ratio = branch.run.schedule.ratio(2 / branch.run.training.steps)
-    assert branch.ratios().tolist() == [ratio, round(ratio / 2, 12), 0.0, 0.0]
+    falling = [ratio, round(ratio / 2, 12), 0.0, 0.0]
+    assert branch.ratios().tolist() == [[one, one] for one in falling]
     lines = [json.loads(x) for x in (Path(str(branch.log)) / "train.jsonl").read_text().split("\n")
              if x]  # fmt: skip
     rates = [line["learning_rate"] for line in lines][-4:]  # each of the step that follows
@@ -326,6 +328,22 @@ def test_a_branch_cools_down_and_leaves_the_trunk_alone(corpus: Path) -> None:
     assert forked.state != on.state and forked.achieved_words < on.achieved_words
     assert same(before, weights(trunk))
     assert not (Path(forked.state) / "engine").exists()
+
+
+def test_sides_apart_are_trained_apart(corpus: Path) -> None:
+    both = job(corpus, 0, 3)
+
+    def scheduled(schedule: Any) -> SegmentJob:
+        return replace(both, run=both.run.model_copy(update={"schedule": schedule}))
+
+    card, one = Card.load(corpus), Linear(initial=0.5)
+    apart = scheduled(Apart(source=one, target=one))
+    assert segment_key(apart, card, 1) == segment_key(scheduled(one), card, 1)  # the same tokens
+    other = scheduled(Apart(source=one, target=Constant(initial=0.0)))
+    results = [train_segment(scheduled(one)), train_segment(other)]
+    assert 0 < results[1].achieved_words < results[0].achieved_words
+    swapped = scheduled(Apart(source=Constant(initial=0.0), target=one))
+    assert len({segment_key(x, card, 1) for x in (apart, other, swapped)}) == 3
 
 
 def test_key_depends_on_what_decides_the_result(corpus: Path) -> None:
