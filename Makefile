@@ -23,7 +23,8 @@ help:
 	@echo "make test-all    and those of minutes: kills, the paper's method from disk to score"
 	@echo "make test-fast   those that start no Ray and train no model for long"
 	@echo "make fuzz        each reader with 10,000 damaged inputs (INPUTS=300 for fewer)"
-	@echo "make faults      throw some 60 faults at real searches (ROUNDS=4), half an hour or more"
+	@echo "make faults      throw some 60 faults at real searches (ROUNDS=4), half an hour or more;"
+	@echo "                 ROUNDS=0: a short scenario, which continuous integration runs too"
 	@echo "make check       ruff, formatting and mypy"
 	@echo "make install     set up .venv to use raystt (the other targets do so by themselves)"
 	@echo "make format      let ruff fix and format the sources"
@@ -35,14 +36,17 @@ install: $(DEMO)
 quickstart: $(DEMO)
 	CUDA_VISIBLE_DEVICES= $(BIN)/raystt search search_spaces/quickstart.yaml
 
+# Two processes: while Ray starts in one, the other goes on with what needs none.
+BOTH := -n 2 --dist loadgroup --no-loadscope-reorder
+
 test: $(DEV)
-	$(BIN)/python -m pytest -m "not long and not faults" $(PYTEST)
+	$(BIN)/python -m pytest $(BOTH) -m "not long and not faults" $(PYTEST)
 
 test-all: $(DEV)
-	$(BIN)/python -m pytest $(PYTEST)
+	$(BIN)/python -m pytest $(BOTH) $(PYTEST)
 
 test-fast: $(DEV)
-	$(BIN)/python -m pytest -m "not slow" $(PYTEST)
+	$(BIN)/python -m pytest $(BOTH) -m "not slow" $(PYTEST)
 
 INPUTS := 10000
 fuzz: $(DEV)

@@ -139,7 +139,7 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
             "schedule: {initial: 0.5}",
             "run.yaml:5: schedule.shape: the key is missing; "
             "give one of constant, linear, cosine, exponential, polynomial, sigmoid, staircase, "
-            "knots",
+            "knots, apart",
         ),
         (
             "language: se",
