@@ -97,7 +97,7 @@ def prepare(
             fit(stage, base.corpus, resources=base.resources, progress=told)
             return None
         return prepare_corpus(
-            base.corpus, resources=base.resources, progress=told, interleaving=base.interleaving
+            base.corpus, resources=base.resources, progress=told, interleaving=loaded.interleaving
         )
 
 

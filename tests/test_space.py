@@ -586,6 +586,14 @@ def test_every_shape_can_be_searched(tmp_path: Path) -> None:
         assert run.schedule.ratio(0.0) == 0.5
 
 
+def test_trials_share_an_interleaving_or_differ_in_it(tmp_path: Path) -> None:
+    entries = "schedule.initial: {float: [0, 1]}\n"
+    config = search(tmp_path, entries)
+    assert config.interleaving == config.base.interleaving
+    entries += "interleaving.side: {choice: [target, both]}"
+    assert search(tmp_path, entries).interleaving is None
+
+
 APART = """\
 schedule.shape: {choice: [linear, apart]}
 schedule.source.end: {float: [0.3, 1.0], when: {schedule.shape: apart}}

@@ -196,6 +196,12 @@ class SearchConfig(Part):
         """Trials of all languages."""
         return sum(self.trials_of(language) for language in self.languages)
 
+    @property
+    def interleaving(self) -> Interleaving | None:
+        """The interleaving of all trials; None where they differ in it."""
+        varied = any(key.startswith("interleaving.") for key in self.space.root)
+        return None if varied else self.base.interleaving
+
     def reference(self, name: str) -> dict[str, Any]:
         """Return the overrides of a fixed run, its schedule written out in full.
 

@@ -86,7 +86,7 @@ def run_search(
                 on_message(f"Ray dashboard: {dashboard} (its token: `ray get-auth-token`)")
             prepare(
                 search.base.corpus, resources=resources, progress=on_prepare,
-                interleaving=search.base.interleaving, on_message=on_message,
+                interleaving=search.interleaving, on_message=on_message,
             )  # fmt: skip
             directory.keep_card(corpus)
             on_message("starting trainers and evaluators")
@@ -192,6 +192,7 @@ def _tune(
             storage_path=str(directory.path),
             verbose=0,
             failure_config=tune.FailureConfig(max_failures=2),
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # states are ours
             callbacks=callbacks,
         ),
     )

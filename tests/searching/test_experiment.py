@@ -77,6 +77,7 @@ def test_tune_tensorboard_and_results_agree(killed_twice: Path) -> None:
         assert scalars(folder) == pytest.approx({n: row[n] for n in NUMBERS}, rel=1e-6)
         assert (folder / "progress.csv").exists()
         assert json.loads((folder / "params.json").read_text())["trial"] == number
+    assert not list(killed_twice.glob("tune/*/checkpoint_*"))
     study = run.study("es")
     assert [t.number for t in study.trials] == list(range(7))
     assert {t.number: t.value for t in study.trials} == trials.asr_bleu.to_dict()
