@@ -155,12 +155,13 @@ def _end_controllers() -> None:
     from ray.util.state import list_actors
     from ray.util.state.exception import RayStateApiException
 
-    job = ray.get_runtime_context().get_job_id()
-    # The dashboard may be gone; then all ends with the driver.
+    here = ray.get_runtime_context()
+    mine = [("job_id", "=", here.get_job_id()), ("class_name", "=", "TrainController"),
+            ("state", "=", "ALIVE")]  # fmt: skip
+    # The dashboard may be gone; then all ends with the driver. Without an address it would look for
+    # one on this machine, and give up where several clusters run.
     with suppress(RayStateApiException, OSError):
-        for actor in list_actors(detail=True, filters=[
-            ("job_id", "=", job), ("class_name", "=", "TrainController"), ("state", "=", "ALIVE")
-        ]):  # fmt: skip
+        for actor in list_actors(address=here.gcs_address, detail=True, filters=mine):
             os.kill(actor.pid, signal.SIGKILL)
 
 
