@@ -72,21 +72,8 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
-def pytest_itemcollected(item: pytest.Item) -> None:
-    """Say what one of several processes of pytest (-n 2 --dist loadgroup) is to run alone.
-
-    Tests that start Ray run one after the other in one process, the files of the others wherever
-    there is room.
-    """
-    ray = item.get_closest_marker("slow") or "ray_local" in getattr(item, "fixturenames", ())
-    item.add_marker(pytest.mark.xdist_group("ray" if ray else item.path.stem))
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with what takes longest, and skip tests marked `gpu` where there is no GPU."""
-    groups = {item: item.get_closest_marker("xdist_group") for item in items}
-    items.sort(key=lambda item: groups[item] is None or groups[item].args != ("ray",))
-    # Asks torch only if there is such a test.
+    """Skip tests marked `gpu` where there is no GPU; asks torch only if there is such a test."""
     marked = [item for item in items if item.get_closest_marker("gpu")]
     if not marked:
         return

@@ -48,7 +48,7 @@ class Evaluator:
         self._number, self._corpus = number, corpus
         self._config, self._resources = config, resources
 
-    @ray.method(concurrency_group="control", max_task_retries=-1)
+    @ray.method(concurrency_group="control", max_task_retries=-1, enable_task_events=False)
     def ping(self) -> int:
         """Answer beside an evaluation; the number grows while one makes progress."""
         return self._judge.done if "_judge" in vars(self) else 0
@@ -181,10 +181,12 @@ class Dispatcher:
                     ray.kill(place.evaluator, no_restart=False)
             await asyncio.sleep(_PULSE_SECONDS)
 
+    @ray.method(enable_task_events=False)
     async def activity(self) -> list[Activity]:
         """Return what is being evaluated."""
         return [Activity(place.label, None) for place in self._places if place.label is not None]
 
+    @ray.method(enable_task_events=False)
     async def absences(self) -> list[Absence]:
         """Return the evaluators that have not answered for a while."""
         now = time.monotonic()
