@@ -77,7 +77,7 @@ def config_of(path: Path, corpus: Path, **resources: Any) -> dict[str, Any]:
         "hot": {"set": {"training.learning_rate": 1.0e12}},
     }
     base = config["base"]
-    base["training"] |= {"steps": 90 if ROUNDS else 45, "precision": "fp32"}
+    base["training"] |= {"steps": 90 if ROUNDS else 60, "precision": "fp32"}
     base["resources"] |= {"workers_per_trainer": 2, "cpus_per_worker": 0.25, **resources}
     return config
 

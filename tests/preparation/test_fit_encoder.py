@@ -202,6 +202,7 @@ def test_two_workers_of_ray_train_fit_what_one_process_does(
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_task_with_a_group_of_one_fails_with_the_error_of_its_worker(
     ray_local: str, base: str, utterances: list[tuple[str, str]], tmp_path: Path
 ) -> None:

@@ -194,6 +194,7 @@ RESOURCES = ResourcesConfig(cpus=2, trainers=1, encoders=2, cpus_per_encoder=0.5
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_two_workers_fit_what_one_process_does(
     ray_local: str, utterances: list[Utterance], tmp_path: Path
 ) -> None:

@@ -93,6 +93,7 @@ def test_a_moved_search_is_read_where_it_lies(killed_twice: Path, tmp_path: Path
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_trackers_are_told_of_every_trial(tmp_path: Path) -> None:
     import mlflow
 
