@@ -20,7 +20,7 @@ from raystt.config import (
     load_search,
     to_yaml,
 )
-from raystt.config.search import searchable
+from raystt.config.overrides import searchable
 from raystt.schedule import SHAPES, Knots, Linear, Polynomial, Staircase
 
 HEAD = """\

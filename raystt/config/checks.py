@@ -13,8 +13,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from raystt.config.overrides import searchable, unsearchable
 from raystt.config.run import RunConfig
-from raystt.config.search import REFERENCES, SearchConfig, searchable, unsearchable
+from raystt.config.search import REFERENCES, SearchConfig
 from raystt.config.validation import explain, nearest
 from raystt.config.yaml_source import dotted
 from raystt.schedule import SHAPES, Apart

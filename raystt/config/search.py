@@ -9,12 +9,11 @@ from pydantic import Field
 
 from raystt.config.base import Count, Name
 from raystt.config.entry import Value
-from raystt.config.parts import TrainingConfig
+from raystt.config.overrides import SEARCHABLE, flat, merge_schedule, unsearchable
 from raystt.config.run import IMMATERIAL, RunBase, RunConfig, fingerprint
 from raystt.config.space import Space
-from raystt.config.validation import nearest
 from raystt.interleaving.rules import Interleaving
-from raystt.schedule import SHAPES, AnySchedule, Apart, Constant, Linear, Schedule, Staircase
+from raystt.schedule import AnySchedule, Constant, Linear, Schedule, Staircase
 from raystt.strict import Part
 
 Reference = Literal["none", "paper", "constant", "thirds"]
@@ -45,12 +44,6 @@ DEFAULT_SPACE = Space.model_validate({
 """What is searched where a search names no space: the family of `raystt.schedule.Knots`."""
 
 _IMMATERIAL = {"name": True, "trials": True, "confirm": True, "keep": True, "tracking": True}
-
-SEARCHABLE = ("schedule", "interleaving", "training")
-"""The parts of a run that may differ between trials."""
-
-SIDES = ("source", "target")
-"""Keys of a schedule of shape `apart`, with a schedule each."""
 
 
 class SamplerConfig(Part):
@@ -213,10 +206,10 @@ class SearchConfig(Part):
         origin = ablation.of if ablation else name
         schedule = merge_schedule(
             self.reference_schedules.get(origin) or REFERENCES[origin],
-            {key: value for key, value in changes.items() if key.startswith("schedule.")},
+            changes,
         )
         rest = {key: value for key, value in changes.items() if not key.startswith("schedule.")}
-        return _flat("schedule", schedule) | rest
+        return flat("schedule", schedule) | rest
 
     def run_for(
         self,
@@ -263,72 +256,3 @@ class SearchConfig(Part):
         so are the name and what decides no score (`IMMATERIAL`).
         """
         return fingerprint(self, exclude={**_IMMATERIAL, "base": IMMATERIAL})
-
-
-def merge_schedule(base: Schedule | Apart, changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values of a schedule of which some keys are changed.
-
-    Args:
-        base: What it starts from; the keys that a new shape does not have are dropped.
-        changes: Values by dotted key; only those of `schedule.` count.
-    """
-    return _merged(base, _below("schedule", changes))
-
-
-def _merged(base: Schedule | Apart, own: dict[str, Any]) -> dict[str, Any]:
-    shape = own.get("shape", base.shape)
-    if shape == Apart().shape:
-        pairs = zip(SIDES, base.sides(), strict=True)
-        sides = {name: _merged(side, _below(name, own)) for name, side in pairs}
-        rest = {key: value for key, value in own.items() if key.partition(".")[0] not in SIDES}
-        return {"shape": shape, **sides, **rest}
-    if isinstance(base, Apart):
-        base = base.source
-    if shape not in SHAPES:
-        return {**base.model_dump(), **own}
-    fields = SHAPES[shape].model_fields
-    kept = set(fields) - {"shape"}
-    if own and "constant" in (shape, base.shape):
-        # a constant's final, hold and end follow from its initial ratio: they are no one's choice
-        kept = {"initial"}
-    values = {name: field.default for name, field in fields.items()}
-    values |= {name: value for name, value in base.model_dump().items() if name in kept}
-    return values | own
-
-
-def _flat(part: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values of a part by their dotted keys; the counterpart of `_below`."""
-    found: dict[str, Any] = {}
-    for key, value in values.items():
-        name = f"{part}.{key}"
-        found |= _flat(name, value) if isinstance(value, Mapping) else {name: value}
-    return found
-
-
-def _below(part: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values of a part, by what follows its name in their dotted keys."""
-    return {
-        key.removeprefix(f"{part}."): value
-        for key, value in values.items()
-        if key.startswith(f"{part}.")
-    }
-
-
-def searchable() -> list[str]:
-    """List the keys of a run that a space may name."""
-    shapes = [name for shape in SHAPES.values() for name in shape.model_fields]
-    keys = {
-        "schedule": [*shapes, *(f"{side}.{name}" for side in SIDES for name in shapes)],
-        "interleaving": Interleaving.model_fields,
-        "training": TrainingConfig.model_fields,
-    }
-    return list(dict.fromkeys(f"{part}.{name}" for part in SEARCHABLE for name in keys[part]))
-
-
-def unsearchable(key: str) -> tuple[str, str]:
-    """Word the reason and the fix of a key that a space or an ablation cannot change."""
-    part, _, _ = key.partition(".")
-    if part in RunBase.model_fields and part not in SEARCHABLE:
-        reason = f"{part}.* is the same for all trials"
-        return reason, f"set it in `base`; keys of {', '.join(SEARCHABLE)} can vary"
-    return "no such key can vary", nearest(key, searchable())

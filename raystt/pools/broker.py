@@ -27,7 +27,7 @@ from raystt.training.jobs import SegmentJob, SegmentResult, Step
 
 # Asked every second or so: Ray's list of tasks, which its dashboard shows and its GCS holds in
 # memory, is for what works.
-_unlisted = ray.method(enable_task_events=False)
+unlisted = ray.method(enable_task_events=False)
 
 _ATTEMPTS = 3
 _IDLE_SECONDS = 60.0
@@ -132,7 +132,7 @@ class Broker:
             self._changed.notify_all()
         return Served(await ticket.answer, ticket.waited)
 
-    @_unlisted
+    @unlisted
     async def next_job(self, number: int) -> Assignment | NothingYet | None:
         """Wait for the next job of a slot, for a minute at most; None = stop."""
         async with self._changed:
@@ -203,7 +203,7 @@ class Broker:
         if ticket is not None:
             await asyncio.wait([ticket.answer])
 
-    @_unlisted
+    @unlisted
     async def report(self, number: int, ticket: int, step: Step) -> None:
         """Take note of a slot's progress."""
         slot = self._state.slots[number]
@@ -211,23 +211,23 @@ class Broker:
         if slot.ticket is not None and slot.ticket.assignment.number == ticket:
             slot.ticket.step = step
 
-    @_unlisted
+    @unlisted
     async def activity(self) -> list[Activity]:
         """Return what each busy slot is doing."""
         tickets = [slot.ticket for slot in self._state.slots.values()]
         return [Activity(t.assignment.label, t.step) for t in tickets if t is not None]
 
-    @_unlisted
+    @unlisted
     async def asks(self, number: int) -> int:
         """Return how often a slot has asked for work."""
         return self._state.slots[number].asks
 
-    @_unlisted
+    @unlisted
     async def ready(self) -> int:
         """Return how many slots have asked for work at least once."""
         return sum(slot.asks > 0 for slot in self._state.slots.values())
 
-    @_unlisted
+    @unlisted
     async def restarts(self) -> int:
         """Return how often a worker group was lost and came back with a job to do again."""
         return sum(slot.restarts for slot in self._state.slots.values())
@@ -237,7 +237,7 @@ class Broker:
         slot = self._state.slots[number]
         slot.absent_since, slot.reason = time.monotonic(), reason
 
-    @_unlisted
+    @unlisted
     async def absences(self) -> list[Absence]:
         """Return the slots whose worker group is not there."""
         now = time.monotonic()

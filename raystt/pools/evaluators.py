@@ -22,7 +22,7 @@ import ray
 from raystt.config import EvaluationConfig, ResourcesConfig
 from raystt.errors import BadInput
 from raystt.evaluation.jobs import Ceiling, CeilingJob, Evaluation, EvaluationJob
-from raystt.pools.broker import Absence, Activity, Served
+from raystt.pools.broker import Absence, Activity, Served, unlisted
 from raystt.pools.errors import Interrupted, JobFailed, answer, unwrapped
 from raystt.pools.placing import Waiting, beside_driver
 from raystt.training.device import device_of
@@ -181,12 +181,12 @@ class Dispatcher:
                     ray.kill(place.evaluator, no_restart=False)
             await asyncio.sleep(_PULSE_SECONDS)
 
-    @ray.method(enable_task_events=False)
+    @unlisted
     async def activity(self) -> list[Activity]:
         """Return what is being evaluated."""
         return [Activity(place.label, None) for place in self._places if place.label is not None]
 
-    @ray.method(enable_task_events=False)
+    @unlisted
     async def absences(self) -> list[Absence]:
         """Return the evaluators that have not answered for a while."""
         now = time.monotonic()
