@@ -161,7 +161,7 @@ def main() -> int:
                     "p95": np.percentile(size, 95),
                     "bias": errors.mean(),
                 }
-                result = {
+                result: dict[str, Any] = {
                     "language": language,
                     "method": method,
                     "words": sum(len(text.split()) for text, _ in spoken),

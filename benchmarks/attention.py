@@ -11,6 +11,7 @@ one thread in fp32, in CPU seconds, on a GPU in bf16 by its own clock. Gradients
 from __future__ import annotations
 
 import argparse
+import functools
 import statistics
 import sys
 import time
@@ -89,7 +90,7 @@ def measure(shape: tuple[int, ...], dropout: float, device: str, rounds: int) ->
     ]
     upstream = torch.randn(1, tokens, heads, size, device=device, dtype=dtype)
     longest = int(np.diff(borders).max())
-    ways = {"reference": sliced, "raystt": packed_attention}
+    ways: dict[str, Any] = {"reference": sliced, "raystt": packed_attention}
     found: dict[str, tuple[torch.Tensor, ...]] = {}
 
     def work(name: str) -> None:
@@ -103,7 +104,7 @@ def measure(shape: tuple[int, ...], dropout: float, device: str, rounds: int) ->
     taken: dict[str, list[float]] = {name: [] for name in ways}
     for turn in range(rounds + 1):
         for name in ways:
-            spent = seconds(lambda name=name: work(name), device)
+            spent = seconds(functools.partial(work, name), device)
             if turn:  # the first turn warms up
                 taken[name].append(spent)
     medians = {name: statistics.median(spent) for name, spent in taken.items()}

@@ -29,6 +29,7 @@ from raystt.cluster.start import ray_session
 from raystt.config import SearchConfig
 from raystt.evaluation.jobs import Evaluation, EvaluationJob, Sentence
 from raystt.pools.broker import Activity, Served
+from raystt.schedule import Apart
 from raystt.searching import experiment
 from raystt.searching.directory import claimed
 from raystt.searching.ledger import Ledger
@@ -48,6 +49,7 @@ class Broker:
 
     async def run(self, job: SegmentJob, label: str) -> Served:
         """Answer after a while."""
+        assert not isinstance(job.run.schedule, Apart)
         await asyncio.sleep(self.SECONDS)
         state = f"{job.states}/{round(1e6 * job.run.schedule.end / 3)}"
         return Served(SegmentResult(
@@ -109,7 +111,8 @@ def measure(trials: int, sampler: str) -> dict[str, Any]:
             actors = [
                 ray.remote(kind).options(num_cpus=0).remote() for kind in (Broker, Dispatcher)
             ]
-            pools = Pools(*actors, corpus="", states=str(directory.states),
+            broker, dispatcher = actors
+            pools = Pools(broker, dispatcher, corpus="", states=str(directory.states),
                           trials=str(directory.trials))  # fmt: skip
             ended = threading.Event()
 

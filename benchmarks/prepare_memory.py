@@ -106,7 +106,7 @@ def measure(root: Path, rows: list[dict[str, str]], hours_a_row: float, hours: f
     corpus.mkdir()
     began, peak = time.perf_counter(), Peak()
     peak.start()
-    Plan(corpus, config, RESOURCES, lambda *_: None).run("shards")
+    Plan(corpus, config, RESOURCES, lambda *_: None, print).run("shards")
     return {
         "hours": hours,
         "pairs": count,

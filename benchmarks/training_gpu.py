@@ -181,7 +181,7 @@ def main() -> int:
             print(f"ratio {one['text_ratio']}, dropout {dropout}: {other['ratio']} times as fast")
         results += reference + raystt
     if options.save:
-        setting = {"dense_tflops": round(rate / 1e12), "micro_batch_tokens": ROOM}
+        setting: dict[str, Any] = {"dense_tflops": round(rate / 1e12), "micro_batch_tokens": ROOM}
         setting |= {"predicted": PREDICTED, "vocabulary": WORDS}
         reference_side = "the engine without what was made for GPUs, in this script"
         packages = ["torch", "deepspeed", "transformers"]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import ConfigDict, Field
 
 from raystt.config.entry import Value
-from raystt.config.search import BASELINE
+from raystt.config.search import BASELINE, Objective
 from raystt.errors import BadInput
 from raystt.schedule import AnySchedule
 
@@ -192,6 +192,10 @@ class Result(Proposal):
         found = {name: getattr(self, name) for name in METRICS}
         return {name: value for name, value in found.items() if value is not None}
 
+    def value(self, objective: Objective) -> float:
+        """Return the score that trials are compared by; 0 where training diverged."""
+        return float(getattr(self, objective) or 0.0)
+
     def report(self) -> dict[str, Any]:
         """Return what a Tune trial reports of it: all that is not in the trial's config.
 
@@ -238,23 +242,44 @@ def latest(results: Iterable[Result]) -> list[Result]:
     return list({(r.language, r.trial, r.split): r for r in results}.values())
 
 
-def best(results: Iterable[Result]) -> Result | None:
-    """Return the complete result of the highest ASR-BLEU, the earliest trial of equals."""
+def ranked(results: Iterable[Result], objective: Objective) -> list[Result]:
+    """Return the complete results, the highest score first, the earliest trial of equals."""
     complete = [r for r in results if r.status == "complete"]
-    return max(complete, key=lambda r: (r.asr_bleu, -r.trial), default=None)
+    return sorted(complete, key=lambda r: (-r.value(objective), r.trial))
 
 
-def dataframe(results: Iterable[Result], *, split: str) -> pandas.DataFrame:
+def best(results: Iterable[Result], objective: Objective) -> Result | None:
+    """Return the complete result of the highest score, the earliest trial of equals."""
+    return next(iter(ranked(results, objective)), None)
+
+
+def pareto(results: Iterable[Result], objective: Objective) -> list[Result]:
+    """Return the complete results that no other one beats in score and in time of training.
+
+    The cheapest come first: steps at a high ratio are shorter, so schedules differ in what they
+    cost.
+    """
+    front: list[Result] = []
+    for one in sorted(ranked(results, objective), key=lambda r: r.train_seconds):
+        if not front or one.value(objective) > front[-1].value(objective):
+            front.append(one)
+    return front
+
+
+def dataframe(results: Iterable[Result], *, split: str, objective: Objective) -> pandas.DataFrame:
     """Return one row a trial: its own keys, its scores on `split`, and on any other split.
 
     Columns are the fields of `Result`, the overrides by their dotted keys, and for another split
-    `<split>_asr_bleu`, `<split>_asr_bleu_low` and `<split>_asr_bleu_high`; `to_paper` is the score
-    minus that of the paper's schedule in the same language.
+    `<split>_asr_bleu`, `<split>_asr_bleu_low` and `<split>_asr_bleu_high`; `to_paper` is the
+    `objective` minus that of the paper's schedule in the same language.
     """
     import pandas
 
     lines = latest(results)
-    papers = {r.language: r.asr_bleu for r in lines if r.split == split and r.reference == BASELINE}
+    papers = {
+        r.language: r.value(objective)
+        for r in lines if r.split == split and r.reference == BASELINE
+    }  # fmt: skip
     rows = []
     for one in (r for r in lines if r.split == split):
         row = {**_identity(one), **one.overrides, "split": one.split, "status": one.status}
@@ -262,7 +287,7 @@ def dataframe(results: Iterable[Result], *, split: str) -> pandas.DataFrame:
         row["signatures"] = json.dumps(row["signatures"])
         row["states"] = " ".join(one.states)
         paper = papers.get(one.language)
-        row["to_paper"] = None if paper is None else one.asr_bleu - paper
+        row["to_paper"] = None if paper is None else one.value(objective) - paper
         for other in lines:
             if (other.language, other.trial) == (one.language, one.trial) and other.split != split:
                 for name in ("asr_bleu", "asr_bleu_low", "asr_bleu_high"):

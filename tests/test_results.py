@@ -23,6 +23,7 @@ from raystt.results import (
     best,
     dataframe,
     latest,
+    pareto,
 )
 from raystt.schedule import Constant
 from raystt.searching.summary import summarise, write_summary
@@ -78,12 +79,23 @@ def test_tune_hands_a_result_back_as_it_was() -> None:
 
 
 def test_one_row_a_trial_with_its_difference_to_the_paper() -> None:
-    table = dataframe(search(), split="dev")
+    table = dataframe(search(), split="dev", objective="asr_bleu")
     assert len(table) == 6
     row = table[(table.language == "es") & (table.trial == 3)].iloc[0]
     assert row.asr_bleu == 44.6 and row.test_asr_bleu == 41.0 and row["schedule.end"] == 0.8
     assert row.to_paper == pytest.approx(6.6)
     assert table[table.language == "fr"].to_paper.isna().all()
+
+
+def test_the_front_is_what_nothing_beats_in_score_and_cost() -> None:
+    lines = [
+        result(0, 10.0, train_seconds=30.0), result(1, 20.0, train_seconds=20.0),
+        result(2, 25.0, train_seconds=40.0), result(3, 20.0, train_seconds=25.0),
+        diverged(4, train_seconds=1.0), result(5, 5.0, train_seconds=10.0),
+    ]  # fmt: skip
+    assert [r.trial for r in pareto(lines, "asr_bleu")] == [5, 1, 2]
+    letters = [replace(r, chrf=-r.asr_bleu) for r in lines if r.status == "complete"]
+    assert [r.trial for r in pareto(letters, "chrf")] == [5]
 
 
 def test_a_missing_file_holds_no_results(tmp_path: Path) -> None:
@@ -140,8 +152,8 @@ def test_an_unknown_status_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_best_is_the_highest_complete_score_the_earlier_of_equals() -> None:
-    assert best([diverged(0), result(3, 30.0), result(2, 30.0)]) == result(2, 30.0)
-    assert best([diverged(0)]) is None
+    assert best([diverged(0), result(3, 30.0), result(2, 30.0)], "asr_bleu") == result(2, 30.0)
+    assert best([diverged(0)], "asr_bleu") is None
 
 
 def test_a_repeated_evaluation_counts_once() -> None:

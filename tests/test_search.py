@@ -115,7 +115,9 @@ def test_a_search_from_nothing(start, space: Path) -> None:
             assert lines[-1]["step"] == 60
             assert list(trial.glob("events.out.tfevents.*"))
             heard = [json.loads(line) for line in (trial / "hypotheses-dev.jsonl").open()]
-            assert len(heard) == 6 and all(len(line["statistics"]) == 10 for line in heard)
+            assert len(heard) == 6 and all(
+                len(line["statistics"]["asr_bleu"]) == 10 for line in heard
+            )
     none = json.loads((directory / "trials/es-000/train.jsonl").read_text().splitlines()[0])
     paper = json.loads((directory / "trials/es-001/train.jsonl").read_text().splitlines()[0])
     assert none["achieved_words"] == 0.0 < 0.6 < paper["achieved_words"]

@@ -402,6 +402,12 @@ def test_a_bad_space_is_refused_early(tmp_path: Path, entries: str, message: str
             "give fewer segments",
         ),
         (
+            ("trials: 6", "trials: 6\nobjective: text_bleu"),
+            "s.yaml:4: objective: text_bleu is of the translation that a model writes before it "
+            "speaks, and it writes none where interleaving.format is direct; let "
+            "interleaving.format be chain_of_thought everywhere, or choose asr_bleu or chrf",
+        ),
+        (
             ("trials: 6", "trials: 6\nsampler: {name: bohb}"),
             "s.yaml:4: sampler.name: unknown value 'bohb'; choose from: auto, tpe, gp, cmaes, "
             "nsgaii, random, sobol",

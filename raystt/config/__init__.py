@@ -39,9 +39,11 @@ from raystt.config.parts import (
 from raystt.config.run import RunBase, RunConfig, to_yaml
 from raystt.config.search import (
     BASELINE,
+    OBJECTIVES,
     REFERENCES,
     AblationConfig,
     FidelityConfig,
+    Objective,
     SamplerConfig,
     SearchConfig,
 )
@@ -61,6 +63,8 @@ __all__ = [
     "LanguageSizes",
     "LoraConfig",
     "ModelConfig",
+    "OBJECTIVES",
+    "Objective",
     "Problem",
     "QualityConfig",
     "BASELINE",

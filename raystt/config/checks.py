@@ -75,6 +75,22 @@ def _references(search: SearchConfig) -> Iterator[Complaint]:
             yield Complaint(at, "no such reference is run", nearest(name, used))
 
 
+def _objective(search: SearchConfig) -> Iterator[Complaint]:
+    if search.objective != "text_bleu":
+        return
+    key, without = "interleaving.format", "direct"
+    entry = search.space.root.get(key)
+    if (
+        search.base.interleaving.format == without
+        or (entry is not None and entry.takes(without))
+        or any(ablation.set.get(key) == without for ablation in search.ablations.values())
+    ):
+        reason = "text_bleu is of the translation that a model writes before it speaks, and it "
+        reason += f"writes none where {key} is {without}"
+        fix = f"let {key} be chain_of_thought everywhere, or choose asr_bleu or chrf"
+        yield Complaint(("objective",), reason, fix)
+
+
 def _segments(search: SearchConfig) -> Iterator[Complaint]:
     steps = search.base.training.steps
     if search.fidelity.segments > steps:
@@ -258,6 +274,7 @@ _FIXED: tuple[Location, ...] = (("languages",), ("references",), ("ablations",))
 _FIRST: tuple[Rule, ...] = (
     (_languages, (("languages",), ("base", "corpus", "languages"))),
     (_references, (("references",), ("ablations",))),
+    (_objective, (("space",), ("ablations",), ("base", "interleaving"))),
     (_segments, (("base", "training", "steps"),)),
     (_keys, (("languages",),)),
     (_conditions, (("space",),)),

@@ -31,6 +31,15 @@ REFERENCES: dict[str, Schedule] = {
 BASELINE = "paper"
 """The reference that is to be beaten."""
 
+Objective = Literal["asr_bleu", "chrf", "text_bleu"]
+
+OBJECTIVES: dict[Objective, str] = {
+    "asr_bleu": "ASR-BLEU",
+    "chrf": "chrF",
+    "text_bleu": "text BLEU",
+}
+"""What a search can maximise, and what people call it."""
+
 
 DEFAULT_SPACE = Space.model_validate({
     "schedule.shape": {"choice": ["knots"]},
@@ -129,6 +138,11 @@ class SearchConfig(Part):
         ge=1,
         le=100_000,
         description="trials a language, fixed runs included; null = these alone",
+    )
+    objective: Objective = Field(
+        default="asr_bleu",
+        description="score that trials are compared by: of the recognised speech, ASR-BLEU or "
+        "chrF; text_bleu = BLEU of the translation written in chain of thought",
     )
     sampler: SamplerConfig = SamplerConfig()
     transfer: TransferConfig = TransferConfig()

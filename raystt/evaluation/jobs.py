@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from raystt.config import EvaluationConfig, RunConfig
+from raystt.config import EvaluationConfig, Objective, RunConfig
 from raystt.files import write_atomic
 from raystt.interleaving.rules import Interleaving
 from raystt.scores import Score, Statistics, asr_bleu, bleu, chrf
@@ -137,18 +137,25 @@ class Evaluation:
         return found
 
     def write(self, path: Path) -> None:
-        """Write one JSON line a sentence, with its statistics of ASR-BLEU."""
-        rows = zip(self.sentences, self.statistics.tolist(), strict=True)
+        """Write one JSON line a sentence, with its statistics of each score."""
+        known = {"asr_bleu": self.statistics, "chrf": self.chrf, **self.texts}
         lines = (
-            json.dumps({**asdict(s), "statistics": row}, ensure_ascii=False) for s, row in rows
+            json.dumps(
+                {
+                    **asdict(s),
+                    "statistics": {name: rows[n].tolist() for name, rows in known.items()},
+                },
+                ensure_ascii=False,
+            )
+            for n, s in enumerate(self.sentences)
         )
         write_atomic(path, "".join(line + "\n" for line in lines))
 
 
-def read_statistics(path: Path) -> Statistics:
-    """Read the statistics of ASR-BLEU, int64 `[sentences, 10]`, that `Evaluation.write` wrote."""
+def read_statistics(path: Path, objective: Objective) -> Statistics:
+    """Read what `Evaluation.write` wrote of a score: int64 `[sentences, columns]`."""
     lines = path.read_text(encoding="utf-8").splitlines()
-    return np.array([json.loads(line)["statistics"] for line in lines], np.int64)
+    return np.array([json.loads(line)["statistics"][objective] for line in lines], np.int64)
 
 
 @dataclass(frozen=True)

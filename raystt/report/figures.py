@@ -16,6 +16,7 @@ from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from raystt.config import OBJECTIVES, Objective
 from raystt.results import Result, best, latest
 from raystt.schedule import AnySchedule
 
@@ -51,6 +52,7 @@ def draw_schedules(
     directory: str | os.PathLike[str],
     *,
     split: str,
+    objective: Objective = "asr_bleu",
     pairs: Mapping[str, int] | None = None,
     title: str = "",
 ) -> list[Path]:
@@ -60,6 +62,7 @@ def draw_schedules(
         results: Lines of `results.jsonl`; trials that reached their horizon on `split` are drawn.
         directory: Where to write, made if it is missing.
         split: The split whose scores colour the lines.
+        objective: The score.
         pairs: Training pairs a language, for the panels' titles; also fixes their order.
         title: Title of the figure, such as the search's name.
 
@@ -84,7 +87,7 @@ def draw_schedules(
         axes = figure.subplots(lines, columns, squeeze=False, sharey=True).ravel()
         for axis, language in zip(axes, languages, strict=False):
             mine = [r for r in finished if r.language == language]
-            _panel(figure, axis, mine, split)
+            _panel(figure, axis, mine, split, objective)
             count = f" · {pairs[language]} training pairs" if language in pairs else ""
             axis.set_title(f"{language}{count}", fontweight="bold", loc="left")
         for axis in axes[len(languages) :]:
@@ -96,21 +99,23 @@ def draw_schedules(
     return paths
 
 
-def _panel(figure: Figure, axis: Axes, results: list[Result], split: str) -> None:
+def _panel(
+    figure: Figure, axis: Axes, results: list[Result], split: str, objective: Objective
+) -> None:
     """Draw one language: proposals by score, references dashed above them, the best on top."""
-    winner = best(results)
+    winner = best(results, objective)
     proposals = [r for r in results if r.reference is None]
-    scored = [r.asr_bleu for r in proposals or results if r.status == "complete"]
+    scored = [r.value(objective) for r in proposals or results if r.status == "complete"]
     if winner is not None:
-        scored.append(winner.asr_bleu)
+        scored.append(winner.value(objective))
     low, high = (min(scored), max(scored)) if scored else (0.0, 1.0)
     scale = Normalize(low, high if high > low else low + 1.0)
     # The better drawn later: good schedules must not hide under bad ones.
-    for result in sorted(proposals, key=lambda r: r.asr_bleu):
+    for result in sorted(proposals, key=lambda r: r.value(objective)):
         diverged = result.status == "diverged"
         axis.plot(
             *_curve(result.schedule),
-            color=DIVERGED_COLOUR if diverged else SCORE_COLOURS(scale(result.asr_bleu)),
+            color=DIVERGED_COLOUR if diverged else SCORE_COLOURS(scale(result.value(objective))),
             linewidth=1.2 if diverged else 1.7,
             linestyle=":" if diverged else "-",
             zorder=1 if diverged else 2,
@@ -118,7 +123,7 @@ def _panel(figure: Figure, axis: Axes, results: list[Result], split: str) -> Non
     drawn: dict[AnySchedule, Any] = {}  # dashes by schedule: equal curves are drawn once
     for result in (r for r in results if r.reference is not None and r is not winner):
         name = str(result.reference)
-        score = "diverged" if result.status == "diverged" else f"{result.asr_bleu:.1f}"
+        score = "diverged" if result.status == "diverged" else f"{result.value(objective):.1f}"
         schedule = result.schedule
         again = schedule in drawn
         unnamed = sum(dashes in OTHER_DASHES for dashes in drawn.values())
@@ -136,7 +141,7 @@ def _panel(figure: Figure, axis: Axes, results: list[Result], split: str) -> Non
             zorder=3,
         )
     if winner is not None:
-        _emphasise(axis, winner)
+        _emphasise(axis, winner, objective)
     if any(r.status == "diverged" for r in proposals):
         axis.plot([], [], color=DIVERGED_COLOUR, linestyle=":", linewidth=1.2, label="diverged")
     axis.set(xlim=(0, 1), ylim=(-0.03, 1.03), xlabel="training progress", ylabel="text ratio")
@@ -150,18 +155,18 @@ def _panel(figure: Figure, axis: Axes, results: list[Result], split: str) -> Non
         loc="upper right", frameon=True, framealpha=0.85, edgecolor="none", handlelength=2.6
     ).set_zorder(5)
     bar = figure.colorbar(ScalarMappable(scale, SCORE_COLOURS), ax=axis, pad=0.02, aspect=32)
-    bar.set_label(f"ASR-BLEU, {split}")
+    bar.set_label(f"{OBJECTIVES[objective]}, {split}")
     bar.outline.set_visible(False)
     bar.ax.yaxis.set_major_locator(MaxNLocator(6))
 
 
-def _emphasise(axis: Axes, winner: Result) -> None:
+def _emphasise(axis: Axes, winner: Result, objective: Objective) -> None:
     name = f" = {winner.reference}" if winner.reference else ""
     axis.plot(
         *_curve(winner.schedule),
         color=BEST_COLOUR,
         linewidth=2.8,
-        label=f"best{name}: {winner.asr_bleu:.1f}, {winner.schedule.label()}",
+        label=f"best{name}: {winner.value(objective):.1f}, {winner.schedule.label()}",
         path_effects=_halo("white", 4.6),
         zorder=4,
     )

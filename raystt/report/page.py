@@ -24,7 +24,12 @@ def write_report(results: list[Result], summary: dict[str, Any], directory: Path
     """
     pairs = {name: entry["pairs"] for name, entry in summary["languages"].items()}
     figures = draw_schedules(
-        results, directory, split=summary["split"], pairs=pairs, title=summary["name"]
+        results,
+        directory,
+        split=summary["split"],
+        objective=summary["objective"],
+        pairs=pairs,
+        title=summary["name"],
     )
     table = directory / "table.md"
     write_atomic(table, markdown(summary, results))

@@ -13,7 +13,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from raystt.config import BASELINE
+from raystt.config import BASELINE, OBJECTIVES
 from raystt.results import Result, latest
 from raystt.schedule import Apart, Constant, Knots, Schedule, from_dict
 
@@ -137,9 +137,9 @@ def _measured(summary: Mapping[str, Any], found: Mapping[str, float]) -> tuple[s
     )
 
 
-def _interval(entry: Mapping[str, Any]) -> str:
+def _interval(entry: Mapping[str, Any], score: str = "asr_bleu") -> str:
     low, high = entry["ci"]
-    return f"{entry['asr_bleu']:.1f} [{low:.1f}, {high:.1f}]"
+    return f"{entry[score]:.1f} [{low:.1f}, {high:.1f}]"
 
 
 def _titles(summary: Mapping[str, Any]) -> list[str]:
@@ -160,8 +160,10 @@ def _notes(summary: Mapping[str, Any]) -> list[str]:
         f"{name}: the search's best is {entry['verdict']}."
         for name, entry in summary["languages"].items() if entry.get("verdict")
     )  # fmt: skip
+    compared = OBJECTIVES[summary["objective"]]
     return [
         *verdicts,
+        *([] if summary["objective"] == "asr_bleu" else [f"Trials are compared by {compared}."]),
         *filter(None, floors),
         NOTE.format(split=summary["split"], honest=honest),
         f"{summary['trials']} trials in {summary['wall_s'] / 60:.1f} min; "
@@ -245,13 +247,13 @@ def markdown(summary: Mapping[str, Any], results: Iterable[Result]) -> str:
     ]
     for note in [*_notes(summary), *ceilings]:
         lines += ["", note]
-    lines += _confirmed(summary)
+    lines += _confirmed(summary) + _front(summary)
     listed = [*titles[:1], "trial", *titles[1 : 5 + len(_metrics(summary))]]
     lines += ["", "## All trials", "", *_head(listed, 4)]
     done = [r for r in latest(results) if r.split == summary["split"]]
     for language, entry in summary["languages"].items():
         mine = [result for result in done if result.language == language]
-        for one in sorted(mine, key=lambda r: (-r.asr_bleu, r.trial)):
+        for one in sorted(mine, key=lambda r: (-r.value(summary["objective"]), r.trial)):
             score = {"asr_bleu": one.asr_bleu, "ci": one.ci}
             cells = [_title(language, entry), f"#{one.trial}", one.reference or ""]
             cells += [one.schedule.label()]
@@ -263,7 +265,7 @@ def markdown(summary: Mapping[str, Any], results: Iterable[Result]) -> str:
 
 def _confirmed(summary: Mapping[str, Any]) -> list[str]:
     """Return the table of what was trained anew on fresh seeds; nothing if nothing was."""
-    lines = []
+    lines, objective = [], summary["objective"]
     for language, entry in summary["languages"].items():
         best, fresh = entry["best"], {}
         for name, run in [*entry["references"].items(), ("best", best)]:
@@ -271,9 +273,11 @@ def _confirmed(summary: Mapping[str, Any]) -> list[str]:
                 fresh[name] = run["fresh"]
         for name, found in fresh.items():
             cells = [_title(language, entry), name, ", ".join(map(str, found["seeds"]))]
-            cells.append(_interval(found))
+            cells.append(_interval(found, objective))
             against = best.get("difference", {}).get(name)
-            cells.append(f"{_interval(against)}, p = {against['p']:.3f}" if against else "")
+            cells.append(
+                f"{_interval(against, objective)}, p = {against['p']:.3f}" if against else ""
+            )
             lines.append(_cells(cells))
         if best and best.get("optimism") is not None:
             lines.append(_cells([_title(language, entry), "optimism", "", "",
@@ -281,7 +285,7 @@ def _confirmed(summary: Mapping[str, Any]) -> list[str]:
     if not lines:
         return []
     split = summary["report_split"] or summary["split"]
-    titles = ["pairs", "run", "seeds", f"ASR-BLEU, {split}", "best minus it"]
+    titles = ["pairs", "run", "seeds", f"{OBJECTIVES[objective]}, {split}", "best minus it"]
     return [
         "", "## On fresh seeds", "",
         "Means over seeds that chose nothing, with 95 % intervals over seeds and sentences; p by "
@@ -289,6 +293,21 @@ def _confirmed(summary: Mapping[str, Any]) -> list[str]:
         f"mean over fresh seeds on {summary['split']}.",
         "", *_head(titles, 3), *lines,
     ]  # fmt: skip
+
+
+def _front(summary: Mapping[str, Any]) -> list[str]:
+    """Return the table of the trials that none beats in score and in cost."""
+    objective = summary["objective"]
+    lines = [
+        _cells([_title(language, entry), f"#{one['trial']}", f"{one[objective]:.1f}",
+                f"{one['device_seconds']:.0f}"])
+        for language, entry in summary["languages"].items() for one in entry["pareto"]
+    ]  # fmt: skip
+    if not lines:
+        return []
+    titles = ["pairs", "trial", f"{OBJECTIVES[objective]}, {summary['split']}", "device-seconds"]
+    text = "Trials that no other one beats both in score and in what its training took."
+    return ["", "## Score against cost", "", text, "", *_head(titles, 2), *lines]
 
 
 def _head(titles: list[str], words: int) -> list[str]:

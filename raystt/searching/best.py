@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from raystt.config import RunConfig, SearchConfig, to_yaml
+from raystt.config import OBJECTIVES, RunConfig, SearchConfig, to_yaml
 from raystt.files import write_atomic
 from raystt.results import Result
 from raystt.searching.directory import RunDirectory
@@ -79,9 +79,10 @@ def _fresh(answer: Answer, search: SearchConfig) -> str:
     fresh = answer.fresh.get(answer.chosen.trial)
     if fresh is not None:
         low, high = fresh.ci
+        seeds, score = ", ".join(map(str, fresh.seeds)), OBJECTIVES[search.objective]
         lines.append(
-            f"- Trained anew on seeds {', '.join(map(str, fresh.seeds))}: ASR-BLEU "
-            f"{fresh.asr_bleu:.1f} [{low:.1f}, {high:.1f}] on "
+            f"- Trained anew on seeds {seeds}: {score} "
+            f"{fresh.score:.1f} [{low:.1f}, {high:.1f}] on "
             f"{search.base.evaluation.report_split}, over seeds and sentences."
         )
     return "".join(line + "\n" for line in lines)

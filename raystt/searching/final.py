@@ -69,7 +69,7 @@ def report_scores(
     wanted: dict[tuple[str, int], Result] = {}
     for language in search.languages:
         mine = [r for r in ledger.finished() if r.language == language and r.status == "complete"]
-        leading = [best(mine), *to_confirm(search, mine)]
+        leading = [best(mine, search.objective), *to_confirm(search, mine)]
         wanted |= {
             (language, r.trial): r for r in mine
             if (r.reference is not None or r in leading) and (language, r.trial) not in known

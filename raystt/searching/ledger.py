@@ -86,7 +86,7 @@ class Ledger:
             return finished
         for language in self._search.languages if not kept else ():
             mine = [r for r in finished if r.language == language]
-            winner = best(mine)
+            winner = best(mine, self._search.objective)
             kept += [*to_confirm(self._search, mine), *([winner] if winner else [])]
         if self._search.keep == "fixed" or not chosen:
             kept += [result for result in finished if result.reference is not None]

@@ -57,7 +57,11 @@ class Run:
     @property
     def trials(self) -> pandas.DataFrame:
         """One row a finished trial, the same as results.csv; see `raystt.results.dataframe`."""
-        return dataframe(self._directory.read(), split=self.search.base.evaluation.split)
+        return dataframe(
+            self._directory.read(),
+            split=self.search.base.evaluation.split,
+            objective=self.search.objective,
+        )
 
     @property
     def best(self) -> dict[str, Best]:

@@ -123,7 +123,7 @@ def _compare(study: LanguageStudy, results: list[Result]) -> None:
         if trial.state == TrialState.COMPLETE:
             if proposal is None or trial.params != study.params(result.proposal()):
                 raise _Contradiction(f"{result.label} lacks values")
-            if trial.value != result.asr_bleu:
+            if trial.value != result.value(study.search.objective):
                 raise _Contradiction(f"{result.label} has another score")
 
 
@@ -158,7 +158,7 @@ def _kept(search: SearchConfig, study: LanguageStudy, trial: FrozenTrial) -> Res
         result = checked(Result.from_report(proposal, run.schedule, report))
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
-    return result if result.asr_bleu == trial.value else None
+    return result if result.value(search.objective) == trial.value else None
 
 
 def _write_lost_trials(
@@ -180,7 +180,7 @@ def _write_lost_trials(
         elif _unseen(trials[number]) and proposal is not None:
             study.fill(number, proposal)
         if result is not None:
-            study.tell(number, result.asr_bleu, result.report())
+            study.tell(number, result.value(study.search.objective), result.report())
 
 
 def _unseen(trial: FrozenTrial) -> bool:

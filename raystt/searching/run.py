@@ -129,7 +129,8 @@ def run_search(
                 f"{failed} trials could not be run, see {directory.failures}; --resume tries each "
                 "once more, with its own values"
             )
-        write_atomic(directory.table, dataframe(directory.read(), split=split).to_csv(index=False))
+        trials = dataframe(directory.read(), split=split, objective=search.objective)
+        write_atomic(directory.table, trials.to_csv(index=False))
         write_summary(directory.summary, summary)
         return summary
 

@@ -2,7 +2,8 @@
 
 It may be used in a `tune.Tuner` of one's own, with a trainable of one's own (`examples/`): a
 trial's config is flat (`language`, `trial`, `reference`, `seed` and the dotted keys of the space),
-and a trial reports `asr_bleu`, and `loss` and `step` as it goes, if it likes.
+and a trial reports the search's objective, such as `asr_bleu`, and `loss` and `step` as it goes,
+if it likes.
 
 Tune's own snapshot is not used: the journal holds every trial, and a resumed search is a new Tune
 run over what the journal still lacks.
@@ -24,7 +25,6 @@ from raystt.results import Proposal
 from raystt.searching.study import LanguageStudy, own_journal
 from raystt.searching.transfer import to_repeat
 
-METRIC = "asr_bleu"
 _IN_A_ROW = 3
 _DIED = "its Tune actor died; see Ray's dashboard"
 
@@ -63,7 +63,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         journal: Path | str | None = None,
         books: Books | None = None,
     ) -> None:
-        super().__init__(metric=METRIC, mode="max")
+        super().__init__(metric=search.objective, mode="max")
         storage = InMemoryStorage() if journal is None else own_journal(Path(journal))
         self.studies = {name: LanguageStudy(search, name, storage) for name in search.languages}
         self.failures: list[str] = []
@@ -95,7 +95,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any
     ) -> bool:
         """Refuse a space of Tune's, another metric and minimising: the studies bring their own."""
-        return not config and metric in (None, METRIC) and mode in (None, "max")
+        return not config and metric in (None, self.metric) and mode in (None, "max")
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """Return the config of the next trial; FINISHED when all languages have theirs."""
@@ -130,7 +130,9 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         proposal = self._open.pop(trial_id)
         study = self.studies[proposal.language]
         report: Mapping[str, Any] = {"status": "died"} if error or result is None else result
-        status, score = report.get("status"), report.get(METRIC)
+        status = report.get("status")
+        # What beside ASR-BLEU is measured of a diverged training is nothing.
+        score = 0.0 if status == "diverged" else report.get(self.metric)
         if status in ("interrupted", "died"):
             cause = _DIED if status == "died" else str(report.get("error"))
             if self._books is not None:
@@ -140,7 +142,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]
             if status == "interrupted":  # it has waited for what it lacks
                 self.stop(cause)
         elif status == "failed" or score is None or not math.isfinite(score):
-            cause = str(report.get("error") or f"it reported no {METRIC}")
+            cause = str(report.get("error") or f"it reported no {self.metric}")
             self.failures.append(proposal.label)
             if self._books is not None:
                 self._books.failed(proposal, cause)

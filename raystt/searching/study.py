@@ -27,7 +27,15 @@ from raystt.searching.proposals import sampler_of
 
 _REFERENCE, _REPEATS, _ORIGIN = "reference", "repeats", "origin"
 _OVERRIDES, _ERROR, _REPORT = "overrides", "error", "raystt:report"
-_ATTRIBUTES = ("status", "asr_bleu_low", "asr_bleu_high", *METRICS, "achieved_words", "tokens")
+_ATTRIBUTES = (
+    "status",
+    "asr_bleu",
+    "asr_bleu_low",
+    "asr_bleu_high",
+    *METRICS,
+    "achieved_words",
+    "tokens",
+)
 
 
 def open_journal(path: Path) -> JournalStorage:

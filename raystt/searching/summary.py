@@ -8,11 +8,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from raystt.config import SearchConfig
+from raystt.config import Objective, SearchConfig
 from raystt.files import write_atomic
-from raystt.results import Result, ResultsError, best, latest
+from raystt.results import Result, ResultsError, best, latest, pareto
 from raystt.searching.directory import RunDirectory
-from raystt.searching.verdict import Answer, answers, missing
+from raystt.searching.verdict import Answer, Difference, Fresh, answers, missing
 
 
 def summarise_search(search: SearchConfig, directory: RunDirectory) -> dict[str, Any]:
@@ -24,8 +24,10 @@ def summarise_search(search: SearchConfig, directory: RunDirectory) -> dict[str,
         results,
         name=search.name,
         references=search.fixed_names,
+        objective=search.objective,
         split=config.split,
         report_split=config.report_split,
+        workers=search.base.resources.workers_per_trainer,
         pairs={name: card.split(name, "train").pairs for name in search.languages},
         ceilings=directory.read_ceilings(),
         answers=answers(search, directory),
@@ -42,8 +44,10 @@ def summarise(
     *,
     name: str,
     split: str,
+    objective: Objective = "asr_bleu",
     references: Sequence[str] = (),
     report_split: str | None = None,
+    workers: int = 1,
     pairs: Mapping[str, int] | None = None,
     ceilings: Mapping[str, Any] | None = None,
     answers: Mapping[str, Answer] | None = None,
@@ -54,8 +58,10 @@ def summarise(
         results: Lines of `results.jsonl`.
         name: Name of the search.
         split: The split trials are compared on (`evaluation.split`).
+        objective: The score trials are compared by.
         references: Names of the fixed runs in the order to show; others follow as they were run.
         report_split: A split that chose nothing; its scores become the entries' "test".
+        workers: Processes, each with its device, that train a trial.
         pairs: Training pairs a language, from the corpus card; also fixes the languages' order.
         ceilings: What the evaluation gives to reference speech, a language and split.
         answers: What the search answers, by language.
@@ -87,7 +93,9 @@ def summarise(
         answer = (answers or {}).get(language)
         # On fresh seeds another proposal may be ahead of the one that chance put first.
         leader = answer.leader if answer else None
-        winner = best(mine) if leader is None else next(r for r in mine if r.trial == leader)
+        winner = (
+            best(mine, objective) if leader is None else next(r for r in mine if r.trial == leader)
+        )
         entries[language] = {
             "verdict": answer.verdict if answer else None,
             "chosen": _named(answer.chosen) if answer else None,
@@ -96,11 +104,24 @@ def summarise(
             "diverged": len({r.trial for r in mine if r.status == "diverged"}),
             "signature": signature,
             "references": {
-                r.reference: _entry(r, report, answer)
+                r.reference: _entry(r, report, answer, objective)
                 for r in sorted(mine, key=lambda r: (order.get(r.reference or "", last), r.trial))
                 if r.reference is not None
             },
-            "best": _best(winner, report, answer, len({r.trial for r in mine})) if winner else None,
+            "best": {
+                **_best(winner, report, answer, objective),
+                "trials": len({r.trial for r in mine}),
+            }
+            if winner
+            else None,
+            "pareto": [
+                {
+                    "trial": r.trial,
+                    objective: r.value(objective),
+                    "device_seconds": round(r.train_seconds * workers, 1),
+                }
+                for r in pareto(mine, objective)
+            ],
             **({"ceilings": ceilings[language]} if ceilings and language in ceilings else {}),
         }
     return {
@@ -109,6 +130,7 @@ def summarise(
         "trials": len(trials),
         "overhead_s_per_trial": round(overhead / len(trials), 4) if trials else 0.0,
         "signature": "; ".join(signatures),
+        "objective": objective,
         "split": split,
         "report_split": report_split,
         "languages": entries,
@@ -131,18 +153,30 @@ def _named(result: Result) -> dict[str, Any]:
 
 
 def _best(
-    result: Result, report: Mapping[int, Result], answer: Answer | None, trials: int
+    result: Result, report: Mapping[int, Result], answer: Answer | None, objective: Objective
 ) -> dict[str, Any]:
     """Return the line of the best, with what speaks for it."""
-    entry = {**_entry(result, report, answer), "overrides": dict(result.overrides)}
-    entry |= {"trials": trials}
+    entry = {
+        **_entry(result, report, answer, objective),
+        "overrides": dict(result.overrides),
+    }
     if answer is not None and answer.leader == result.trial:
-        entry["difference"] = {name: asdict(one) for name, one in answer.differences.items()}
+        entry["difference"] = {
+            name: _scored(one, objective) for name, one in answer.differences.items()
+        }
         entry["optimism"] = answer.optimism
     return entry
 
 
-def _entry(result: Result, report: Mapping[int, Result], answer: Answer | None) -> dict[str, Any]:
+def _scored(found: Fresh | Difference, objective: Objective) -> dict[str, Any]:
+    """Return a score under the name of what it is."""
+    values = asdict(found)
+    return {objective: values.pop("score"), **values}
+
+
+def _entry(
+    result: Result, report: Mapping[int, Result], answer: Answer | None, objective: Objective
+) -> dict[str, Any]:
     """Return one line of the summary.
 
     "test" is what the trial scores on the report split, "fresh" what its schedule does there, on
@@ -165,7 +199,7 @@ def _entry(result: Result, report: Mapping[int, Result], answer: Answer | None) 
             "sentences": test.sentences,
         }
     if answer is not None and result.trial in answer.fresh:
-        entry["fresh"] = asdict(answer.fresh[result.trial])
+        entry["fresh"] = _scored(answer.fresh[result.trial], objective)
     return entry
 
 

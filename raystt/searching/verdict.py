@@ -12,10 +12,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from raystt.config import BASELINE, SearchConfig
+from raystt.config import BASELINE, OBJECTIVES, Objective, SearchConfig
 from raystt.evaluation.jobs import read_statistics
-from raystt.results import Proposal, Result, best
-from raystt.scores import Statistics, bleu, holm
+from raystt.results import Proposal, Result, ranked
+from raystt.scores import Metric, Statistics, bleu, chrf, holm
 from raystt.searching.directory import RunDirectory
 
 SIGNIFICANT = 0.05
@@ -37,12 +37,12 @@ class Fresh:
     """The mean score of a schedule over fresh seeds, on the split that chose nothing.
 
     Attributes:
-        asr_bleu: The mean.
+        score: The mean.
         ci: Its 95 % interval over seeds and sentences.
         seeds: The seeds.
     """
 
-    asr_bleu: float
+    score: float
     ci: tuple[float, float]
     seeds: tuple[int, ...]
 
@@ -52,12 +52,12 @@ class Difference:
     """A confirmed schedule minus a reference, over the same seeds and sentences.
 
     Attributes:
-        asr_bleu: Mean difference.
+        score: Mean difference.
         ci: Its 95 % interval.
         p: Two-sided p-value, adjusted for all comparisons of the language.
     """
 
-    asr_bleu: float
+    score: float
     ci: tuple[float, float]
     p: float
 
@@ -93,14 +93,11 @@ def to_confirm(search: SearchConfig, results: Iterable[Result]) -> list[Result]:
         search: The search.
         results: Results of the language, on the split that trials are compared on.
     """
-    complete = [r for r in results if r.status == "complete"]
-    proposals = [r for r in complete if r.reference is None]
-    leading = sorted(proposals, key=lambda r: (-r.asr_bleu, r.trial))[: search.confirm.top]
+    complete = ranked(results, search.objective)
+    leading = [r for r in complete if r.reference is None][: search.confirm.top]
     references = [r for r in complete if r.reference in search.references]
     held = {r.trial: r for r in references if r.reference == BASELINE}
-    strongest = best(references)
-    if strongest is not None:
-        held[strongest.trial] = strongest
+    held |= {r.trial: r for r in references[:1]}
     return [*leading, *held.values()] if leading else []
 
 
@@ -146,8 +143,7 @@ def answers(search: SearchConfig, directory: RunDirectory) -> dict[str, Answer]:
     known, found = confirmed(search, directory), {}
     for language in search.languages:
         mine = [r for r in results if r.language == language]
-        winner = best(mine)
-        if winner is not None:
+        for winner in ranked(mine, search.objective)[:1]:
             found[language] = _answer(search, directory, known, mine, winner)
     return found
 
@@ -157,6 +153,7 @@ def _answer(
     results: Sequence[Result], winner: Result,
 ) -> Answer:  # fmt: skip
     config, seeds = search.base.evaluation, tuple(fresh_seeds(search))
+    metric = _metric(search.objective)
 
     def on_seeds(result: Result, split: str) -> list[Result]:
         """Return what a trial gave on each fresh seed; nothing unless it has a score on all."""
@@ -169,11 +166,11 @@ def _answer(
     tried = [r for r in to_confirm(search, results) if on_seeds(r, config.report_split)]
     for one in tried:
         runs[one.trial] = [
-            read_statistics(directory.trials / r.hypotheses(r.split))
+            read_statistics(directory.trials / r.hypotheses(r.split), search.objective)
             for r in on_seeds(one, config.report_split)
         ]
     fresh = {
-        trial: Fresh(*bleu().mean_of_runs(stats, resamples=config.resamples), seeds)
+        trial: Fresh(*metric.mean_of_runs(stats, resamples=config.resamples), seeds)
         for trial, stats in runs.items()
     }
     proposals = [r for r in tried if r.reference is None]
@@ -183,7 +180,7 @@ def _answer(
         return Answer(verdict, winner, None, fresh, {}, None)
     pairs = [(p.trial, name) for p in proposals for name in references]
     compared = [
-        bleu().compare_runs(runs[t], runs[references[name].trial], resamples=config.resamples)
+        metric.compare_runs(runs[t], runs[references[name].trial], resamples=config.resamples)
         for t, name in pairs
     ]
     adjusted = holm([p for *_, p in compared])
@@ -191,25 +188,31 @@ def _answer(
         pair: Difference(points, ci, p)
         for pair, (points, ci, _), p in zip(pairs, compared, adjusted, strict=True)
     }
-    leader = max(proposals, key=lambda r: (fresh[r.trial].asr_bleu, -r.trial))
+    leader = max(proposals, key=lambda r: (fresh[r.trial].score, -r.trial))
     baseline = BASELINE if BASELINE in references else next(iter(references))
     against = differences[leader.trial, baseline]
-    better = against.p < SIGNIFICANT and against.asr_bleu > 0
-    compared_on = [r.asr_bleu for r in on_seeds(leader, config.split)]
+    better = against.p < SIGNIFICANT and against.score > 0
+    compared_on = [r.value(search.objective) for r in on_seeds(leader, config.split)]
     return Answer(
-        verdict=_words(against, NAMES.get(baseline, baseline)),
+        verdict=_words(against, NAMES.get(baseline, baseline), search.objective),
         chosen=leader if better else references[baseline],
         leader=leader.trial,
         fresh=fresh,
         differences={name: differences[leader.trial, name] for name in references},
-        optimism=leader.asr_bleu - fmean(compared_on) if compared_on else None,
+        optimism=leader.value(search.objective) - fmean(compared_on) if compared_on else None,
     )
 
 
-def _words(difference: Difference, name: str) -> str:
-    points, (low, high) = difference.asr_bleu, difference.ci
+def _metric(objective: Objective) -> Metric:
+    # A BLEU is summed up alike whether case counted or not.
+    return chrf() if objective == "chrf" else bleu()
+
+
+def _words(difference: Difference, name: str, objective: Objective) -> str:
+    points, (low, high) = difference.score, difference.ci
+    unit = "" if objective == "asr_bleu" else f" {OBJECTIVES[objective]}"
     if difference.p >= SIGNIFICANT:
-        return f"not shown to be better than {name}; {points:.1f} [{low:.1f}, {high:.1f}]"
+        return f"not shown to be better than {name}; {points:.1f} [{low:.1f}, {high:.1f}]{unit}"
     if points > 0:
-        return f"better than {name} by {points:.1f} [{low:.1f}, {high:.1f}]"
-    return f"worse than {name} by {-points:.1f} [{-high:.1f}, {-low:.1f}]"
+        return f"better than {name} by {points:.1f} [{low:.1f}, {high:.1f}]{unit}"
+    return f"worse than {name} by {-points:.1f} [{-high:.1f}, {-low:.1f}]{unit}"

@@ -116,9 +116,9 @@ class Watch:
                         timeout=_ANSWER_SECONDS)  # fmt: skip
 
     def _tell(self) -> None:
-        finished = self._ledger.finished()
+        finished, objective = self._ledger.finished(), self._search.objective
         ended = [
-            Ended(r.label, r.status, r.schedule.label(), r.asr_bleu)
+            Ended(r.label, r.status, r.schedule.label(), r.value(objective))
             for r in finished
             if (r.language, r.trial) not in self._before
         ]
@@ -139,12 +139,13 @@ class Watch:
 
     def _language(self, name: str, finished: list[Result]) -> LanguageProgress:
         mine = [r for r in finished if r.language == name]
-        winner = best(mine)
+        objective = self._search.objective
+        winner = best(mine, objective)
         return LanguageProgress(
             language=name,
             done=len(mine),
             total=self._search.trials_of(name),
-            best=winner.asr_bleu if winner else None,
+            best=winner.value(objective) if winner else None,
             best_schedule=winner.schedule.label() if winner else "",
         )
 

@@ -19,7 +19,7 @@ from raystt.corpus.shards import of_side, read_rows
 from raystt.evaluation import judge as judging
 from raystt.evaluation.ceiling import measure_ceiling
 from raystt.evaluation.generate import Generated
-from raystt.evaluation.jobs import CeilingJob, Evaluation, EvaluationJob, Sentence
+from raystt.evaluation.jobs import CeilingJob, Evaluation, EvaluationJob, Sentence, read_statistics
 from raystt.evaluation.judge import Judge
 from raystt.interleaving.rules import Interleaving
 from raystt.preparation.fit_vocoder import Settings, train_vocoder
@@ -81,7 +81,9 @@ def test_direct(judge: Judge, corpus: Path, tmp_path: Path) -> None:
     assert judge.sign("none").endswith("|vocoder:none|norm:plain")
     evaluation.write(tmp_path / "lines.jsonl")
     lines = [json.loads(line) for line in (tmp_path / "lines.jsonl").read_text().splitlines()]
-    assert [line["statistics"] for line in lines] == evaluation.statistics.tolist()
+    assert [line["id"] for line in lines] == [s.id for s in evaluation.sentences]
+    for name, known in (("asr_bleu", evaluation.statistics), ("chrf", evaluation.chrf)):
+        assert np.array_equal(read_statistics(tmp_path / "lines.jsonl", name), known)
 
 
 @pytest.fixture

@@ -45,9 +45,9 @@ _FAILURES = _written(Failure(**_IDENTITY, error="disk full\nTraceback", time=12.
 def used(path: Path) -> list[Result]:
     """Read results, and do with them what the tables do."""
     found = read(path)
-    best(latest(found))
+    best(latest(found), "asr_bleu")
     for split in {one.split for one in found}:
-        dataframe(found, split=split)
+        dataframe(found, split=split, objective="asr_bleu")
     return found
 
 

@@ -24,10 +24,13 @@ def run(asr_bleu: float, trial: int, **more: Any) -> dict[str, Any]:
 
 
 def summary(**entry: Any) -> dict[str, Any]:
-    language = {"pairs": 300, "signature": SIGNATURE, "references": {}, "best": run(40.0, 3)}
+    language = {
+        "pairs": 300, "signature": SIGNATURE, "references": {}, "best": run(40.0, 3),
+        "pareto": [],
+    }  # fmt: skip
     return {
         "name": "toy", "wall_s": 60.0, "trials": 4, "overhead_s_per_trial": 0.1,
-        "signature": SIGNATURE, "split": "dev", "report_split": None,
+        "signature": SIGNATURE, "split": "dev", "report_split": None, "objective": "asr_bleu",
         "languages": {"es": {**language, **entry}},
     }  # fmt: skip
 
@@ -157,3 +160,13 @@ def test_the_ceiling_stands_in_the_file() -> None:
         summary(ceilings={"dev": {**ceiling, "resynthesis": {**score, "signature": "x"}}}), []
     )
     assert f"{line} It was scored in another way, and does not compare: x" in other
+
+
+def test_scores_by_another_objective_are_named() -> None:
+    fresh = {"chrf": 50.0, "ci": [45.0, 55.0], "seeds": [2, 3]}
+    front = [{"trial": 3, "chrf": 51.5, "device_seconds": 61.4}]
+    content = {**summary(best=run(40.0, 3, fresh=fresh), pareto=front), "objective": "chrf"}
+    assert "Trials are compared by chrF." in shown(content)
+    written = tables.markdown(content, [])
+    assert "| chrF, dev |" in written and "| es, 300 | #3 | 51.5 | 61 |" in written
+    assert "| best | 2, 3 | 50.0 [45.0, 55.0] |" in written

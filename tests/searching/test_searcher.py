@@ -83,6 +83,18 @@ def test_results_reach_the_file_and_the_study(
     assert not searcher.running() and not searcher.failures
 
 
+def test_the_objective_is_what_the_study_is_told(directory: RunDirectory) -> None:
+    search = two_languages(directory.path, objective="chrf")
+    searcher = StudySearcher(search, directory.journal, Ledger(search, directory, lambda _: None))
+    config, other = searcher.suggest("t0"), searcher.suggest("t1")
+    searcher.on_trial_complete("t0", report(config, 12.0) | {"chrf": 40.0})
+    searcher.on_trial_complete("t1", report(other, 0.0) | {"status": "diverged", "chrf": None})
+    (trial,) = searcher.studies[config["language"]].finished()
+    assert trial.value == 40.0 and trial.user_attrs["asr_bleu"] == 12.0
+    (trial,) = searcher.studies[other["language"]].finished()
+    assert trial.value == 0.0 and not searcher.failures
+
+
 DAMAGED = {"status": "failed", "error": "ValueError: part-00000.parquet is damaged\ntrace"}
 FULL = {"status": "interrupted", "error": "StorageLost: No space left on device"}
 

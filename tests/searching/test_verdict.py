@@ -14,7 +14,7 @@ from tiny import tiny_search
 
 from raystt.config import SearchConfig
 from raystt.results import Result
-from raystt.scores import bleu
+from raystt.scores import bleu, chrf
 from raystt.searching.directory import RunDirectory, claimed
 from raystt.searching.reconcile import reconcile
 from raystt.searching.verdict import answers, fresh_seeds, missing, to_confirm
@@ -38,11 +38,20 @@ def confirm(directory: RunDirectory, one: Result, right: float, rng: np.random.G
                     for _ in range(60)]  # fmt: skip
             rows = bleu().statistics(said, [" ".join(WORDS)] * 60)
             again = dataclasses.replace(
-                one, seed=seed, fresh=True, split=split, asr_bleu=bleu().point(rows)
+                one,
+                seed=seed,
+                fresh=True,
+                split=split,
+                asr_bleu=bleu().point(rows),
+                chrf=chrf().point(chrf().statistics(said, [" ".join(WORDS)] * 60)),
             )
             path = directory.trials / again.hypotheses(split)
             path.parent.mkdir(parents=True, exist_ok=True)
-            lines = [json.dumps({"statistics": row}) + "\n" for row in rows.tolist()]
+            letters = chrf().statistics(said, [" ".join(WORDS)] * 60)
+            lines = [
+                json.dumps({"statistics": {"asr_bleu": words, "chrf": grams}}) + "\n"
+                for words, grams in zip(rows.tolist(), letters.tolist(), strict=True)
+            ]
             path.write_text("".join(lines))
             directory.append_confirmation(again)
 
@@ -92,13 +101,13 @@ def test_what_beats_the_papers_schedule_is_chosen(run: RunDirectory) -> None:
     answer = answers(run.load_config(), run)["es"]
     # Not the one that chance put first.
     assert answer.chosen.trial == answer.leader == 5
-    assert answer.fresh[5].asr_bleu > answer.fresh[3].asr_bleu > answer.fresh[1].asr_bleu
+    assert answer.fresh[5].score > answer.fresh[3].score > answer.fresh[1].score
     difference = answer.differences["paper"]
-    assert difference.asr_bleu == pytest.approx(answer.fresh[5].asr_bleu - answer.fresh[1].asr_bleu)
+    assert difference.score == pytest.approx(answer.fresh[5].score - answer.fresh[1].score)
     low, high = difference.ci
-    assert low < difference.asr_bleu < high and difference.p < 0.01
+    assert low < difference.score < high and difference.p < 0.01
     assert answer.verdict == (
-        f"better than the paper's staircase by {difference.asr_bleu:.1f} [{low:.1f}, {high:.1f}]"
+        f"better than the paper's staircase by {difference.score:.1f} [{low:.1f}, {high:.1f}]"
     )
     dev = [r.asr_bleu for r in run.read_confirmation() if r.trial == 5 and r.split == "dev"]
     assert answer.optimism == pytest.approx(28.0 - np.mean(dev))
@@ -150,3 +159,20 @@ def test_a_damaged_line_is_set_aside_and_measured_again(run: RunDirectory) -> No
     reconcile(run.load_config(), run, told.append)
     assert any("confirmation.jsonl: line 4" in text for text in told)
     assert len(missing(run.load_config(), run, run.read())) == 1
+
+
+def test_the_objective_leads_and_decides(tmp_path: Path) -> None:
+    with claimed(search_of(tmp_path, objective="chrf"), resume=False, overwrite=False) as run:
+        for number, asr_bleu, letters, name in (
+            (0, 20.0, 40.0, "paper"), (1, 30.0, 30.0, None), (2, 25.0, 60.0, None),
+            (3, 10.0, 50.0, None),
+        ):  # fmt: skip
+            run.append(dataclasses.replace(trial(number, asr_bleu, name), chrf=letters))
+    search = run.load_config()
+    assert [r.trial for r in to_confirm(search, run.read())] == [2, 3, 0]
+    fresh(run, 0, t2=0.9, t3=0.7, t0=0.6)
+    answer = answers(search, run)["es"]
+    assert answer.chosen.trial == answer.leader == 2
+    assert answer.verdict.endswith("] chrF") and answer.verdict.startswith("better than")
+    values = [r.chrf for r in run.read_confirmation() if r.trial == 2 and r.split == "test"]
+    assert answer.fresh[2].score == pytest.approx(np.mean([v for v in values if v is not None]))

@@ -1,0 +1,133 @@
+"""Replay searches on a measured landscape: true regret and optimism against cost.
+
+    python benchmarks/search.py TABLE [--repetitions 200] [--ways PART] [--save]
+
+TABLE is what `landscape.py --save` wrote. Each way to search is repeated with other random numbers
+in each of its languages. Cost is counted in full trainings, everything included that a way needs
+before it answers. Regret is what the best schedule of the family scores more than the answer, by
+the surface and without noise; optimism is what was reported for the answer minus what it scores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+from record import ROOT, save
+from surrogate import Landscape, curve_of, read_table
+from ways import WAYS, Answer, Answers
+
+from raystt.config import load_search
+
+BUDGETS = (8, 12, 16, 24, 36, 48, 60)
+"""Full trainings of a language."""
+_DRAWN = 4096
+
+
+class Drawn:
+    """A trial that takes values at random, without a study.
+
+    Args:
+        rng: Where they come from.
+    """
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self._rng = rng
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        """Return one of the choices."""
+        return choices[int(self._rng.integers(len(choices)))]
+
+    def suggest_float(self, name: str, low: float, high: float, **how: Any) -> float:
+        """Return a number of the range."""
+        return float(self._rng.uniform(low, high))
+
+
+def highest(landscape: Landscape) -> float:
+    """Return the best score of the family and the fixed runs, by the surface."""
+    search, language = landscape.search, landscape.language
+    trial: Any = Drawn(np.random.default_rng(0))
+    curves = [landscape.curve(search.space.suggest(trial, language)) for _ in range(_DRAWN)]
+    fixed = [curve_of(search, language, search.reference(n)) for n in search.fixed(language)]
+    return float(
+        landscape.full.many(np.array([*curves, *(c for c in fixed if c is not None)])).max()
+    )
+
+
+def at(budget: float, answers: Sequence[Answer]) -> Answer | None:
+    """Return what a way would answer for a budget."""
+    afforded = [answer for answer in answers if answer.cost <= budget]
+    return afforded[-1] if afforded else None
+
+
+def summed(
+    name: str, landscapes: dict[str, Landscape], top: dict[str, float], runs: Sequence[Answers]
+) -> list[dict[str, Any]]:
+    """Return mean regret, its standard error and mean optimism of a way, a row each budget."""
+    rows = []
+    for budget in BUDGETS:
+        regrets, optimism = [], []
+        for answers in runs:
+            for language, landscape in landscapes.items():
+                answer = at(budget, answers[language])
+                if answer is not None:
+                    true = landscape.full(answer.curve)
+                    regrets.append(top[language] - true)
+                    optimism.append(answer.reported - true)
+        if regrets:
+            error = float(np.std(regrets) / np.sqrt(len(regrets)))
+            rows.append({"way": name, "budget": budget, "regret": round(float(np.mean(regrets)), 2),
+                         "error": round(error, 2),
+                         "optimism": round(float(np.mean(optimism)), 2)})  # fmt: skip
+    return rows
+
+
+def main() -> int:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("table", type=Path)
+    parser.add_argument("--repetitions", type=int, default=200)
+    parser.add_argument("--ways", default="", metavar="PART", help="those with this in their name")
+    parser.add_argument("--save", action="store_true", help="write into benchmarks/results/")
+    options = parser.parse_args()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    warnings.simplefilter("ignore")
+    search = load_search(ROOT / "search_spaces" / "embedded.yaml")
+    table = read_table(options.table)
+    landscapes = {name: Landscape(search, name, table) for name in search.languages}
+    top = {name: highest(one) for name, one in landscapes.items()}
+    setting: dict[str, Any] = {"repetitions": options.repetitions, "table": options.table.name}
+    for name, one in landscapes.items():
+        paper = one.full(one.curve(search.reference("paper")))
+        setting[name] = {
+            "highest": round(top[name], 2), "paper": round(paper, 2), "noise": round(one.noise, 2),
+            "surface_error": round(one.full.error, 2), "explained": round(one.full.explained, 2),
+            "part_noise": {f"{k} {a}": round(v, 2) for (k, a), v in one.part_noise.items()},
+        }  # fmt: skip
+        print(name, json.dumps(setting[name]), flush=True)
+    rows = []
+    print(" " * 42 + "regret (optimism) at " + ", ".join(map(str, BUDGETS)))
+    for name, way in WAYS.items():
+        if options.ways in name:
+            began = time.monotonic()
+            runs = [way(landscapes, seed) for seed in range(options.repetitions)]
+            mine = summed(name, landscapes, top, runs)
+            cells = (f"{row['regret']:5.2f} ({row['optimism']:4.1f})" for row in mine)
+            print(f"{name:>42} {' '.join(cells)}  {time.monotonic() - began:.0f} s", flush=True)
+            rows += mine
+    if options.save:
+        save("search", "each way, on the same landscape", setting, rows,
+             packages=["optuna", "ray", "scikit-learn"])  # fmt: skip
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
