@@ -42,7 +42,7 @@ from raystt.lines import append, read, read_failures
 from raystt.results import Failure, Result
 from raystt.training.states import drop_engine
 
-FORMAT = 2
+FORMAT = 3
 
 
 class RunExists(BadInput):
