@@ -14,8 +14,10 @@ from typing import Any
 
 import numpy as np
 import optuna
+from landscape import COOLDOWN
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.schedulers.async_hyperband import _Bracket
+from scipy import stats
 from surrogate import MOMENTS, Curve, Landscape
 
 from raystt.config import BASELINE, SearchConfig
@@ -24,6 +26,8 @@ from raystt.searching.study import LanguageStudy
 from raystt.searching.transfer import to_repeat
 
 MOST = 60  # full trainings of a language
+TRUST = 0.3
+"""Lower bound of the rank correlation from which on a signal may drop proposals."""
 _RUNGS = (0.25, 0.5)
 
 
@@ -156,16 +160,53 @@ def pbt(landscape: Landscape, seed: int) -> Iterator[Answer]:
 
 @dataclass
 class Tried:
-    """A trial of the replay: what it is, its curve and its score."""
+    """A trial of the replay: what it is, its curve, its score and what it has cost.
+
+    Without a score it was not promoted.
+    """
 
     reference: str | None
     curve: Curve
-    score: float
+    score: float | None
+    cost: float
+
+
+@dataclass(frozen=True)
+class Rung:
+    """A signal by which the leading third of the proposals is promoted to a full training.
+
+    Attributes:
+        kind: "fork", a branch that is cooled down, or "compressed", the schedule in fewer steps.
+        at: Share of the training after which, or in which, it is seen.
+        calibrate: Proposals that are both seen and trained in full, before any is dropped.
+    """
+
+    kind: str
+    at: float
+    calibrate: int = 8
+
+    @property
+    def cost(self) -> float:
+        """Of the signal alone; what a fork's trunk has trained counts for the full training."""
+        return self.at + (COOLDOWN if self.kind == "fork" else 0.0)
+
+    @property
+    def extra(self) -> float:
+        """What the signal of a promoted trial costs beside its full training."""
+        return COOLDOWN if self.kind == "fork" else self.at
+
+
+def trusted(signals: Sequence[tuple[float, float]]) -> bool:
+    """Say whether the ranks of signals and scores agree, by the lower bound of Spearman's rho."""
+    if len(signals) < 4:
+        return False
+    rho = min(0.999, float(stats.spearmanr(*zip(*signals, strict=True))[0]))
+    return math.tanh(math.atanh(rho) - 1.645 / math.sqrt(len(signals) - 3)) > TRUST
 
 
 def raystt(
     *, confirm: tuple[int, int] | None = (2, 2), leader: bool = False, near: float | None = None,
-    **changes: Any,
+    each: int = 1, rung: Rung | None = None, **changes: Any,
 ) -> Way:  # fmt: skip
     """Return raystt's own way: its studies, its proposals, what it confirms and how it decides.
 
@@ -173,6 +214,8 @@ def raystt(
         confirm: Leading proposals that are trained anew, and on how many seeds; None = nothing is.
         leader: Answer the best of what was confirmed, shown to be better or not.
         near: Mean difference of two curves below which they are taken for one.
+        each: Seeds that every trial is trained on; its score is their mean.
+        rung: Signal that decides which proposals are trained in full; None = all are.
         **changes: Of the search: `sampler`, `transfer`, `references`.
     """
 
@@ -180,8 +223,8 @@ def raystt(
         usual = proposals.SAME_CURVE
         proposals.SAME_CURVE = usual if near is None else near
         try:
-            few = _run(landscapes, seed, proposals._SOBOL_ALONE, changes)
-            many = _run(landscapes, seed, MOST, changes)
+            few = _run(landscapes, seed, proposals._SOBOL_ALONE, each, rung, changes)
+            many = _run(landscapes, seed, MOST if rung is None else 2 * MOST, each, rung, changes)
         finally:
             proposals.SAME_CURVE = usual
         found: Answers = {}
@@ -197,8 +240,9 @@ def raystt(
 
 
 def _run(
-    landscapes: Mapping[str, Landscape], seed: int, trials: int, changes: Mapping[str, Any]
-) -> dict[str, list[Tried]]:
+    landscapes: Mapping[str, Landscape], seed: int, trials: int, each: int, rung: Rung | None,
+    changes: Mapping[str, Any],
+) -> dict[str, list[Tried]]:  # fmt: skip
     """Run the trials of all languages in turns, so that they can learn from each other."""
     search: SearchConfig = next(iter(landscapes.values())).search
     given = {"sampler": {}, "transfer": {}, "ablations": {}, "seed": seed, "trials": trials}
@@ -209,6 +253,7 @@ def _run(
         name: LanguageStudy(search, name, optuna.storages.InMemoryStorage()) for name in landscapes
     }
     tried: dict[str, list[Tried]] = {name: [] for name in landscapes}
+    signals: dict[str, list[tuple[float, float | None]]] = {name: [] for name in landscapes}
     rng = np.random.default_rng(seed)
     for _ in range(trials):
         for name, study in studies.items():
@@ -216,10 +261,23 @@ def _run(
             trial = study.ask(partial(to_repeat, study, others))
             if trial is None:
                 continue
-            curve = landscapes[name].curve(trial.overrides)
-            score = landscapes[name].observed(curve, rng)
+            one, curve = landscapes[name], landscapes[name].curve(trial.overrides)
+            seen, cost = None, float(each)
+            if rung is not None and trial.reference is None:
+                seen, known = one.seen(rung.kind, rung.at, curve, rng), signals[name]
+                both = [(s, score) for s, score in known if score is not None]
+                leads = sum(s > seen for s, _ in known) < len(known) / 3
+                if len(both) >= rung.calibrate and trusted(both) and not leads:
+                    known.append((seen, None))
+                    study._study.tell(trial.trial, state=optuna.trial.TrialState.PRUNED)
+                    tried[name].append(Tried(None, curve, None, rung.cost))
+                    continue
+                cost += rung.extra
+            score = fmean(one.observed(curve, rng) for _ in range(each))
+            if seen is not None:
+                signals[name].append((seen, score))
             study.tell(trial.trial, score, {})
-            tried[name].append(Tried(trial.reference, curve, score))
+            tried[name].append(Tried(trial.reference, curve, score, cost))
     return tried
 
 
@@ -232,11 +290,16 @@ def _answer(
     trials = budget - (top + 1) * seeds  # the paper's schedule is trained anew too
     if trials < proposals._SOBOL_ALONE - 4 and confirm is not None:
         top, trials = 0, budget
-    tried = (few if trials <= proposals._SOBOL_ALONE else many)[:trials]
-    highest = max(tried, key=lambda one: one.score)
+    whole = few if trials <= proposals._SOBOL_ALONE else many
+    spent = np.cumsum([one.cost for one in whole])
+    ranked = [(one.score, one) for one in whole[: int(np.searchsorted(spent, trials, "right"))]
+              if one.score is not None]  # fmt: skip
+    ranked.sort(key=lambda pair: -pair[0])
     if not top:
-        return Answer(budget, highest.curve, highest.score)
-    own = sorted((t for t in tried if t.reference is None), key=lambda t: -t.score)[:top]
+        score, highest = ranked[0]
+        return Answer(budget, highest.curve, score)
+    tried = [one for _, one in ranked]
+    own = [one for one in tried if one.reference is None][:top]
     paper = next(t for t in tried if t.reference == BASELINE)
 
     def anew(one: Tried) -> float:
@@ -283,6 +346,11 @@ WAYS: dict[str, Way] = {
     "raystt without the even start": raystt(sampler={"startup_trials": 0}),
     "raystt with Sobol alone": raystt(sampler={"name": "sobol"}),
     "raystt with GP": raystt(sampler={"name": "gp"}),
+    "raystt, each trial on 2 seeds": raystt(each=2),
+    "raystt, a third promoted by forks at 1/4": raystt(rung=Rung("fork", 0.25)),
+    "raystt, a third promoted by forks at 1/2": raystt(rung=Rung("fork", 0.5)),
+    "raystt, a third promoted by 1/4 compressed": raystt(rung=Rung("compressed", 0.25)),
+    "raystt, a third promoted by 1/2 compressed": raystt(rung=Rung("compressed", 0.5)),
     "raystt with near-duplicates": raystt(near=0.0),
     "raystt without references but the paper's": raystt(references=("paper",)),
 }

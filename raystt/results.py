@@ -41,6 +41,8 @@ class Proposal:
         origin: Where its values come from: `sobol`, a sampler's name, or the trial of another
             language that it repeats, such as `es#4`; empty for a fixed run.
         fresh: Whether it is a trial trained anew, on another seed than the search's.
+        knob: Of a neighbour of the trial, trained anew: the key that differs and the direction,
+            such as `schedule.end+`.
     """
 
     __pydantic_config__ = ConfigDict(strict=True, allow_inf_nan=False)  # of lines that are read
@@ -52,16 +54,21 @@ class Proposal:
     overrides: Mapping[str, Value]
     origin: str = ""
     fresh: bool = False
+    knob: Annotated[str, Field(pattern=r"^([\w.]+[+-])?$")] = ""  # names a directory
 
     @property
     def label(self) -> str:
-        """What a person calls it: `es#3`, and `es#3/2` on the fresh seed 2."""
-        return f"{self.language}#{self.trial}" + (f"/{self.seed}" if self.fresh else "")
+        """What a person calls it: `es#3`, and on the fresh seed 2 `es#3/2`, its neighbour
+        `es#3/2 schedule.end+`.
+        """
+        fresh = f"/{self.seed} {self.knob}".rstrip() if self.fresh else ""
+        return f"{self.language}#{self.trial}{fresh}"
 
     @property
     def folder(self) -> str:
         """Name of its folder under `trials/` and `tune/`: `es-003`."""
-        return f"{self.language}-{self.trial:03d}" + (f"-seed{self.seed}" if self.fresh else "")
+        fresh = f"-seed{self.seed}" + f"-{self.knob}" * bool(self.knob) if self.fresh else ""
+        return f"{self.language}-{self.trial:03d}{fresh}"
 
     def hypotheses(self, split: str) -> str:
         """Return where its hypotheses on a split lie under `trials/`."""
@@ -73,7 +80,12 @@ class Proposal:
 
     def identity(self) -> dict[str, Any]:
         """Return its fields, for a result or a failure of it."""
-        return {**_identity(self), "overrides": self.overrides, "fresh": self.fresh}
+        return {
+            **_identity(self),
+            "overrides": self.overrides,
+            "fresh": self.fresh,
+            "knob": self.knob,
+        }
 
     def proposal(self) -> Proposal:
         """Return what was proposed, of a result or a failure."""
@@ -91,7 +103,8 @@ class Proposal:
 
 
 # The keys of a Tune trial's config that are no overrides; one on a fresh seed is no Tune trial.
-_IDENTITY = tuple(f.name for f in fields(Proposal) if f.name not in ("overrides", "fresh"))
+_ASIDE = ("overrides", "fresh", "knob")
+_IDENTITY = tuple(f.name for f in fields(Proposal) if f.name not in _ASIDE)
 
 
 def _identity(of: Proposal) -> dict[str, Any]:
@@ -101,7 +114,7 @@ def _identity(of: Proposal) -> dict[str, Any]:
 def parts(label: str) -> tuple[str, int, int | None]:
     """Return language, number and fresh seed, if any, that a proposal's label names."""
     language, _, rest = label.partition("#")
-    number, _, seed = rest.partition("/")
+    number, _, seed = rest.partition(" ")[0].partition("/")
     return language, int(number), int(seed) if seed else None
 
 
@@ -227,9 +240,7 @@ class Result(Proposal):
         )
 
 
-REPORTED = tuple(
-    f.name for f in fields(Result) if f.name not in (*_IDENTITY, "overrides", "fresh", "schedule")
-)
+REPORTED = tuple(f.name for f in fields(Result) if f.name not in (*_IDENTITY, *_ASIDE, "schedule"))
 """Fields of a result that a Tune trial reports; None in the reports before the last."""
 
 

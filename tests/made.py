@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from typing import Any
+
+import numpy as np
 
 from raystt.results import Result
 from raystt.schedule import Linear
+from raystt.scores import bleu, chrf
+from raystt.searching.directory import RunDirectory
+from raystt.searching.verdict import fresh_seeds
+
+WORDS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
 
 LINEAR = Linear(initial=0.9, end=0.8)
 SIGNATURE = "nrefs:1|case:lc|eff:no|tok:13a|smooth:exp|asr:pocketsphinx|vocoder:conv|norm:plain"
@@ -31,3 +40,29 @@ def diverged(trial: int, **changes: Any) -> Result:
     """Return a trial that diverged at step 120."""
     zero = {"asr_bleu_low": 0.0, "asr_bleu_high": 0.0, "signature": "", "step": 120, "loss": None}
     return result(trial, 0.0, **{"status": "diverged", **zero, **changes})
+
+
+def confirm(directory: RunDirectory, one: Result, right: float, rng: np.random.Generator) -> None:
+    """Write what a trial gives on fresh seeds: hypotheses with a share of the words right."""
+    for seed in fresh_seeds(directory.load_config()):
+        for split in ("dev", "test"):
+            said = [" ".join(w if rng.random() < right else "wrong" for w in WORDS)
+                    for _ in range(60)]  # fmt: skip
+            rows = bleu().statistics(said, [" ".join(WORDS)] * 60)
+            again = dataclasses.replace(
+                one,
+                seed=seed,
+                fresh=True,
+                split=split,
+                asr_bleu=bleu().point(rows),
+                chrf=chrf().point(chrf().statistics(said, [" ".join(WORDS)] * 60)),
+            )
+            path = directory.trials / again.hypotheses(split)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            letters = chrf().statistics(said, [" ".join(WORDS)] * 60)
+            lines = [
+                json.dumps({"statistics": {"asr_bleu": words, "chrf": grams}}) + "\n"
+                for words, grams in zip(rows.tolist(), letters.tolist(), strict=True)
+            ]
+            path.write_text("".join(lines))
+            directory.append_confirmation(again)

@@ -169,11 +169,16 @@ class Entry(Part):
             low, high = tidy(low), tidy(high)
         return (low, high) if self.int_ is None else (int(low), int(high))
 
+    @property
+    def has_numbers(self) -> bool:
+        """Whether its values have an order."""
+        return not any(isinstance(value, (bool, str)) for value in self.extremes())
+
     def ends(self) -> tuple[Any, ...]:
         """The extremes, of a choice among numbers the lowest and the highest alone."""
         values = self.extremes()
-        numbers = not any(isinstance(value, (bool, str)) for value in values)
-        return (min(values), max(values)) if numbers and len(values) > 1 else values
+        ordered = self.has_numbers and len(values) > 1
+        return (min(values), max(values)) if ordered else values
 
     def within(self, other: Entry) -> bool:
         """Say whether another entry takes all values of this one, as often as this one is asked."""

@@ -101,6 +101,10 @@ class ConfirmConfig(Part):
         ge=2,  # one training run ranks nothing
         description="fresh seeds that each of them is trained on, and the references",
     )
+    certificate: bool = Field(
+        default=False,
+        description="train the best's neighbours too, each number of the space a notch up and down",
+    )
 
 
 class AblationConfig(Part):
@@ -196,7 +200,10 @@ class SearchConfig(Part):
         proposals = self.trials_of(language) - len(self.fixed(language))
         leading = min(self.confirm.top, proposals)
         held = min(2, len(self.references))  # the paper's, and the best
-        return (leading + held) * self.confirm.seeds if leading else 0
+        neighbours = 0
+        if self.confirm.certificate:
+            neighbours = 2 * sum(entry.has_numbers for entry in self.space.root.values())
+        return (leading + held + neighbours) * self.confirm.seeds if leading else 0
 
     @property
     def total_trials(self) -> int:

@@ -160,9 +160,15 @@ def _notes(summary: Mapping[str, Any]) -> list[str]:
         f"{name}: the search's best is {entry['verdict']}."
         for name, entry in summary["languages"].items() if entry.get("verdict")
     )  # fmt: skip
+    proofs = (
+        f"{name}: the search's best is {entry['best']['certificate']['verdict']}."
+        for name, entry in summary["languages"].items()
+        if entry["best"] and "certificate" in entry["best"]
+    )
     compared = OBJECTIVES[summary["objective"]]
     return [
         *verdicts,
+        *proofs,
         *([] if summary["objective"] == "asr_bleu" else [f"Trials are compared by {compared}."]),
         *filter(None, floors),
         NOTE.format(split=summary["split"], honest=honest),
@@ -247,7 +253,7 @@ def markdown(summary: Mapping[str, Any], results: Iterable[Result]) -> str:
     ]
     for note in [*_notes(summary), *ceilings]:
         lines += ["", note]
-    lines += _confirmed(summary) + _front(summary)
+    lines += _confirmed(summary) + _neighbours(summary) + _front(summary)
     listed = [*titles[:1], "trial", *titles[1 : 5 + len(_metrics(summary))]]
     lines += ["", "## All trials", "", *_head(listed, 4)]
     done = [r for r in latest(results) if r.split == summary["split"]]
@@ -293,6 +299,21 @@ def _confirmed(summary: Mapping[str, Any]) -> list[str]:
         f"mean over fresh seeds on {summary['split']}.",
         "", *_head(titles, 3), *lines,
     ]  # fmt: skip
+
+
+def _neighbours(summary: Mapping[str, Any]) -> list[str]:
+    """Return the table of what stands next to the best; nothing if it was not asked for."""
+    objective, lines = summary["objective"], []
+    for language, entry in summary["languages"].items():
+        for one in (entry["best"] or {}).get("certificate", {}).get("neighbours", []):
+            difference = f"{_interval(one, objective)}, p = {one['p']:.3f}"
+            cells = [_title(language, entry), one["knob"], f"{one['value']:g}", difference]
+            lines.append(_cells(cells))
+    if not lines:
+        return []
+    titles = ["pairs", "key", "value", f"{OBJECTIVES[objective]}, it minus the best"]
+    text = "Each number of the best a notch up or down, trained on the same fresh seeds."
+    return ["", "## Neighbours of the best", "", text, "", *_head(titles, 2), *lines]
 
 
 def _front(summary: Mapping[str, Any]) -> list[str]:

@@ -11,7 +11,8 @@ from raystt.results import Proposal, Result
 from raystt.searching.directory import RunDirectory
 from raystt.searching.ledger import Ledger
 from raystt.searching.measure import Pools, measure
-from raystt.searching.verdict import missing
+from raystt.searching.neighbours import missing_neighbours
+from raystt.searching.verdict import answers, missing
 from raystt.training.jobs import CheckpointError
 
 _AT_ONCE = 64  # threads, which only wait
@@ -36,10 +37,6 @@ def confirm(
     Raises:
         Interrupted: The pools are gone.
     """
-    wanted = missing(search, directory, ledger.finished())
-    if wanted:
-        schedules = len({(one.language, one.trial) for one, _ in wanted})
-        on_message(f"confirming on fresh seeds: {len(wanted)} trainings, schedules: {schedules}")
 
     def run(proposal: Proposal, splits: list[str]) -> list[Result]:
         try:
@@ -48,13 +45,21 @@ def confirm(
             on_message(f"{proposal.label} could not be trained: {str(error).splitlines()[0]}")
             return []
 
-    with ThreadPoolExecutor(max_workers=_AT_ONCE) as waiting:
-        for done in as_completed([waiting.submit(run, *one) for one in wanted]):
-            for result in done.result():
-                directory.append_confirmation(result)
-            for result in done.result()[-1:]:  # one line a training
-                score = f"ASR-BLEU {result.asr_bleu:.1f} on {result.split}"
-                score = score if result.status == "complete" else result.status
-                on_message(f"{result.label} on a fresh seed: {score}")
+    def train(what: str, wanted: list[tuple[Proposal, list[str]]]) -> None:
+        if wanted:
+            schedules = len({(one.language, one.trial, one.knob) for one, _ in wanted})
+            on_message(f"{what}: {len(wanted)} trainings, schedules: {schedules}")
+        with ThreadPoolExecutor(max_workers=_AT_ONCE) as waiting:
+            for done in as_completed([waiting.submit(run, *one) for one in wanted]):
+                for result in done.result():
+                    directory.append_confirmation(result)
+                for result in done.result()[-1:]:  # one line a training
+                    score = f"ASR-BLEU {result.asr_bleu:.1f} on {result.split}"
+                    score = score if result.status == "complete" else result.status
+                    on_message(f"{result.label} on a fresh seed: {score}")
+
+    train("confirming on fresh seeds", missing(search, directory, ledger.finished()))
+    around = missing_neighbours(search, directory, answers(search, directory))
+    train("neighbours of the best on fresh seeds", around)
     if search.keep != "all":
         directory.prune([], directory.read_confirmation())

@@ -12,6 +12,7 @@ from raystt.config import Objective, SearchConfig
 from raystt.files import write_atomic
 from raystt.results import Result, ResultsError, best, latest, pareto
 from raystt.searching.directory import RunDirectory
+from raystt.searching.neighbours import Certificate, certificate, missing_neighbours
 from raystt.searching.verdict import Answer, Difference, Fresh, answers, missing
 
 
@@ -19,7 +20,7 @@ def summarise_search(search: SearchConfig, directory: RunDirectory) -> dict[str,
     """Return the content of `summary.json`."""
     config, card, results = search.base.evaluation, directory.card(), directory.read()
     searched = [r for r in results if r.split == config.split]
-    confirmed = directory.read_confirmation()
+    confirmed, found = directory.read_confirmation(), answers(search, directory)
     summary = summarise(
         results,
         name=search.name,
@@ -30,9 +31,13 @@ def summarise_search(search: SearchConfig, directory: RunDirectory) -> dict[str,
         workers=search.base.resources.workers_per_trainer,
         pairs={name: card.split(name, "train").pairs for name in search.languages},
         ceilings=directory.read_ceilings(),
-        answers=answers(search, directory),
-    )
-    lacking = missing(search, directory, searched)
+        answers=found,
+        certificates={
+            name: proof for name, answer in found.items()
+            if (proof := certificate(search, directory, answer)) is not None
+        },
+    )  # fmt: skip
+    lacking = [*missing(search, directory, searched), *missing_neighbours(search, directory, found)]
     if confirmed:  # the search ends with them
         began = min(r.started for r in results)
         summary["wall_s"] = round(max(r.ended for r in (*results, *confirmed)) - began, 3)
@@ -51,6 +56,7 @@ def summarise(
     pairs: Mapping[str, int] | None = None,
     ceilings: Mapping[str, Any] | None = None,
     answers: Mapping[str, Answer] | None = None,
+    certificates: Mapping[str, Certificate] | None = None,
 ) -> dict[str, Any]:
     """Summarise a search for `summary.json`.
 
@@ -65,12 +71,13 @@ def summarise(
         pairs: Training pairs a language, from the corpus card; also fixes the languages' order.
         ceilings: What the evaluation gives to reference speech, a language and split.
         answers: What the search answers, by language.
+        certificates: What is known of the neighbours of the best, by language.
 
     Raises:
         ResultsError: Two results of a language have different signatures and do not compare.
     """
     lines = latest(results)
-    pairs = pairs or {}
+    pairs, proofs = pairs or {}, certificates or {}
     order, last = {name: n for n, name in enumerate(references)}, len(references)
     languages = list(dict.fromkeys([*pairs, *(r.language for r in lines)]))
     searched = [r for r in lines if r.split == split]
@@ -92,10 +99,7 @@ def summarise(
             signatures[signature] = None
         answer = (answers or {}).get(language)
         # On fresh seeds another proposal may be ahead of the one that chance put first.
-        leader = answer.leader if answer else None
-        winner = (
-            best(mine, objective) if leader is None else next(r for r in mine if r.trial == leader)
-        )
+        winner = (answer.best if answer else None) or best(mine, objective)
         entries[language] = {
             "verdict": answer.verdict if answer else None,
             "chosen": _named(answer.chosen) if answer else None,
@@ -108,10 +112,7 @@ def summarise(
                 for r in sorted(mine, key=lambda r: (order.get(r.reference or "", last), r.trial))
                 if r.reference is not None
             },
-            "best": {
-                **_best(winner, report, answer, objective),
-                "trials": len({r.trial for r in mine}),
-            }
+            "best": _best(winner, report, answer, proofs.get(language), objective)
             if winner
             else None,
             "pareto": [
@@ -153,18 +154,22 @@ def _named(result: Result) -> dict[str, Any]:
 
 
 def _best(
-    result: Result, report: Mapping[int, Result], answer: Answer | None, objective: Objective
-) -> dict[str, Any]:
+    result: Result, report: Mapping[int, Result], answer: Answer | None,
+    proof: Certificate | None, objective: Objective,
+) -> dict[str, Any]:  # fmt: skip
     """Return the line of the best, with what speaks for it."""
-    entry = {
-        **_entry(result, report, answer, objective),
-        "overrides": dict(result.overrides),
-    }
-    if answer is not None and answer.leader == result.trial:
+    entry = {**_entry(result, report, answer, objective), "overrides": dict(result.overrides)}
+    if answer is not None and answer.best == result:
         entry["difference"] = {
             name: _scored(one, objective) for name, one in answer.differences.items()
         }
         entry["optimism"] = answer.optimism
+    if proof is not None:
+        rows = [
+            {"knob": one.knob, "value": one.value, **_scored(one.difference, objective)}
+            for one in proof.neighbours
+        ]
+        entry["certificate"] = {"verdict": proof.verdict, "neighbours": rows}
     return entry
 
 

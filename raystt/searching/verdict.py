@@ -20,8 +20,8 @@ from raystt.searching.directory import RunDirectory
 
 SIGNIFICANT = 0.05
 
-Place = tuple[str, int, int, str]
-"""Language, number of a trial, seed, split."""
+Place = tuple[str, int, str, int, str]
+"""Language, number of a trial, knob of its neighbour, seed, split."""
 
 NAMES = {
     "none": "no interleaving",
@@ -70,15 +70,15 @@ class Answer:
         verdict: In words.
         chosen: The result of the trial to train with: the confirmed best, the baseline if nothing
             was shown to beat it, and the highest score where nothing was confirmed.
-        leader: Number of the proposal that is best on fresh seeds; None without confirmation.
+        best: The proposal that is best on fresh seeds; None without confirmation.
         fresh: Scores on fresh seeds, by trial.
-        differences: Of the leader, to references by name.
-        optimism: Score that chose the leader, minus the mean over fresh seeds on the same split.
+        differences: Of the best, to references by name.
+        optimism: Score that chose the best, minus the mean over fresh seeds on the same split.
     """
 
     verdict: str
     chosen: Result
-    leader: int | None
+    best: Result | None
     fresh: Mapping[int, Fresh]
     differences: Mapping[str, Difference]
     optimism: float | None
@@ -109,7 +109,7 @@ def fresh_seeds(search: SearchConfig) -> range:
 def confirmed(search: SearchConfig, directory: RunDirectory) -> dict[Place, Result]:
     """Return the evaluations on fresh seeds; of those with a score the hypotheses are there too."""
     return {
-        (r.language, r.trial, r.seed, r.split): r
+        (r.language, r.trial, r.knob, r.seed, r.split): r
         for r in directory.read_confirmation()
         if r.seed in fresh_seeds(search)
         and (r.status == "diverged" or (directory.trials / r.hypotheses(r.split)).exists())
@@ -133,7 +133,7 @@ def missing(
         for name in search.languages
         for trial in to_confirm(search, [r for r in results if r.language == name])
         for seed in fresh_seeds(search)
-        if (lacking := [s for s in splits if (name, trial.trial, seed, s) not in known])
+        if (lacking := [s for s in splits if (name, trial.trial, "", seed, s) not in known])
     ]
 
 
@@ -153,11 +153,11 @@ def _answer(
     results: Sequence[Result], winner: Result,
 ) -> Answer:  # fmt: skip
     config, seeds = search.base.evaluation, tuple(fresh_seeds(search))
-    metric = _metric(search.objective)
+    metric = metric_of(search.objective)
 
     def on_seeds(result: Result, split: str) -> list[Result]:
         """Return what a trial gave on each fresh seed; nothing unless it has a score on all."""
-        places = [(result.language, result.trial, seed, split) for seed in seeds]
+        places = [(result.language, result.trial, "", seed, split) for seed in seeds]
         found = [known[place] for place in places if place in known]
         whole = len(found) == len(seeds) and all(r.status == "complete" for r in found)
         return found if whole else []
@@ -196,14 +196,15 @@ def _answer(
     return Answer(
         verdict=_words(against, NAMES.get(baseline, baseline), search.objective),
         chosen=leader if better else references[baseline],
-        leader=leader.trial,
+        best=leader,
         fresh=fresh,
         differences={name: differences[leader.trial, name] for name in references},
         optimism=leader.value(search.objective) - fmean(compared_on) if compared_on else None,
     )
 
 
-def _metric(objective: Objective) -> Metric:
+def metric_of(objective: Objective) -> Metric:
+    """Return what sums up the statistics of an objective."""
     # A BLEU is summed up alike whether case counted or not.
     return chrf() if objective == "chrf" else bleu()
 

@@ -170,3 +170,12 @@ def test_scores_by_another_objective_are_named() -> None:
     written = tables.markdown(content, [])
     assert "| chrF, dev |" in written and "| es, 300 | #3 | 51.5 | 61 |" in written
     assert "| best | 2, 3 | 50.0 [45.0, 55.0] |" in written
+
+
+def test_neighbours_of_the_best_are_told() -> None:
+    row = {"knob": "schedule.end+", "value": 0.85, "asr_bleu": -1.0, "ci": [-3.0, 1.0], "p": 0.3}
+    proof = {"verdict": "at a top: none of its 1 neighbours is shown to be better"}
+    best = run(40.0, 3, certificate={**proof, "neighbours": [row]})
+    assert "es: the search's best is at a top" in shown(summary(best=best)).replace("\n", " ")
+    written = tables.markdown(summary(best=best), [])
+    assert "| es, 300 | schedule.end+ | 0.85 | -1.0 [-3.0, 1.0], p = 0.300 |" in written

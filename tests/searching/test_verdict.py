@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from made import result
+from made import confirm, result
 from tiny import tiny_search
 
 from raystt.config import SearchConfig
 from raystt.results import Result
-from raystt.scores import bleu, chrf
 from raystt.searching.directory import RunDirectory, claimed
 from raystt.searching.reconcile import reconcile
 from raystt.searching.verdict import answers, fresh_seeds, missing, to_confirm
-
-WORDS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
 
 
 def search_of(path: Path, **changes: Any) -> SearchConfig:
@@ -28,32 +24,6 @@ def search_of(path: Path, **changes: Any) -> SearchConfig:
 
 def trial(number: int, score: float, reference: str | None = None) -> Result:
     return result(number, score, reference=reference, overrides={"schedule.end": 0.8})
-
-
-def confirm(directory: RunDirectory, one: Result, right: float, rng: np.random.Generator) -> None:
-    """Write what a trial gives on fresh seeds: hypotheses with a share of the words right."""
-    for seed in fresh_seeds(directory.load_config()):
-        for split in ("dev", "test"):
-            said = [" ".join(w if rng.random() < right else "wrong" for w in WORDS)
-                    for _ in range(60)]  # fmt: skip
-            rows = bleu().statistics(said, [" ".join(WORDS)] * 60)
-            again = dataclasses.replace(
-                one,
-                seed=seed,
-                fresh=True,
-                split=split,
-                asr_bleu=bleu().point(rows),
-                chrf=chrf().point(chrf().statistics(said, [" ".join(WORDS)] * 60)),
-            )
-            path = directory.trials / again.hypotheses(split)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            letters = chrf().statistics(said, [" ".join(WORDS)] * 60)
-            lines = [
-                json.dumps({"statistics": {"asr_bleu": words, "chrf": grams}}) + "\n"
-                for words, grams in zip(rows.tolist(), letters.tolist(), strict=True)
-            ]
-            path.write_text("".join(lines))
-            directory.append_confirmation(again)
 
 
 @pytest.fixture
@@ -91,7 +61,7 @@ def test_leading_proposals_and_what_they_are_held_against_are_trained_anew(
 
 def test_without_confirmation_the_highest_score_is_shown_for_what_it_is(run: RunDirectory) -> None:
     answer = answers(run.load_config(), run)["es"]
-    assert answer.chosen.trial == 3 and answer.leader is None
+    assert answer.chosen.trial == 3 and answer.best is None
     assert "flatters itself" in answer.verdict and not answer.fresh
 
 
@@ -100,7 +70,7 @@ def test_what_beats_the_papers_schedule_is_chosen(run: RunDirectory) -> None:
     assert missing(run.load_config(), run, run.read()) == []
     answer = answers(run.load_config(), run)["es"]
     # Not the one that chance put first.
-    assert answer.chosen.trial == answer.leader == 5
+    assert answer.best is not None and answer.chosen.trial == answer.best.trial == 5
     assert answer.fresh[5].score > answer.fresh[3].score > answer.fresh[1].score
     difference = answer.differences["paper"]
     assert difference.score == pytest.approx(answer.fresh[5].score - answer.fresh[1].score)
@@ -117,7 +87,7 @@ def test_what_is_not_shown_to_be_better_leaves_the_papers_schedule(run: RunDirec
     fresh(run, 1, t3=0.8, t5=0.8, t1=0.8, t2=0.8)
     answer = answers(run.load_config(), run)["es"]
     assert answer.verdict.startswith("not shown to be better than the paper's staircase; ")
-    assert answer.chosen.reference == "paper" and answer.leader in (3, 5)
+    assert answer.chosen.reference == "paper" and answer.best and answer.best.trial in (3, 5)
 
 
 def test_what_is_worse_is_called_worse(run: RunDirectory) -> None:
@@ -131,7 +101,7 @@ def test_a_trial_without_all_its_fresh_seeds_is_no_answer(run: RunDirectory) -> 
     fresh(run, 3, t3=0.95, t5=0.9, t1=0.7, t2=0.7)
     (run.trials / "es-003-seed3" / "hypotheses-test.jsonl").unlink()
     answer = answers(run.load_config(), run)["es"]
-    assert answer.leader == 5 and 3 not in answer.fresh
+    assert answer.best and answer.best.trial == 5 and 3 not in answer.fresh
     ((lacking, splits),) = missing(run.load_config(), run, run.read())
     assert (lacking.label, lacking.seed, splits) == ("es#3/3", 3, ["test"])
 
@@ -147,7 +117,8 @@ def test_a_schedule_that_diverges_on_a_fresh_seed_is_no_answer(run: RunDirectory
                 one, seed=3, fresh=True, split=split, asr_bleu=0.0, status="diverged"
             )
         )
-    assert answers(run.load_config(), run)["es"].leader == 5
+    best = answers(run.load_config(), run)["es"].best
+    assert best is not None and best.trial == 5
     assert missing(run.load_config(), run, run.read()) == []  # it would diverge again
 
 
@@ -172,7 +143,7 @@ def test_the_objective_leads_and_decides(tmp_path: Path) -> None:
     assert [r.trial for r in to_confirm(search, run.read())] == [2, 3, 0]
     fresh(run, 0, t2=0.9, t3=0.7, t0=0.6)
     answer = answers(search, run)["es"]
-    assert answer.chosen.trial == answer.leader == 2
+    assert answer.best is not None and answer.chosen.trial == answer.best.trial == 2
     assert answer.verdict.endswith("] chrF") and answer.verdict.startswith("better than")
     values = [r.chrf for r in run.read_confirmation() if r.trial == 2 and r.split == "test"]
     assert answer.fresh[2].score == pytest.approx(np.mean([v for v in values if v is not None]))

@@ -1,0 +1,164 @@
+"""Whether the best schedule stands at a top: each of its numbers a notch up and a notch down.
+
+A search that was too short leaves its best on a slope. So its neighbours are trained too, on the
+fresh seeds that confirmed it, and are held against it on the split that chose nothing
+(`confirm.certificate`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from raystt.config import SearchConfig
+from raystt.config.entry import Entry, Value, tidy
+from raystt.evaluation.jobs import read_statistics
+from raystt.results import Proposal, Result
+from raystt.scores import Statistics, holm
+from raystt.searching.directory import RunDirectory
+from raystt.searching.verdict import (
+    SIGNIFICANT,
+    Answer,
+    Difference,
+    Place,
+    confirmed,
+    fresh_seeds,
+    metric_of,
+)
+
+NOTCHES = 10
+"""Notches in a range without a step."""
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """A neighbour of the best.
+
+    Attributes:
+        knob: The key that differs, with the direction, such as `schedule.end+`.
+        value: Its value there.
+        difference: Score of the neighbour minus that of the best, over the same fresh seeds.
+    """
+
+    knob: str
+    value: Value
+    difference: Difference
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What is known of the neighbours of a language's best.
+
+    Attributes:
+        verdict: In words, whether one of them is better.
+        neighbours: Those with a score on all fresh seeds, the highest first.
+    """
+
+    verdict: str
+    neighbours: tuple[Neighbour, ...]
+
+
+def notches(entry: Entry, value: Value) -> Iterator[tuple[str, Value]]:
+    """Give what stands next to a value, as ("+", value) and ("-", value); words have no next."""
+    if isinstance(value, (bool, str)):
+        return
+    if entry.choice is not None:
+        numbers = sorted(v for v in entry.choice if not isinstance(v, (bool, str)))
+        at = numbers.index(value)
+        found = [*([("+", numbers[at + 1])] if at + 1 < len(numbers) else []),
+                 *([("-", numbers[at - 1])] if at else [])]  # fmt: skip
+        yield from found
+        return
+    low, high = entry.bounds
+    for sign, towards in (("+", 1), ("-", -1)):
+        if entry.log:
+            moved = value * (high / low) ** (towards / NOTCHES)
+        else:
+            moved = value + towards * (entry.step or (high - low) / NOTCHES)
+        moved = min(high, max(low, tidy(moved)))
+        if entry.int_ is not None:
+            away = math.ceil(moved) if towards > 0 else math.floor(moved)
+            moved = int(min(high, max(low, away)))
+        if moved != value:
+            yield sign, moved
+
+
+def neighbours(search: SearchConfig, best: Result) -> list[Proposal]:
+    """Return the neighbours of a proposal within the space."""
+    return [
+        Proposal(
+            language=best.language, trial=best.trial, reference=None, seed=best.seed,
+            overrides={**best.overrides, key: moved}, origin=best.origin, knob=key + sign,
+        )
+        for key, value in best.overrides.items()
+        if key in search.space.root
+        for sign, moved in notches(search.space.root[key], value)
+    ]  # fmt: skip
+
+
+def missing_neighbours(
+    search: SearchConfig, directory: RunDirectory, answers: Mapping[str, Answer]
+) -> list[tuple[Proposal, list[str]]]:
+    """Return the neighbours that are still to be trained, and the split to score them on."""
+    if not search.confirm.certificate:
+        return []
+    known, split = confirmed(search, directory), search.base.evaluation.report_split
+    return [
+        (one, [split])
+        for answer in answers.values() if answer.best is not None
+        for neighbour in neighbours(search, answer.best)
+        for one in (neighbour.anew(seed) for seed in fresh_seeds(search))
+        if _place(one, split) not in known
+    ]  # fmt: skip
+
+
+def certificate(
+    search: SearchConfig, directory: RunDirectory, answer: Answer
+) -> Certificate | None:
+    """Return what is known of the neighbours of a language's best; None if none was asked for."""
+    if not search.confirm.certificate or answer.best is None:
+        return None
+    config, known = search.base.evaluation, confirmed(search, directory)
+    wanted = neighbours(search, answer.best)
+
+    def runs(of: Proposal) -> list[Result]:
+        places = [_place(of.anew(seed), config.report_split) for seed in fresh_seeds(search)]
+        found = [known[place] for place in places if place in known]
+        return found if len(found) == len(places) else []
+
+    def statistics(of: list[Result]) -> list[Statistics]:
+        return [
+            read_statistics(directory.trials / r.hypotheses(r.split), search.objective) for r in of
+        ]
+
+    best, trained = statistics(runs(answer.best.proposal())), []
+    for one in wanted:
+        found = runs(one)
+        # One that diverged on a seed is no better.
+        if found and all(r.status == "complete" for r in found):
+            trained.append((one, metric_of(search.objective).compare_runs(
+                statistics(found), best, resamples=config.resamples
+            )))  # fmt: skip
+    adjusted = holm([p for _, (*_, p) in trained])
+    rows = sorted(
+        (
+            Neighbour(one.knob, one.overrides[one.knob[:-1]], Difference(points, ci, p))
+            for (one, (points, ci, _)), p in zip(trained, adjusted, strict=True)
+        ),
+        key=lambda row: -row.difference.score,
+    )
+    return Certificate(_words(rows, len(wanted)), tuple(rows))
+
+
+def _place(one: Proposal, split: str) -> Place:
+    return one.language, one.trial, one.knob, one.seed, split
+
+
+def _words(rows: list[Neighbour], wanted: int) -> str:
+    better = [r for r in rows if r.difference.score > 0 and r.difference.p < SIGNIFICANT]
+    if better:
+        return f"not at a top: better are {', '.join(f'{r.knob} ({r.value:g})' for r in better)}"
+    if len(rows) < wanted:
+        return f"not known to be at a top: {len(rows)} of {wanted} neighbours have a score"
+    return f"at a top: none of its {wanted} neighbours is shown to be better"
