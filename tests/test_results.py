@@ -161,6 +161,12 @@ def test_a_repeated_evaluation_counts_once() -> None:
     assert latest([result(0, 10.0), result(1, 20.0), repeated]) == [repeated, result(1, 20.0)]
 
 
+def test_segments_that_trials_share_are_trained_once() -> None:
+    lines = [result(0, 1.0, states=("a", "b")), result(1, 2.0, states=("a", "c"))]
+    entry = summarise(lines, name="toy", split="dev")["languages"]["es"]
+    assert (entry["fidelity"]["segments_asked"], entry["fidelity"]["segments_trained"]) == (4, 3)
+
+
 def test_summary_is_the_documented_shape() -> None:
     summary = summarise(
         search(), name="toy", split="dev", report_split="test", pairs={"es": 300, "fr": 1000}

@@ -123,6 +123,7 @@ def summarise(
                 }
                 for r in pareto(mine, objective)
             ],
+            "fidelity": _fidelity(mine),
             **({"ceilings": ceilings[language]} if ceilings and language in ceilings else {}),
         }
     return {
@@ -135,6 +136,17 @@ def summarise(
         "split": split,
         "report_split": report_split,
         "languages": entries,
+    }
+
+
+def _fidelity(results: Sequence[Result]) -> dict[str, Any]:
+    """Say how far trials were trained, and how many of their segments others had trained before."""
+    states = [state for result in results for state in result.states]
+    return {
+        "used": "full",
+        "rank_correlation": None,  # of nothing: every trial goes to its horizon
+        "segments_asked": len(states),
+        "segments_trained": len(set(states)),
     }
 
 
