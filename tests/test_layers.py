@@ -27,7 +27,7 @@ LAYERS = {
     ],
     "speech": ["raystt.speech", "raystt.vocoder", "raystt.recognition"],
     "config": ["raystt.config"],
-    "records": ["raystt.results", "raystt.lines", "raystt.progress"],
+    "records": ["raystt.results", "raystt.ranking", "raystt.lines", "raystt.progress"],
     "corpus": ["raystt.corpus", "raystt.readers"],
     "training": ["raystt.training"],
     "evaluation": ["raystt.evaluation"],

@@ -14,17 +14,10 @@ from made import LINEAR, SIGNATURE, diverged, result
 from rich.console import Console
 
 from raystt.lines import append, read, read_failures
+from raystt.ranking import best, dataframe, latest, pareto
 from raystt.report import tables
-from raystt.results import (
-    Failure,
-    Proposal,
-    Result,
-    ResultsError,
-    best,
-    dataframe,
-    latest,
-    pareto,
-)
+from raystt.report.markdown import markdown
+from raystt.results import Failure, Proposal, Result, ResultsError
 from raystt.schedule import Constant
 from raystt.searching.summary import summarise, write_summary
 
@@ -195,7 +188,7 @@ def test_an_unfinished_search_has_a_summary_too() -> None:
     summary = summarise([], name="toy", split="dev", pairs={"es": 300})
     assert summary["trials"] == 0 and summary["wall_s"] == 0.0
     assert summary["languages"]["es"]["best"] is None
-    assert "no finished trial" in tables.markdown(summary, [])
+    assert "no finished trial" in markdown(summary, [])
 
 
 def test_scores_of_different_signatures_are_not_compared() -> None:
@@ -221,7 +214,7 @@ def test_the_tables_show_every_run_with_interval_and_signature() -> None:
         pairs={"es": 300, "fr": 1000},
         ceilings={"es": {"dev": {"audio": ceiling, "resynthesis": ceiling}}},
     )
-    text = tables.markdown(summary, search())
+    text = markdown(summary, search())
     assert "| pairs | run | schedule | ASR-BLEU, dev | vs paper | ASR-BLEU, test |" in text
     assert "16.0 [11.0, 21.0]" in text
     assert "**best, #3**" in text and "**41.0 [36.0, 46.0]**" in text

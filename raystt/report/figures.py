@@ -17,7 +17,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from raystt.config import OBJECTIVES, Objective
-from raystt.results import Result, best, latest
+from raystt.ranking import best, latest
+from raystt.results import Result
 from raystt.schedule import AnySchedule
 
 # Dark is good: the light end of the map would vanish on white, so it is cut off.

@@ -7,7 +7,7 @@ from typing import Any
 
 from raystt.files import write_atomic
 from raystt.report.figures import draw_schedules
-from raystt.report.tables import markdown
+from raystt.report.markdown import markdown
 from raystt.results import Result
 
 

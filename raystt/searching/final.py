@@ -12,7 +12,8 @@ import ray
 from raystt.config import SearchConfig
 from raystt.evaluation.jobs import CeilingJob
 from raystt.pools.errors import JobFailed
-from raystt.results import Result, best
+from raystt.ranking import best
+from raystt.results import Result
 from raystt.searching.ledger import Ledger
 from raystt.searching.measure import Pools, measure
 from raystt.searching.searcher import StudySearcher

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from raystt.config import SearchConfig
-from raystt.results import Failure, Proposal, Result, best, latest
+from raystt.ranking import best, latest
+from raystt.results import Failure, Proposal, Result
 from raystt.searching.directory import RunDirectory
 from raystt.searching.verdict import to_confirm
 

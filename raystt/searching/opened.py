@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from raystt.results import Failure, Result, dataframe, latest
+from raystt.ranking import dataframe, latest
+from raystt.results import Failure, Result
 from raystt.searching.best import Best, config_of
 from raystt.searching.directory import NoRun, RunDirectory
 from raystt.searching.study import open_journal, study_name
@@ -56,7 +57,7 @@ class Run:
 
     @property
     def trials(self) -> pandas.DataFrame:
-        """One row a finished trial, the same as results.csv; see `raystt.results.dataframe`."""
+        """One row a finished trial, the same as results.csv; see `raystt.ranking.dataframe`."""
         return dataframe(
             self._directory.read(),
             split=self.search.base.evaluation.split,

@@ -18,7 +18,8 @@ from optuna.trial import FrozenTrial, TrialState
 from raystt.config import SearchConfig
 from raystt.files import write_atomic
 from raystt.lines import checked, salvage
-from raystt.results import Proposal, Result, latest
+from raystt.ranking import latest
+from raystt.results import Proposal, Result
 from raystt.searching.directory import RunDirectory
 from raystt.searching.experiment import FOLDER
 from raystt.searching.study import LanguageStudy, own_journal

@@ -18,7 +18,8 @@ from raystt.pools.evaluators import EvaluatorPool
 from raystt.pools.trainers import TrainerPool
 from raystt.preparation.prepare import prepare
 from raystt.progress import Snapshot
-from raystt.results import Proposal, dataframe
+from raystt.ranking import dataframe
+from raystt.results import Proposal
 from raystt.searching import experiment
 from raystt.searching.best import write_best
 from raystt.searching.confirm import confirm

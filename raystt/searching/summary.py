@@ -10,7 +10,8 @@ from typing import Any
 
 from raystt.config import Objective, SearchConfig
 from raystt.files import write_atomic
-from raystt.results import Result, ResultsError, best, latest, pareto
+from raystt.ranking import best, latest, pareto
+from raystt.results import Result, ResultsError
 from raystt.searching.directory import RunDirectory
 from raystt.searching.neighbours import Certificate, certificate, missing_neighbours
 from raystt.searching.verdict import Answer, Difference, Fresh, answers, missing

@@ -14,7 +14,8 @@ from statistics import fmean
 
 from raystt.config import BASELINE, OBJECTIVES, Objective, SearchConfig
 from raystt.evaluation.jobs import read_statistics
-from raystt.results import Proposal, Result, ranked
+from raystt.ranking import ranked
+from raystt.results import Proposal, Result
 from raystt.scores import Metric, Statistics, bleu, chrf, holm
 from raystt.searching.directory import RunDirectory
 

@@ -16,7 +16,8 @@ from raystt.config import SearchConfig
 from raystt.pools.broker import Activity
 from raystt.pools.placing import Waiting
 from raystt.progress import Ended, LanguageProgress, Running, Snapshot
-from raystt.results import Result, best, parts
+from raystt.ranking import best
+from raystt.results import Result, parts
 from raystt.searching.ledger import Ledger
 from raystt.searching.measure import Pools
 from raystt.searching.room import Room

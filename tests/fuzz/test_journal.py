@@ -14,7 +14,7 @@ from made import result
 from tiny import tiny_search
 
 from raystt.errors import BadInput
-from raystt.results import latest
+from raystt.ranking import latest
 from raystt.searching.directory import RunDirectory
 from raystt.searching.reconcile import reconcile
 from raystt.searching.study import LanguageStudy, own_journal

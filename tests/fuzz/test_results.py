@@ -11,14 +11,8 @@ from hypothesis import strategies as st
 from made import diverged, result
 
 from raystt.lines import append, read, read_failures
-from raystt.results import (
-    Failure,
-    Result,
-    ResultsError,
-    best,
-    dataframe,
-    latest,
-)
+from raystt.ranking import best, dataframe, latest
+from raystt.results import Failure, Result, ResultsError
 from tests.fuzz.harness import damaged, fuzzed, outcome, relined, restructured
 from tests.fuzz.tables import TOKENS, VALUES, dumped
 

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from raystt import schedule as schedules
 from raystt.report import tables
+from raystt.report.markdown import markdown
 
 SIGNATURE = "nrefs:1|case:lc|asr:x|vocoder:conv|norm:plain"
 LINEAR = {"shape": "linear", "initial": 0.9, "final": 0.0, "hold": 0.0, "end": 0.8}
@@ -88,7 +89,7 @@ def test_all_trials_are_listed_by_score_with_the_difference_to_the_papers_schedu
         result(0, 12.5), result(1, 20.0, reference="paper"), result(3, 40.0),
         diverged(2), result(3, 99.0, split="test"), result(4, 88.0, language="fr"),
     ]  # fmt: skip
-    text = tables.markdown(content, trials)
+    text = markdown(content, trials)
     listed = [text.split(" | ")[1:] for text in text.splitlines() if " | #" in text]
     assert [(cells[0], cells[1], cells[-1].rstrip(" |")) for cells in listed] == [
         ("#3", "", "+20.0"), ("#1", "paper", "+0.0"), ("#0", "", "-7.5"), ("#2", "", "-"),
@@ -98,7 +99,7 @@ def test_all_trials_are_listed_by_score_with_the_difference_to_the_papers_schedu
 
 
 def test_without_the_papers_schedule_there_is_no_difference() -> None:
-    text = tables.markdown(summary(), [result(3, 40.0)])
+    text = markdown(summary(), [result(3, 40.0)])
     assert "40.0 [35.0, 45.0] | - |" in text
 
 
@@ -119,7 +120,7 @@ def test_a_best_at_the_floor_is_told(none: float, resynthesis: float, reasons: l
     content = summary(
         references={"none": run(none, 0, reference="none")}, ceilings={"dev": ceiling}
     )
-    for text in (tables.markdown(content, []), " ".join(shown(content).split())):
+    for text in (markdown(content, []), " ".join(shown(content).split())):
         told = [part for part in text.split(".\n") if "at the floor" in part]
         assert bool(told) == bool(reasons)
         for reason in reasons:
@@ -131,7 +132,7 @@ def test_metrics_that_a_run_has_get_a_column() -> None:
         references={"none": run(20.0, 0, metrics={"chrf": 41.26, "utmos": 4.214}), "paper": None},
         best=run(40.0, 3, metrics={"chrf": 60.0}),
     )
-    text = tables.markdown(content, [])
+    text = markdown(content, [])
     assert "| pairs | run | schedule | ASR-BLEU, dev | vs paper | chrF | UTMOS |" in text
     assert "20.0 [18.0, 22.0] | - | 41.3 | 4.21 |" in text
     assert "**40.0 [38.0, 42.0]** | **-** | **60.0** | **-** |" in text
@@ -142,7 +143,7 @@ def test_metrics_that_a_run_has_get_a_column() -> None:
 
 
 def test_without_metrics_there_is_no_column() -> None:
-    text = tables.markdown(summary(), [])
+    text = markdown(summary(), [])
     assert "| pairs | run | schedule | ASR-BLEU, dev | vs paper |\n" in text
     assert "chrF" not in text and "Ceiling" not in text
 
@@ -155,8 +156,8 @@ def test_the_ceiling_stands_in_the_file() -> None:
         "Ceiling of es on dev, reference speech: "
         "resynthesis 93.0 [90.0, 95.0], audio 97.0 [96.0, 98.0]."
     )
-    assert line in tables.markdown(summary(ceilings={"dev": ceiling}), [])
-    other = tables.markdown(
+    assert line in markdown(summary(ceilings={"dev": ceiling}), [])
+    other = markdown(
         summary(ceilings={"dev": {**ceiling, "resynthesis": {**score, "signature": "x"}}}), []
     )
     assert f"{line} It was scored in another way, and does not compare: x" in other
@@ -167,7 +168,7 @@ def test_scores_by_another_objective_are_named() -> None:
     front = [{"trial": 3, "chrf": 51.5, "device_seconds": 61.4}]
     content = {**summary(best=run(40.0, 3, fresh=fresh), pareto=front), "objective": "chrf"}
     assert "Trials are compared by chrF." in shown(content)
-    written = tables.markdown(content, [])
+    written = markdown(content, [])
     assert "| chrF, dev |" in written and "| es, 300 | #3 | 51.5 | 61 |" in written
     assert "| best | 2, 3 | 50.0 [45.0, 55.0] |" in written
 
@@ -177,5 +178,5 @@ def test_neighbours_of_the_best_are_told() -> None:
     proof = {"verdict": "at a top: none of its 1 neighbours is shown to be better"}
     best = run(40.0, 3, certificate={**proof, "neighbours": [row]})
     assert "es: the search's best is at a top" in shown(summary(best=best)).replace("\n", " ")
-    written = tables.markdown(summary(best=best), [])
+    written = markdown(summary(best=best), [])
     assert "| es, 300 | schedule.end+ | 0.85 | -1.0 [-3.0, 1.0], p = 0.300 |" in written
