@@ -124,9 +124,10 @@ class Landscape:
             )
             self.parts[kind, at], self.part_noise[kind, at] = surface, surface.error
         self.full = self.parts.pop(("full", 1.0))
+        # The first seed chose what was trained anew: it is no draw of the noise.
         repeated = [
-            [score for _, score in scores]
-            for scores in signals["full", 1.0].values() if len(scores) > 1
+            [score for _, score in scores[1:]]
+            for scores in signals["full", 1.0].values() if len(scores) > 2
         ]  # fmt: skip
         degrees = sum(len(scores) - 1 for scores in repeated)
         spread = sum(np.var(scores) * len(scores) for scores in repeated)
