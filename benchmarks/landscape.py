@@ -180,6 +180,8 @@ def correlations(rows: Sequence[Row], results: Sequence[Result]) -> list[Row]:
                 (row["asr_bleu"], full[language, row["trial"]]) for row in rows
                 if (row["signal"], row["at"], row["language"]) == (signal.kind, signal.at, language)
             ]  # fmt: skip
+            if len(pairs) < 3:  # not measured yet
+                continue
             seen, true = np.array(pairs).T
             low, high = _interval(seen, true)
             rho = round(float(stats.spearmanr(seen, true)[0]), 2)

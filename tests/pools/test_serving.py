@@ -9,8 +9,8 @@ STUCK = """
 import time
 from raystt.pools.serving import _unless_stuck
 
-with _unless_stuck(3.0, lambda: print("told", flush=True)) as alive:
-    time.sleep(4.0)  # models are loaded
+with _unless_stuck(2.0, lambda: print("told", flush=True)) as alive:
+    time.sleep(2.5)  # models are loaded
     for number in alive(iter(range(3))):
         print(number, flush=True)
         time.sleep({seconds})
