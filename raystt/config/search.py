@@ -94,7 +94,7 @@ class ConfirmConfig(Part):
     top: int = Field(
         default=2,
         ge=0,
-        description="leading proposals of a language that are; 0 = nothing is confirmed",
+        description="leading proposals and ablations of a language that are; 0 = nothing is confirmed",
     )
     seeds: int = Field(
         default=2,
@@ -196,9 +196,10 @@ class SearchConfig(Part):
         return self.trials if self.trials is not None and searched else fixed
 
     def confirmations_of(self, language: str) -> int:
-        """Return the most trainings of a language on fresh seeds: leading proposals, references."""
-        proposals = self.trials_of(language) - len(self.fixed(language))
-        leading = min(self.confirm.top, proposals)
+        """Return the most trainings of a language on fresh seeds: leading ones, references."""
+        trials = self.trials_of(language)
+        proposed = trials > len(self.fixed(language))
+        leading = min(self.confirm.top, trials - len(self.references)) if proposed else 0
         held = min(2, len(self.references))  # the paper's, and the best
         neighbours = 0
         if self.confirm.certificate:

@@ -65,12 +65,16 @@ def notches(entry: Entry, value: Value) -> Iterator[tuple[str, Value]]:
         return
     if entry.choice is not None:
         numbers = sorted(v for v in entry.choice if not isinstance(v, (bool, str)))
+        if value not in numbers:  # an ablation need not lie within the space
+            return
         at = numbers.index(value)
         found = [*([("+", numbers[at + 1])] if at + 1 < len(numbers) else []),
                  *([("-", numbers[at - 1])] if at else [])]  # fmt: skip
         yield from found
         return
     low, high = entry.bounds
+    if not low <= value <= high:
+        return
     for sign, towards in (("+", 1), ("-", -1)):
         if entry.log:
             moved = value * (high / low) ** (towards / NOTCHES)

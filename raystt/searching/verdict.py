@@ -1,6 +1,6 @@
 """What a search answers for a language: the schedule to train with, and what speaks for it.
 
-The highest of many noisy scores flatters itself, so the leading proposals and the references that
+The highest of many noisy scores flatters itself, so what leads and the references that
 they are held against are trained anew, on seeds that chose nothing (`confirm`), and scored on the
 split that chose nothing. Differences are means over these seeds, with the interval of a bootstrap
 over seeds and sentences, and p-values by Holm's method over all comparisons of a language.
@@ -71,7 +71,7 @@ class Answer:
         verdict: In words.
         chosen: The result of the trial to train with: the confirmed best, the baseline if nothing
             was shown to beat it, and the highest score where nothing was confirmed.
-        best: The proposal that is best on fresh seeds; None without confirmation.
+        best: The trial that is best on fresh seeds, references aside; None without confirmation.
         fresh: Scores on fresh seeds, by trial.
         differences: Of the best, to references by name.
         optimism: Score that chose the best, minus the mean over fresh seeds on the same split.
@@ -88,14 +88,16 @@ class Answer:
 def to_confirm(search: SearchConfig, results: Iterable[Result]) -> list[Result]:
     """Return the trials of a language that are trained anew: leading ones and references.
 
-    Nothing is, where nothing was proposed.
+    An ablation may lead as a proposal does. Nothing is trained anew where nothing was proposed.
 
     Args:
         search: The search.
         results: Results of the language, on the split that trials are compared on.
     """
     complete = ranked(results, search.objective)
-    leading = [r for r in complete if r.reference is None][: search.confirm.top]
+    if all(r.reference is not None for r in complete):
+        return []
+    leading = [r for r in complete if r.reference not in search.references][: search.confirm.top]
     references = [r for r in complete if r.reference in search.references]
     held = {r.trial: r for r in references if r.reference == BASELINE}
     held |= {r.trial: r for r in references[:1]}
@@ -174,12 +176,12 @@ def _answer(
         trial: Fresh(*metric.mean_of_runs(stats, resamples=config.resamples), seeds)
         for trial, stats in runs.items()
     }
-    proposals = [r for r in tried if r.reference is None]
-    references = {str(r.reference): r for r in tried if r.reference is not None}
-    if not proposals or not references:
+    candidates = [r for r in tried if r.reference not in search.references]
+    references = {str(r.reference): r for r in tried if r.reference in search.references}
+    if not candidates or not references:
         verdict = "not confirmed on fresh seeds: the highest of noisy scores flatters itself"
         return Answer(verdict, winner, None, fresh, {}, None)
-    pairs = [(p.trial, name) for p in proposals for name in references]
+    pairs = [(p.trial, name) for p in candidates for name in references]
     compared = [
         metric.compare_runs(runs[t], runs[references[name].trial], resamples=config.resamples)
         for t, name in pairs
@@ -189,7 +191,7 @@ def _answer(
         pair: Difference(points, ci, p)
         for pair, (points, ci, _), p in zip(pairs, compared, adjusted, strict=True)
     }
-    leader = max(proposals, key=lambda r: (fresh[r.trial].score, -r.trial))
+    leader = max(candidates, key=lambda r: (fresh[r.trial].score, -r.trial))
     baseline = BASELINE if BASELINE in references else next(iter(references))
     against = differences[leader.trial, baseline]
     better = against.p < SIGNIFICANT and against.score > 0

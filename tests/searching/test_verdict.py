@@ -147,3 +147,17 @@ def test_the_objective_leads_and_decides(tmp_path: Path) -> None:
     assert answer.verdict.endswith("] chrF") and answer.verdict.startswith("better than")
     values = [r.chrf for r in run.read_confirmation() if r.trial == 2 and r.split == "test"]
     assert answer.fresh[2].score == pytest.approx(np.mean([v for v in values if v is not None]))
+
+
+def test_an_ablation_may_be_the_best(tmp_path: Path) -> None:
+    slow = {"slow": {"set": {"schedule.end": 1.0}}}
+    search = search_of(tmp_path, ablations=slow)
+    with claimed(search, resume=False, overwrite=False) as run:
+        for one in (trial(0, 20.0, "paper"), trial(1, 25.0, "slow"), trial(2, 22.0)):
+            run.append(one)
+    assert [r.trial for r in to_confirm(search, run.read())] == [1, 2, 0]
+    assert search.confirmations_of("es") == 4 * 3
+    fresh(run, 4, t1=0.9, t2=0.7, t0=0.6)
+    answer = answers(search, run)["es"]
+    assert answer.best is not None and answer.chosen.reference == answer.best.reference == "slow"
+    assert set(answer.differences) == {"paper"}
