@@ -94,7 +94,7 @@ class ConfirmConfig(Part):
     top: int = Field(
         default=2,
         ge=0,
-        description="leading proposals and ablations of a language that are; 0 = nothing is confirmed",
+        description="leading proposals and ablations of a language that are; 0 = none",
     )
     seeds: int = Field(
         default=2,

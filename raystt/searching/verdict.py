@@ -1,8 +1,8 @@
 """What a search answers for a language: the schedule to train with, and what speaks for it.
 
-The highest of many noisy scores flatters itself, so what leads and the references that
-they are held against are trained anew, on seeds that chose nothing (`confirm`), and scored on the
-split that chose nothing. Differences are means over these seeds, with the interval of a bootstrap
+The highest of many noisy scores flatters itself, so what leads and the references that it is held
+against are trained anew, on seeds that chose nothing (`confirm`), and scored on the split that
+chose nothing. Differences are means over these seeds, with the interval of a bootstrap
 over seeds and sentences, and p-values by Holm's method over all comparisons of a language.
 """
 
