@@ -57,6 +57,7 @@ def tasks(dashboard: str) -> list[TaskState]:
     return listed
 
 
+@pytest.mark.long
 def test_a_pool_that_is_starting_can_be_stopped(ray_local: str, tmp_path: Path) -> None:
     """Its group, which comes up later, ends as well: it would hold its CPUs for ever."""
     pool = TrainerPool(RESOURCES.model_copy(update={"workers_per_trainer": 1}), tmp_path / "ray")
