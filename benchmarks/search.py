@@ -23,7 +23,7 @@ import numpy as np
 import optuna
 from record import ROOT, save
 from surrogate import Landscape, curve_of, read_table
-from ways import WAYS, Answer, Answers
+from ways import NEEDS, WAYS, Answer, Answers
 
 from raystt.config import load_search
 
@@ -115,8 +115,11 @@ def main() -> int:
         print(name, json.dumps(setting[name]), flush=True)
     rows = []
     print(" " * 42 + "regret (optimism) at " + ", ".join(map(str, BUDGETS)))
+    measured = {kind for one in landscapes.values() for kind, _ in one.parts}
     for name, way in WAYS.items():
-        if options.ways in name:
+        if options.ways in name and name in NEEDS and NEEDS[name] not in measured:
+            print(f"{name:>42} needs a signal that the table lacks: {NEEDS[name]}")
+        elif options.ways in name:
             began = time.monotonic()
             runs = [way(landscapes, seed) for seed in range(options.repetitions)]
             mine = summed(name, landscapes, top, runs)

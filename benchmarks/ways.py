@@ -355,3 +355,14 @@ WAYS: dict[str, Way] = {
     "raystt without references but the paper's": raystt(references=("paper",)),
 }
 """What is compared, by name."""
+
+NEEDS = {
+    "OptunaSearch + ASHA": "trunk",
+    "Optuna + median pruner": "trunk",
+    "PBT on the ratio": "trunk",
+    "raystt, a third promoted by forks at 1/4": "fork",
+    "raystt, a third promoted by forks at 1/2": "fork",
+    "raystt, a third promoted by 1/4 compressed": "compressed",
+    "raystt, a third promoted by 1/2 compressed": "compressed",
+}
+"""The early signal that a way looks at."""
