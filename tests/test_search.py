@@ -95,7 +95,7 @@ def assert_complete(directory: Path) -> None:
     for language in LANGUAGES:
         told = {(language, t.number): t.value for t in run.study(language).trials}
         assert told == {key: score for key, score in scored.items() if key[0] == language}
-    assert summary["confirm"] == {"top": 1, "seeds": 2, "missing": 0}
+    assert summary["confirm"] == {"top": 1, "seeds": 2, "certificate": False, "missing": 0}
     assert (directory / "results.csv").read_text() == run.trials.to_csv(index=False)
     for part in ("asr:pocketsphinx", "vocoder:", "norm:plain", "tok:13a"):
         assert part in summary["signature"]
