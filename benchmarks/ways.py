@@ -205,14 +205,15 @@ def trusted(signals: Sequence[tuple[float, float]]) -> bool:
 
 
 def raystt(
-    *, confirm: tuple[int, int] | None = (2, 2), leader: bool = False, near: float | None = None,
+    *, confirm: tuple[int, int] | None = (2, 2), cautious: bool = False, near: float | None = None,
     each: int = 1, rung: Rung | None = None, **changes: Any,
 ) -> Way:  # fmt: skip
     """Return raystt's own way: its studies, its proposals, what it confirms and how it decides.
 
     Args:
         confirm: Leading proposals that are trained anew, and on how many seeds; None = nothing is.
-        leader: Answer the best of what was confirmed, shown to be better or not.
+        cautious: Answer the paper's schedule unless another is shown to be better, as `best/` does;
+            else the best of what was confirmed, the paper's among it.
         near: Mean difference of two curves below which they are taken for one.
         each: Seeds that every trial is trained on; its score is their mean.
         rung: Signal that decides which proposals are trained in full; None = all are.
@@ -231,7 +232,7 @@ def raystt(
         for language, landscape in landscapes.items():
             rng = np.random.default_rng([seed, len(found)])
             found[language] = [
-                _answer(landscape, budget, few[language], many[language], confirm, leader, rng)
+                _answer(landscape, budget, few[language], many[language], confirm, cautious, rng)
                 for budget in (8, 12, 16, 24, 36, 48, 60)
             ]
         return found
@@ -283,7 +284,7 @@ def _run(
 
 def _answer(
     landscape: Landscape, budget: int, few: Sequence[Tried], many: Sequence[Tried],
-    confirm: tuple[int, int] | None, leader: bool, rng: np.random.Generator,
+    confirm: tuple[int, int] | None, cautious: bool, rng: np.random.Generator,
 ) -> Answer:  # fmt: skip
     """Return what a budget gives, the trainings that confirm included."""
     top, seeds = confirm or (0, 0)
@@ -309,7 +310,7 @@ def _answer(
     best, held = int(np.argmax(means)), anew(paper)
     error = landscape.noise * math.sqrt(2 / seeds)
     shown = means[best] - held > 1.96 * error
-    if shown or (leader and means[best] > held):
+    if shown or (not cautious and means[best] > held):
         return Answer(budget, own[best].curve, means[best])
     return Answer(budget, paper.curve, held)
 
@@ -338,7 +339,7 @@ WAYS: dict[str, Way] = {
     "Optuna + median pruner": _alone(pruner),
     "PBT on the ratio": _alone(pbt),
     "raystt": raystt(),
-    "raystt, the leader whether shown or not": raystt(leader=True),
+    "raystt, the paper's unless shown to be worse": raystt(cautious=True),
     "raystt, 3 seeds": raystt(confirm=(2, 3)),
     "raystt, top 4": raystt(confirm=(4, 2)),
     "raystt without confirmation": raystt(confirm=None),
