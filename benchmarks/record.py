@@ -38,6 +38,14 @@ def hardware(device: str) -> str:
     )
 
 
+def _shown(argument: str) -> str:
+    """Return an argument without where this machine keeps its files."""
+    path = Path(argument)
+    if not path.is_absolute():
+        return argument
+    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else path.name
+
+
 def save(
     name: str,
     reference: str,
@@ -55,7 +63,7 @@ def save(
         "date": today,
         "commit": git("rev-parse", "HEAD"),
         "uncommitted_changes": bool(git("status", "--porcelain", "--", "raystt", "benchmarks")),
-        "command": f"python benchmarks/{name}.py {' '.join(sys.argv[1:])}".strip(),
+        "command": " ".join([f"python benchmarks/{name}.py", *map(_shown, sys.argv[1:])]),
         "versions": {
             "raystt": __version__,
             "python": platform.python_version(),

@@ -23,12 +23,10 @@ import numpy as np
 import optuna
 from record import ROOT, save
 from surrogate import Landscape, curve_of, read_table
-from ways import NEEDS, WAYS, Answer, Answers
+from ways import BUDGETS, NEEDS, WAYS, Answer, Answers
 
 from raystt.config import load_search
 
-BUDGETS = (8, 12, 16, 24, 36, 48, 60)
-"""Full trainings of a language."""
 _DRAWN = 4096
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from landscape_tables import noise, of
 from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.gaussian_process import GaussianProcessRegressor
@@ -124,14 +125,7 @@ class Landscape:
             )
             self.parts[kind, at], self.part_noise[kind, at] = surface, surface.error
         self.full = self.parts.pop(("full", 1.0))
-        # The first seed chose what was trained anew: it is no draw of the noise.
-        repeated = [
-            [score for _, score in scores[1:]]
-            for scores in signals["full", 1.0].values() if len(scores) > 2
-        ]  # fmt: skip
-        degrees = sum(len(scores) - 1 for scores in repeated)
-        spread = sum(np.var(scores) * len(scores) for scores in repeated)
-        self.noise = float(np.sqrt(spread / degrees))
+        self.noise, _ = noise(of(rows, language, search.base.evaluation.split))
 
     def curve(self, overrides: Mapping[str, Any]) -> Curve:
         """Return the curve of a trial of the space."""

@@ -25,7 +25,9 @@ from raystt.searching import proposals
 from raystt.searching.study import LanguageStudy
 from raystt.searching.transfer import to_repeat
 
-MOST = 60  # full trainings of a language
+BUDGETS = (8, 12, 16, 24, 36, 48, 60)
+"""Full trainings of a language."""
+MOST = max(BUDGETS)
 TRUST = 0.3
 """Lower bound of the rank correlation from which on a signal may drop proposals."""
 _RUNGS = (0.25, 0.5)
@@ -136,7 +138,7 @@ def pbt(landscape: Landscape, seed: int) -> Iterator[Answer]:
     times 0.8 or 1.2, or one drawn anew; the curve of a model is the ratios that it was trained on.
     """
     rng = np.random.default_rng(seed)
-    for size in (8, 12, 16, 24, 36, 48, 60):
+    for size in BUDGETS:
         ratios, curves = rng.uniform(0, 1, size), np.zeros((size, 0))
         for rung in range(4):
             held = np.repeat(ratios[:, None], MOMENTS // 4, axis=1)
@@ -233,7 +235,7 @@ def raystt(
             rng = np.random.default_rng([seed, len(found)])
             found[language] = [
                 _answer(landscape, budget, few[language], many[language], confirm, cautious, rng)
-                for budget in (8, 12, 16, 24, 36, 48, 60)
+                for budget in BUDGETS
             ]
         return found
 

@@ -48,7 +48,7 @@ class LanguageProgress:
         language: Source language.
         done: Finished trials, those of an earlier run of the search included.
         total: Trials the study will have.
-        best: Highest ASR-BLEU so far, or None before the first score.
+        best: Highest score so far, or None before the first score.
         best_schedule: Label of the schedule that scored it.
     """
 
@@ -92,7 +92,7 @@ class Ended:
         label: What a person calls it: `es#3`.
         status: Whether it has a score, or training was not finite.
         schedule: Label of its schedule.
-        score: ASR-BLEU.
+        score: What it is compared by.
     """
 
     label: str
@@ -112,6 +112,7 @@ class Snapshot:
         ended: Trials that ended within `elapsed_s`.
         failed: Number of those that could not be run within it.
         parallel: Trials that can be trained at once.
+        score: What the scores are called.
     """
 
     elapsed_s: float
@@ -120,6 +121,7 @@ class Snapshot:
     ended: tuple[Ended, ...] = ()
     failed: int = 0
     parallel: int = 1
+    score: str = "ASR-BLEU"
 
 
 def time_left(snapshot: Snapshot) -> float | None:
@@ -240,7 +242,7 @@ class SearchProgress(_Display):
 def event(snapshot: Snapshot, trial: Ended) -> str:
     """Return the line that tells of the end of a trial."""
     done, total = _counts(snapshot)
-    score = f"ASR-BLEU {trial.score:.1f}" if trial.status == "complete" else trial.status
+    score = f"{snapshot.score} {trial.score:.1f}" if trial.status == "complete" else trial.status
     return _fit(
         f"[{duration(snapshot.elapsed_s)}] {done}/{total} {trial.label} {score}, "
         f"{trial.schedule}{_left(snapshot)}"

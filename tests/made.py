@@ -12,7 +12,7 @@ from raystt.results import Result
 from raystt.schedule import Linear
 from raystt.scores import bleu, chrf
 from raystt.searching.directory import RunDirectory
-from raystt.searching.verdict import fresh_seeds
+from raystt.searching.fresh import fresh_seeds
 
 WORDS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
 

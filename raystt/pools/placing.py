@@ -65,12 +65,11 @@ class Waiting:
         """Say who waits how long for what, and what the cluster has of it."""
         resources = self._resources
         if absence.worker.startswith("trainer"):
-            workers, each = resources.workers_per_trainer, ""
-            if workers > 1:
-                each = f"{workers} times "
+            workers = resources.workers_per_trainer
             cpus, gpus = resources.cpus_per_worker, resources.gpus_per_worker
         else:
-            each, cpus, gpus = "", resources.cpus_per_evaluator, resources.gpus_per_evaluator
+            workers, cpus, gpus = 1, resources.cpus_per_evaluator, resources.gpus_per_evaluator
+        each = f"{workers} times " if workers > 1 else ""
         needs = [f"{cpus:g} CPU"] + ([f"{gpus:g} GPU"] if gpus else [])
         whole, free = ray.cluster_resources(), ray.available_resources()
         has = [
@@ -78,7 +77,13 @@ class Waiting:
             for kind in ("CPU", "GPU") if kind == "CPU" or gpus
         ]  # fmt: skip
         reason = f" ({absence.reason})" if absence.reason else ""
+        enough = all(
+            free.get(kind, 0.0) >= workers * wanted
+            for kind, wanted in (("CPU", cpus), ("GPU", gpus))
+        )
+        # A busy machine takes minutes to start a process: that is no lack of anything.
+        what = "has been starting" if enough and not reason else "has waited"
         return (
-            f"{absence.worker} has waited {absence.seconds:.0f} s for {each}{' and '.join(needs)}; "
-            f"the cluster has {', '.join(has)}{reason}"
+            f"{absence.worker} {what} for {absence.seconds:.0f} s; it needs "
+            f"{each}{' and '.join(needs)}, the cluster has {', '.join(has)}{reason}"
         )

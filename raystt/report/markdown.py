@@ -9,6 +9,7 @@ from raystt.config import BASELINE, OBJECTIVES
 from raystt.ranking import latest
 from raystt.report.tables import (
     against,
+    best_name,
     has_test,
     interval,
     language_title,
@@ -74,17 +75,21 @@ def _confirmed(summary: Mapping[str, Any]) -> list[str]:
     """Return the table of what was trained anew on fresh seeds; nothing if nothing was."""
     lines, objective = [], summary["objective"]
     for language, entry in summary["languages"].items():
-        best, fresh = entry["best"], {}
-        for name, run in [*entry["references"].items(), ("best", best)]:
-            if run and "fresh" in run:
-                fresh[name] = run["fresh"]
+        best = entry["best"] or {}
+        fresh = {
+            name: run["fresh"]
+            for name, run in entry["references"].items()
+            if run and "fresh" in run and name != best.get("reference")
+        }
+        if "fresh" in best:
+            fresh[best_name(best)] = best["fresh"]
         for name, found in fresh.items():
             cells = [language_title(language, entry), name, ", ".join(map(str, found["seeds"]))]
             cells.append(interval(found, objective))
             held = best.get("difference", {}).get(name)
             cells.append(f"{interval(held, objective)}, p = {held['p']:.3f}" if held else "")
             lines.append(_cells(cells))
-        if best and best.get("optimism") is not None:
+        if best.get("optimism") is not None:
             lines.append(_cells([language_title(language, entry), "optimism", "", "",
                                  f"{best['optimism']:+.1f}"]))  # fmt: skip
     if not lines:

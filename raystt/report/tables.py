@@ -88,9 +88,7 @@ def rows(summary: Mapping[str, Any]) -> list[Row]:
                 last = "-" if has_test(summary) else None
                 lines.append(Row(title, name, None, "no finished trial", "-", nothing, last))
                 continue
-            heading = name
-            if name == "best":
-                heading += f" = {run['reference']}" if run["reference"] else f", #{run['trial']}"
+            heading = best_name(run) if name == "best" else name
             test = interval(run["test"]) if "test" in run else "-"
             lines.append(
                 Row(
@@ -105,6 +103,11 @@ def rows(summary: Mapping[str, Any]) -> list[Row]:
                 )
             )
     return lines
+
+
+def best_name(run: Mapping[str, Any]) -> str:
+    """Return what a table calls the best: `best, #3`, or `best = paper`."""
+    return f"best = {run['reference']}" if run["reference"] else f"best, #{run['trial']}"
 
 
 def language_title(language: str, entry: Mapping[str, Any]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 
-from raystt.config import SearchConfig
+from raystt.config import OBJECTIVES, SearchConfig
 from raystt.pools.errors import JobFailed
 from raystt.results import Proposal, Result
 from raystt.searching.directory import RunDirectory
@@ -38,6 +38,8 @@ def confirm(
         Interrupted: The pools are gone.
     """
 
+    name = OBJECTIVES[search.objective]
+
     def run(proposal: Proposal, splits: list[str]) -> list[Result]:
         try:
             return list(measure(search, pools, proposal, splits))
@@ -54,7 +56,7 @@ def confirm(
                 for result in done.result():
                     directory.append_confirmation(result)
                 for result in done.result()[-1:]:  # one line a training
-                    score = f"ASR-BLEU {result.asr_bleu:.1f} on {result.split}"
+                    score = f"{name} {result.value(search.objective):.1f} on {result.split}"
                     score = score if result.status == "complete" else result.status
                     on_message(f"{result.label} on a fresh seed: {score}")
 

@@ -13,19 +13,10 @@ from dataclasses import dataclass
 
 from raystt.config import SearchConfig
 from raystt.config.entry import Entry, Value, tidy
-from raystt.evaluation.jobs import read_statistics
 from raystt.results import Proposal, Result
-from raystt.scores import Statistics, holm
 from raystt.searching.directory import RunDirectory
-from raystt.searching.verdict import (
-    SIGNIFICANT,
-    Answer,
-    Difference,
-    Place,
-    confirmed,
-    fresh_seeds,
-    metric_of,
-)
+from raystt.searching.fresh import SIGNIFICANT, Confirmation, Difference
+from raystt.searching.verdict import Answer
 
 NOTCHES = 10
 """Notches in a range without a step."""
@@ -65,12 +56,10 @@ def notches(entry: Entry, value: Value) -> Iterator[tuple[str, Value]]:
         return
     if entry.choice is not None:
         numbers = sorted(v for v in entry.choice if not isinstance(v, (bool, str)))
-        if value not in numbers:  # an ablation need not lie within the space
-            return
-        at = numbers.index(value)
-        found = [*([("+", numbers[at + 1])] if at + 1 < len(numbers) else []),
-                 *([("-", numbers[at - 1])] if at else [])]  # fmt: skip
-        yield from found
+        if value in numbers:  # an ablation need not lie within the space
+            at = numbers.index(value)
+            yield from (("+", above) for above in numbers[at + 1 : at + 2])
+            yield from (("-", below) for below in numbers[:at][-1:])
         return
     low, high = entry.bounds
     if not low <= value <= high:
@@ -107,13 +96,12 @@ def missing_neighbours(
     """Return the neighbours that are still to be trained, and the split to score them on."""
     if not search.confirm.certificate:
         return []
-    known, split = confirmed(search, directory), search.base.evaluation.report_split
+    known, split = Confirmation(search, directory), search.base.evaluation.report_split
     return [
-        (one, [split])
+        lacking
         for answer in answers.values() if answer.best is not None
         for neighbour in neighbours(search, answer.best)
-        for one in (neighbour.anew(seed) for seed in fresh_seeds(search))
-        if _place(one, split) not in known
+        for lacking in known.lacking(neighbour, [split])
     ]  # fmt: skip
 
 
@@ -123,40 +111,19 @@ def certificate(
     """Return what is known of the neighbours of a language's best; None if none was asked for."""
     if not search.confirm.certificate or answer.best is None:
         return None
-    config, known = search.base.evaluation, confirmed(search, directory)
-    wanted = neighbours(search, answer.best)
-
-    def runs(of: Proposal) -> list[Result]:
-        places = [_place(of.anew(seed), config.report_split) for seed in fresh_seeds(search)]
-        found = [known[place] for place in places if place in known]
-        return found if len(found) == len(places) else []
-
-    def statistics(of: list[Result]) -> list[Statistics]:
-        return [
-            read_statistics(directory.trials / r.hypotheses(r.split), search.objective) for r in of
-        ]
-
-    best, trained = statistics(runs(answer.best.proposal())), []
-    for one in wanted:
-        found = runs(one)
-        # One that diverged on a seed is no better.
-        if found and all(r.status == "complete" for r in found):
-            trained.append((one, metric_of(search.objective).compare_runs(
-                statistics(found), best, resamples=config.resamples
-            )))  # fmt: skip
-    adjusted = holm([p for _, (*_, p) in trained])
+    best, wanted = answer.best, neighbours(search, answer.best)
+    known, split = Confirmation(search, directory), search.base.evaluation.report_split
+    # One that diverged on a seed is no better.
+    trained = [one for one in wanted if known.results(one, split)]
+    differences = known.compare([(one, best) for one in trained])
     rows = sorted(
         (
-            Neighbour(one.knob, one.overrides[one.knob[:-1]], Difference(points, ci, p))
-            for (one, (points, ci, _)), p in zip(trained, adjusted, strict=True)
+            Neighbour(one.knob, one.overrides[one.knob[:-1]], difference)
+            for one, difference in zip(trained, differences, strict=True)
         ),
         key=lambda row: -row.difference.score,
     )
     return Certificate(_words(rows, len(wanted)), tuple(rows))
-
-
-def _place(one: Proposal, split: str) -> Place:
-    return one.language, one.trial, one.knob, one.seed, split
 
 
 def _words(rows: list[Neighbour], wanted: int) -> str:

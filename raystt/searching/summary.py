@@ -13,8 +13,9 @@ from raystt.files import write_atomic
 from raystt.ranking import best, latest, pareto
 from raystt.results import Result, ResultsError
 from raystt.searching.directory import RunDirectory
+from raystt.searching.fresh import Difference, Fresh
 from raystt.searching.neighbours import Certificate, certificate, missing_neighbours
-from raystt.searching.verdict import Answer, Difference, Fresh, answers, missing
+from raystt.searching.verdict import Answer, answers, missing
 
 
 def summarise_search(search: SearchConfig, directory: RunDirectory) -> dict[str, Any]:
@@ -141,11 +142,9 @@ def summarise(
 
 
 def _fidelity(results: Sequence[Result]) -> dict[str, Any]:
-    """Say how far trials were trained, and how many of their segments others had trained before."""
+    """Say how many segments were asked for, and how many of them others had trained before."""
     states = [state for result in results for state in result.states]
     return {
-        "used": "full",
-        "rank_correlation": None,  # of nothing: every trial goes to its horizon
         "segments_asked": len(states),
         "segments_trained": len(set(states)),
     }

@@ -13,16 +13,10 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from raystt.config import BASELINE, OBJECTIVES, Objective, SearchConfig
-from raystt.evaluation.jobs import read_statistics
-from raystt.ranking import ranked
+from raystt.ranking import best, ranked
 from raystt.results import Proposal, Result
-from raystt.scores import Metric, Statistics, bleu, chrf, holm
 from raystt.searching.directory import RunDirectory
-
-SIGNIFICANT = 0.05
-
-Place = tuple[str, int, str, int, str]
-"""Language, number of a trial, knob of its neighbour, seed, split."""
+from raystt.searching.fresh import SIGNIFICANT, Confirmation, Difference, Fresh
 
 NAMES = {
     "none": "no interleaving",
@@ -31,36 +25,6 @@ NAMES = {
     "thirds": "LST's thirds",
 }
 """What a sentence calls a reference."""
-
-
-@dataclass(frozen=True)
-class Fresh:
-    """The mean score of a schedule over fresh seeds, on the split that chose nothing.
-
-    Attributes:
-        score: The mean.
-        ci: Its 95 % interval over seeds and sentences.
-        seeds: The seeds.
-    """
-
-    score: float
-    ci: tuple[float, float]
-    seeds: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Difference:
-    """A confirmed schedule minus a reference, over the same seeds and sentences.
-
-    Attributes:
-        score: Mean difference.
-        ci: Its 95 % interval.
-        p: Two-sided p-value, adjusted for all comparisons of the language.
-    """
-
-    score: float
-    ci: tuple[float, float]
-    p: float
 
 
 @dataclass(frozen=True)
@@ -104,21 +68,6 @@ def to_confirm(search: SearchConfig, results: Iterable[Result]) -> list[Result]:
     return [*leading, *held.values()] if leading else []
 
 
-def fresh_seeds(search: SearchConfig) -> range:
-    """Return the seeds that confirm; trials train on `search.seed`."""
-    return range(search.seed + 1, search.seed + 1 + search.confirm.seeds)
-
-
-def confirmed(search: SearchConfig, directory: RunDirectory) -> dict[Place, Result]:
-    """Return the evaluations on fresh seeds; of those with a score the hypotheses are there too."""
-    return {
-        (r.language, r.trial, r.knob, r.seed, r.split): r
-        for r in directory.read_confirmation()
-        if r.seed in fresh_seeds(search)
-        and (r.status == "diverged" or (directory.trials / r.hypotheses(r.split)).exists())
-    }
-
-
 def missing(
     search: SearchConfig, directory: RunDirectory, results: Iterable[Result]
 ) -> list[tuple[Proposal, list[str]]]:
@@ -129,87 +78,59 @@ def missing(
         directory: Its directory.
         results: Results of its trials on the split that they are compared on.
     """
-    config, known, results = search.base.evaluation, confirmed(search, directory), list(results)
-    splits: list[str] = list(dict.fromkeys((config.split, config.report_split)))
+    config, results = search.base.evaluation, list(results)
+    known = Confirmation(search, directory)
+    splits = list(dict.fromkeys((config.split, config.report_split)))
     return [
-        (trial.anew(seed), lacking)
+        lacking
         for name in search.languages
         for trial in to_confirm(search, [r for r in results if r.language == name])
-        for seed in fresh_seeds(search)
-        if (lacking := [s for s in splits if (name, trial.trial, "", seed, s) not in known])
+        for lacking in known.lacking(trial, splits)
     ]
 
 
 def answers(search: SearchConfig, directory: RunDirectory) -> dict[str, Answer]:
     """Return what a search answers, by language; languages without a score are left out."""
     results = [r for r in directory.read() if r.split == search.base.evaluation.split]
-    known, found = confirmed(search, directory), {}
+    known, found = Confirmation(search, directory), {}
     for language in search.languages:
         mine = [r for r in results if r.language == language]
-        for winner in ranked(mine, search.objective)[:1]:
-            found[language] = _answer(search, directory, known, mine, winner)
+        winner = best(mine, search.objective)
+        if winner is not None:
+            found[language] = _answer(search, known, mine, winner)
     return found
 
 
 def _answer(
-    search: SearchConfig, directory: RunDirectory, known: Mapping[Place, Result],
-    results: Sequence[Result], winner: Result,
-) -> Answer:  # fmt: skip
-    config, seeds = search.base.evaluation, tuple(fresh_seeds(search))
-    metric = metric_of(search.objective)
-
-    def on_seeds(result: Result, split: str) -> list[Result]:
-        """Return what a trial gave on each fresh seed; nothing unless it has a score on all."""
-        places = [(result.language, result.trial, "", seed, split) for seed in seeds]
-        found = [known[place] for place in places if place in known]
-        whole = len(found) == len(seeds) and all(r.status == "complete" for r in found)
-        return found if whole else []
-
-    runs: dict[int, list[Statistics]] = {}
-    tried = [r for r in to_confirm(search, results) if on_seeds(r, config.report_split)]
-    for one in tried:
-        runs[one.trial] = [
-            read_statistics(directory.trials / r.hypotheses(r.split), search.objective)
-            for r in on_seeds(one, config.report_split)
-        ]
-    fresh = {
-        trial: Fresh(*metric.mean_of_runs(stats, resamples=config.resamples), seeds)
-        for trial, stats in runs.items()
-    }
+    search: SearchConfig, known: Confirmation, results: Sequence[Result], winner: Result
+) -> Answer:
+    config = search.base.evaluation
+    tried = [r for r in to_confirm(search, results) if known.results(r, config.report_split)]
+    fresh = {one.trial: known.mean(one) for one in tried}
     candidates = [r for r in tried if r.reference not in search.references]
     references = {str(r.reference): r for r in tried if r.reference in search.references}
     if not candidates or not references:
         verdict = "not confirmed on fresh seeds: the highest of noisy scores flatters itself"
         return Answer(verdict, winner, None, fresh, {}, None)
-    pairs = [(p.trial, name) for p in candidates for name in references]
-    compared = [
-        metric.compare_runs(runs[t], runs[references[name].trial], resamples=config.resamples)
-        for t, name in pairs
-    ]
-    adjusted = holm([p for *_, p in compared])
-    differences = {
-        pair: Difference(points, ci, p)
-        for pair, (points, ci, _), p in zip(pairs, compared, adjusted, strict=True)
-    }
+    pairs = [(one, name) for one in candidates for name in references]
+    compared = known.compare([(one, references[name]) for one, name in pairs])
     leader = max(candidates, key=lambda r: (fresh[r.trial].score, -r.trial))
+    differences = {
+        name: difference
+        for (one, name), difference in zip(pairs, compared, strict=True) if one is leader
+    }  # fmt: skip
     baseline = BASELINE if BASELINE in references else next(iter(references))
-    against = differences[leader.trial, baseline]
+    against = differences[baseline]
     better = against.p < SIGNIFICANT and against.score > 0
-    compared_on = [r.value(search.objective) for r in on_seeds(leader, config.split)]
+    on_split = [r.value(search.objective) for r in known.results(leader, config.split)]
     return Answer(
         verdict=_words(against, NAMES.get(baseline, baseline), search.objective),
         chosen=leader if better else references[baseline],
         best=leader,
         fresh=fresh,
-        differences={name: differences[leader.trial, name] for name in references},
-        optimism=leader.value(search.objective) - fmean(compared_on) if compared_on else None,
+        differences=differences,
+        optimism=leader.value(search.objective) - fmean(on_split) if on_split else None,
     )
-
-
-def metric_of(objective: Objective) -> Metric:
-    """Return what sums up the statistics of an objective."""
-    # A BLEU is summed up alike whether case counted or not.
-    return chrf() if objective == "chrf" else bleu()
 
 
 def _words(difference: Difference, name: str, objective: Objective) -> str:

@@ -12,7 +12,7 @@ from contextlib import suppress
 
 import ray
 
-from raystt.config import SearchConfig
+from raystt.config import OBJECTIVES, SearchConfig
 from raystt.pools.broker import Activity
 from raystt.pools.placing import Waiting
 from raystt.progress import Ended, LanguageProgress, Running, Snapshot
@@ -131,6 +131,7 @@ class Watch:
                 ended=tuple(ended),
                 failed=len(self._searcher.failures),
                 parallel=self._search.base.resources.trainers,
+                score=OBJECTIVES[objective],
             )
         )
         restarts = ray.get(self._pools.broker.restarts.remote(), timeout=_ANSWER_SECONDS)

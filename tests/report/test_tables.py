@@ -170,7 +170,7 @@ def test_scores_by_another_objective_are_named() -> None:
     assert "Trials are compared by chrF." in shown(content)
     written = markdown(content, [])
     assert "| chrF, dev |" in written and "| es, 300 | #3 | 51.5 | 61 |" in written
-    assert "| best | 2, 3 | 50.0 [45.0, 55.0] |" in written
+    assert "| best, #3 | 2, 3 | 50.0 [45.0, 55.0] |" in written
 
 
 def test_neighbours_of_the_best_are_told() -> None:

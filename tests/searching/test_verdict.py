@@ -14,8 +14,9 @@ from tiny import tiny_search
 from raystt.config import SearchConfig
 from raystt.results import Result
 from raystt.searching.directory import RunDirectory, claimed
+from raystt.searching.fresh import fresh_seeds
 from raystt.searching.reconcile import reconcile
-from raystt.searching.verdict import answers, fresh_seeds, missing, to_confirm
+from raystt.searching.verdict import answers, missing, to_confirm
 
 
 def search_of(path: Path, **changes: Any) -> SearchConfig:
