@@ -98,6 +98,11 @@ def test_the_time_left_counts_steps_of_running_trials(state: Snapshot, seconds: 
     assert abs(left - seconds) <= 0.05 * 600
 
 
+def test_when_all_trials_are_done_nothing_is_known_of_what_is_left() -> None:
+    """Those that confirm are trained by the same trainers, and are no trials."""
+    assert time_left(search(4, 4, 0.5, 0.5, elapsed=50)) is None
+
+
 def test_the_time_left_is_not_told_too_early() -> None:
     assert time_left(search(0, 12, elapsed=5)) is None
     assert time_left(search(0, 12, 0.01, 0.01, elapsed=5)) is None

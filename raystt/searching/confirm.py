@@ -52,13 +52,14 @@ def confirm(
             schedules = len({(one.language, one.trial, one.knob) for one, _ in wanted})
             on_message(f"{what}: {len(wanted)} trainings, schedules: {schedules}")
         with ThreadPoolExecutor(max_workers=_AT_ONCE) as waiting:
-            for done in as_completed([waiting.submit(run, *one) for one in wanted]):
+            begun = [waiting.submit(run, *one) for one in wanted]
+            for number, done in enumerate(as_completed(begun), start=1):
                 for result in done.result():
                     directory.append_confirmation(result)
                 for result in done.result()[-1:]:  # one line a training
                     score = f"{name} {result.value(search.objective):.1f} on {result.split}"
                     score = score if result.status == "complete" else result.status
-                    on_message(f"{result.label} on a fresh seed: {score}")
+                    on_message(f"{number}/{len(wanted)} {result.label} on a fresh seed: {score}")
 
     train("confirming on fresh seeds", missing(search, directory, ledger.finished()))
     around = missing_neighbours(search, directory, answers(search, directory))
