@@ -125,9 +125,9 @@ class Snapshot:
 
 
 def time_left(snapshot: Snapshot) -> float | None:
-    """Estimate the seconds until the last trial is trained; None = too early to say, or
-    what is trained now are no trials any more.
+    """Estimate the seconds until the last trial is trained.
 
+    None = too early to say, or only trainings that confirm are left, which are no trials.
     Trials count as equally long: as long as the trainers have taken for one so far, steps of
     unfinished ones included. Those that wait begin wherever a trainer comes free first.
     """
@@ -141,7 +141,7 @@ def time_left(snapshot: Snapshot) -> float | None:
     open_ = sum(study.total - study.done for study in snapshot.languages) - snapshot.failed
     waiting = max(0, open_ - len(snapshot.running))
     made = over + evaluating + sum(training)
-    if made < _MEASURABLE or (training and open_ <= 0):  # those that confirm are no trials
+    if made < _MEASURABLE or (training and open_ <= 0):
         return None
     slots = max(1, len(training), min(snapshot.parallel, over + open_))
     each = snapshot.elapsed_s * slots / made
