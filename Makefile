@@ -36,22 +36,22 @@ install: $(DEMO)
 quickstart: $(DEMO)
 	CUDA_VISIBLE_DEVICES= $(BIN)/raystt search search_spaces/quickstart.yaml
 
-# The quick tests in two processes; then those that start Ray, one by one: a second Ray on the same
-# cores makes both wait. What PYTEST selects may lie in one of the parts alone.
+# Two processes for those without Ray; then those that start it, one by one: a second Ray on the
+# same cores makes both wait. What PYTEST selects may lie in one of the parts alone.
 SELECTED = $(if $(PYTEST),$(PYTEST) || test $$? = 5)
-QUICK = $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" $(SELECTED)
-ELSE = $(BIN)/python -m pytest -m "slow $(1)" $(SELECTED)
+PLAIN = $(BIN)/python -m pytest -n 2 --dist loadfile -m "not ray $(1)" $(SELECTED)
+ON_RAY = $(BIN)/python -m pytest -m "ray $(1)" $(SELECTED)
 
 test: $(DEV)
-	$(QUICK)
-	$(call ELSE,and not long and not faults)
+	$(call PLAIN)
+	$(call ON_RAY,and not long and not faults)
 
 test-all: $(DEV)
-	$(QUICK)
-	$(call ELSE)
+	$(call PLAIN)
+	$(call ON_RAY)
 
 test-fast: $(DEV)
-	$(QUICK)
+	$(call PLAIN,and not slow)
 
 INPUTS := 10000
 fuzz: $(DEV)

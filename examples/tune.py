@@ -16,8 +16,9 @@ import raystt
 SPACE = """
 name: mine
 languages: [es, fr]
-trials: 6
-sampler: {name: tpe, startup_trials: 3}
+trials: 4
+references: [paper]
+sampler: {name: tpe, startup_trials: 2}
 space:
   schedule.shape: {choice: [linear, cosine]}
   schedule.initial: {float: [0.5, 1.0]}
@@ -36,11 +37,11 @@ def train(config: dict) -> dict:
 
 
 def main() -> None:
-    """Search twelve trials in two studies, and show what Tune and Optuna know of them."""
+    """Search eight trials in two studies, and show what Tune and Optuna know of them."""
     folder = Path(mkdtemp())
     (folder / "space.yaml").write_text(SPACE)
     searcher = raystt.StudySearcher(raystt.load_search(folder / "space.yaml"))
-    settings = tune.TuneConfig(search_alg=searcher, num_samples=12, max_concurrent_trials=2)
+    settings = tune.TuneConfig(search_alg=searcher, num_samples=8, max_concurrent_trials=2)
     run = tune.RunConfig(storage_path=str(folder), name="mine", verbose=0)
     results = tune.Tuner(train, tune_config=settings, run_config=run).fit()
     table = results.get_dataframe()

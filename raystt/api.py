@@ -129,7 +129,10 @@ def train(
 
     check_run(config, local=local)
     corpus = Path(run.corpus.path).resolve()
-    splits = dict.fromkeys([run.evaluation.split, run.evaluation.report_split])
+    hypotheses: dict[str, Path] = {
+        split: directory / f"hypotheses-{split}.jsonl"
+        for split in (run.evaluation.split, run.evaluation.report_split)
+    }
     with ExitStack() as stack:
         stack.enter_context(_claimed(run, directory, resume))
         told = _stages(stack, progress)
@@ -159,10 +162,7 @@ def train(
         link.symlink_to(trained.model.relative_to(directory))
         scores: tuple[Scored, ...] = ()
         if trained.diverged_at is None:
-            scores = tuple(
-                evaluate_model(run, corpus, link, split, directory / f"hypotheses-{split}.jsonl")
-                for split in splits
-            )
+            scores = evaluate_model(run, corpus, link, hypotheses)
     return Trained(link, trained.diverged_at, scores)
 
 
@@ -207,8 +207,8 @@ def evaluate(
     Card.load(corpus)
     split = split or config.evaluation.split
     with ray_session(config.resources, shared=[corpus, directory], verbose=verbose):
-        hypotheses = directory / f"hypotheses-{split}.jsonl"
-        return evaluate_model(config, corpus, found, split, hypotheses)
+        hypotheses = {split: directory / f"hypotheses-{split}.jsonl"}
+        return evaluate_model(config, corpus, found, hypotheses)[0]
 
 
 def search(

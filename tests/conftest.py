@@ -7,9 +7,14 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from raystt.config import SearchConfig
+    from raystt.corpus.card import Card
 
 # Read by Ray and by numerical libraries when they are imported, hence set before any test is.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -62,9 +67,31 @@ def ray_local() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def small_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the first small search of the session prepares its corpus, and others find it."""
-    return tmp_path_factory.mktemp("corpus")
+def prepared(
+    ray_local: str, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[SearchConfig, Card, list[tuple[str, int, int]]]:
+    """A small search, the corpus that was prepared for it, and the progress that was told."""
+    pytest.importorskip("espeakng_loader")
+    pytest.importorskip("pocketsphinx")
+    from searches import small_search
+
+    from raystt.config import SearchConfig
+    from raystt.preparation.prepare import prepare
+
+    place = tmp_path_factory.mktemp("small")
+    search = SearchConfig.model_validate(small_search(place, place / "corpus", ("es", "fr")))
+    told: list[tuple[str, int, int]] = []
+    card = prepare(
+        search.base.corpus, resources=search.base.resources.model_copy(update={"cpus": 2}),
+        progress=lambda *step: told.append(step), interleaving=search.interleaving,
+    )  # fmt: skip
+    return search, card, told
+
+
+@pytest.fixture(scope="session")
+def small_corpus(prepared: tuple[SearchConfig, Card, object]) -> Path:
+    """Directory of the corpus that small searches share."""
+    return Path(prepared[0].base.corpus.path).parent
 
 
 def pytest_collection_finish() -> None:
@@ -72,12 +99,16 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip tests marked `gpu` where there is no GPU; asks torch only if there is such a test."""
+    """Mark what needs the shared Ray; skip what is marked `gpu` where there is no GPU."""
+    for item in items:
+        if "ray_local" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.ray)
     marked = [item for item in items if item.get_closest_marker("gpu")]
     if not marked:
         return
-    import torch
+    import torch  # here, as most selections need none
 
     if not torch.cuda.is_available():
         for item in marked:

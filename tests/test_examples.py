@@ -52,17 +52,11 @@ def test_a_collated_batch_is_padded_and_knows_its_step() -> None:
     assert torch.equal(alone["input_ids"], batches[3]["input_ids"])
 
 
-@pytest.mark.slow
-def test_the_searcher_serves_a_tuner_of_ones_own() -> None:
-    done = subprocess.run(
-        [sys.executable, EXAMPLES / "tune.py"],
-        capture_output=True, text=True, timeout=300,
-        env=os.environ | {"PYTHONPATH": str(EXAMPLES.parent), "RAY_ADDRESS": "local"},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert (
-        len(re.findall(r"\b(?:es|fr) +\d+ +(?:linear|cosine|constant|staircase)", done.stdout))
-        == 12
-    )
-    assert re.search(r"es: best #\d, [\d.]+, of 6", done.stdout)
-    assert re.search(r"fr: best #\d, [\d.]+, of 6", done.stdout)
+def test_the_searcher_serves_a_tuner_of_ones_own(
+    ray_local: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runpy.run_path(str(EXAMPLES / "tune.py"), run_name="__main__")
+    out = capsys.readouterr().out
+    assert len(re.findall(r"\b(?:es|fr) +\d+ +(?:linear|cosine|staircase)", out)) == 8
+    assert re.search(r"es: best #\d, [\d.]+, of 4", out)
+    assert re.search(r"fr: best #\d, [\d.]+, of 4", out)

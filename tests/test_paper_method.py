@@ -62,7 +62,6 @@ def run(tmp_path_factory: pytest.TempPathFactory, ray_local: str) -> Path:
     return path
 
 
-@pytest.mark.slow
 @pytest.mark.long
 def test_from_cvss_on_disk_to_a_score(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = run.parent

@@ -100,17 +100,6 @@ def test_only_what_is_there_to_be_fitted_is(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory, ray_local):
-    """A whole corpus, and the progress that was told."""
-    pytest.importorskip("espeakng_loader")
-    pytest.importorskip("pocketsphinx")
-    config = tiny(tmp_path_factory.mktemp("corpora") / "whole")
-    told: list[tuple[str, int, int]] = []
-    card = prepare(config, resources=RESOURCES, progress=lambda *step: told.append(step))
-    return config, card, told
-
-
 def contents(path: Path) -> dict[str, bytes]:
     """All that one config fixes to the byte: shards, codebooks, tokenizer, audio."""
     files = [
@@ -119,23 +108,22 @@ def contents(path: Path) -> dict[str, bytes]:
     return {str(p.relative_to(path)): p.read_bytes() for p in files if p.is_file()}
 
 
-@pytest.mark.slow
 def test_a_corpus_is_prepared_whole(prepared):
-    config, card, told = prepared
-    path = Path(config.path)
+    search, card, told = prepared
+    path = Path(search.base.corpus.path)
     assert Card.load(path) == card
     assert not card.missing(path)
     assert not (path / "work").exists()
     assert not [p for p in path.rglob(".*") if p.name != ".lock"]
     assert sorted(card.languages) == ["es", "fr"]
     for language in card.languages:
-        for split, pairs in {"train": 12, "dev": 3, "test": 2, "text": 20}.items():
+        for split, pairs in {"train": 40, "dev": 6, "test": 6, "text": 60}.items():
             table = read_rows(path, card, language, split)
             validate(table, "joined")
             counted = card.languages[language][split]
             assert len(table) == counted.pairs == pairs
-            assert [shard.rows for shard in counted.shards][:1] == [min(8, pairs)]
-            for which, low, high in (("source", 0, 12), ("target", 12, 28)):
+            assert [shard.rows for shard in counted.shards][:1] == [min(16, pairs)]
+            for which, low, high in (("source", 0, 20), ("target", 20, 50)):
                 units = side(table, which, 0).units
                 assert len(units) == getattr(counted, which).units
                 assert (len(units) == 0) == (split == "text")
@@ -152,11 +140,14 @@ def test_a_corpus_is_prepared_whole(prepared):
         assert done == total > 0
 
 
-@pytest.mark.slow
 def test_a_prepared_corpus_is_returned_at_once(prepared):
-    config, card, _ = prepared
+    search, card, _ = prepared
+    config = search.base.corpus
     told: list[tuple[str, int, int]] = []
-    again = prepare(config, resources=RESOURCES, progress=lambda *step: told.append(step))
+    again = prepare(
+        config, resources=RESOURCES, progress=lambda *step: told.append(step),
+        interleaving=search.interleaving,
+    )  # fmt: skip
     assert again == card and not told
     with pytest.raises(PrepareError, match="corpus.seed: 1 there, 2 asked"):
         prepare(config.model_copy(update={"seed": 2}), resources=RESOURCES, progress=quiet)
@@ -179,10 +170,10 @@ def run_prepare(config: CorpusConfig, errors: IO[str] | None = None) -> subproce
     )  # fmt: skip
 
 
-@pytest.mark.slow
 @pytest.mark.long
 def test_a_killed_preparation_goes_on_to_the_same_bytes(prepared, tmp_path):
-    reference, card, _ = prepared
+    search, card, _ = prepared
+    reference = search.base.corpus
     path = Path(reference.path).with_name("killed")
     config = reference.model_copy(update={"path": str(path)})
     process = run_prepare(config)

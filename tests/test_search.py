@@ -1,13 +1,11 @@
 """Real searches end to end: speech, Ray, DeepSpeed, Optuna and the recogniser, only smaller.
 
-One corpus is prepared for all of them. Each search is a process of its own, as a user starts it.
+One corpus is prepared for all of them. A search is a process of its own, as a user starts it.
 """
 
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,20 +17,20 @@ from searches import Search, small_search
 from transformers import AutoModelForCausalLM
 
 import raystt
+from raystt.cli import main
 from raystt.config import load_search, to_yaml
 from raystt.lines import read
 
-pytestmark = pytest.mark.slow
-
-LANGUAGES = ("es", "fr")
-TRIALS = 4
+LANGUAGES = ("es",)
+REFERENCES = ("none", "paper")
+TRIALS = 3
 
 
 @pytest.fixture
 def space(tmp_path: Path, small_corpus: Path) -> Path:
     path = tmp_path / "small.yaml"
     config = small_search(tmp_path, small_corpus, LANGUAGES)
-    config["confirm"]["top"] = 1
+    config |= {"trials": TRIALS, "references": list(REFERENCES), "confirm": {"top": 1, "seeds": 2}}
     path.write_text(yaml.safe_dump(config, sort_keys=False))
     return path
 
@@ -59,7 +57,7 @@ def assert_complete(directory: Path) -> None:
     assert summary["trials"] == TRIALS * len(LANGUAGES)
     for language in LANGUAGES:
         entry = summary["languages"][language]
-        assert list(entry["references"]) == ["none", "paper", "constant"]
+        assert tuple(entry["references"]) == REFERENCES
         mine = [r for r in results if r.split == "dev" and r.language == language]
         proposed = [r.asr_bleu for r in mine if r.reference is None]
         assert entry["best"]["asr_bleu"] == max(proposed) and max(r.asr_bleu for r in mine) > 0
@@ -101,7 +99,7 @@ def assert_complete(directory: Path) -> None:
         assert part in summary["signature"]
 
 
-def test_a_search_from_nothing(start, space: Path) -> None:
+def test_a_search(start, space: Path, ray_local: str, capsys: pytest.CaptureFixture[str]) -> None:
     search = start()
     text = search.wait()
     directory = search.directory
@@ -140,7 +138,8 @@ def test_a_search_from_nothing(start, space: Path) -> None:
     lines = (directory / "confirmation.jsonl").read_text().splitlines(keepends=True)
     (directory / "confirmation.jsonl").write_text("".join(lines[:-1]))
     (directory / "summary.json").unlink()
-    assert "confirming on fresh seeds: 1 trainings, schedules: 1" in start("--resume").wait()
+    assert main(["search", str(space), "--resume"]) == 0
+    assert "confirming on fresh seeds: 1 trainings, schedules: 1" in capsys.readouterr().err
     again = read(directory / "confirmation.jsonl")
     assert [(r.label, r.seed, r.split, r.asr_bleu, r.states) for r in again] == [
         (r.label, r.seed, r.split, r.asr_bleu, r.states) for r in confirmed
@@ -150,19 +149,18 @@ def test_a_search_from_nothing(start, space: Path) -> None:
     assert (directory / "journal.log").read_bytes() == before
 
 
-def test_one_run_is_trained_and_evaluated(space: Path) -> None:
+def test_one_run_is_trained_and_evaluated(
+    ray_local: str, space: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run = load_search(space).run_for("es", {"schedule.shape": "linear"}, name="final")
     path = space.with_name("run.yaml")
     training = run.training.model_copy(update={"checkpoint_every": 30})
     whole = run.model_copy(update={"training": training})
 
     def cli(verb: str, given: Path, *options: str) -> list[dict[str, Any]]:
-        done = subprocess.run(
-            [sys.executable, "-m", "raystt.cli", verb, str(given), "--json", *options],
-            cwd=space.parent, capture_output=True, text=True, timeout=300,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)
+        capsys.readouterr()
+        assert main([verb, str(given), "--json", *options]) == 0, capsys.readouterr().err
+        return json.loads(capsys.readouterr().out)
 
     path.write_text(to_yaml(whole))
     trained = cli("train", path)
@@ -184,8 +182,27 @@ def test_one_run_is_trained_and_evaluated(space: Path) -> None:
     resumed = cli("train", path, "--resume", "--local")
     assert [one["asr_bleu"] for one in resumed] == [one["asr_bleu"] for one in trained]
     path.write_text(to_yaml(whole.model_copy(update={"seed": 2})))
-    refused = subprocess.run(
-        [sys.executable, "-m", "raystt.cli", "train", str(path), "--resume"],
-        cwd=space.parent, capture_output=True, text=True, timeout=100,
-    )  # fmt: skip
-    assert refused.returncode == 2 and "seed: 1 there, 2 asked" in refused.stderr
+    assert main(["train", str(path), "--resume"]) == 2
+    assert "seed: 1 there, 2 asked" in capsys.readouterr().err
+
+
+@pytest.mark.long
+def test_the_neighbours_of_the_best_are_trained(ray_local: str, space: Path) -> None:
+    config = yaml.safe_load(space.read_text()) | {
+        "trials": 2, "languages": ["es", "fr"], "references": ["paper"],
+        "space": {"schedule.shape": {"choice": ["linear"]}, "schedule.end": {"float": [0.6, 0.9]}},
+        "confirm": {"top": 1, "seeds": 2, "certificate": True},
+    }  # fmt: skip
+    space.write_text(yaml.safe_dump(config, sort_keys=False))
+    run = raystt.search(space, progress=False)
+    confirmed = [r for r in read(run.path / "confirmation.jsonl") if r.split == "test"]
+    for language in ("es", "fr"):
+        best = run.summary["languages"][language]["best"]
+        proof, end = best["certificate"], best["overrides"]["schedule.end"]
+        assert {one["knob"]: one["value"] for one in proof["neighbours"]} == pytest.approx(
+            {"schedule.end+": min(0.9, end + 0.03), "schedule.end-": max(0.6, end - 0.03)}
+        )
+        trained = Counter(r.knob for r in confirmed if r.language == language)
+        assert trained == {"": 4, "schedule.end+": 2, "schedule.end-": 2}  # "": it, the paper's
+        assert proof["verdict"].startswith(("at a top", "not at a top"))
+        assert proof["verdict"] in (run.path / "report" / "table.md").read_text()

@@ -147,6 +147,7 @@ def tiny_search(path: Path, **changes: Any) -> SearchConfig:
             "base": {
                 "corpus": {"path": str(path / "corpus"), "languages": {"es": {"train": 12}}},
                 "training": {"steps": 6, "batch_utterances": 4, "precision": "fp32"},
+                "evaluation": {"resamples": 400},
                 "storage": str(path / "runs"),
             },
             **changes,

@@ -30,11 +30,12 @@ from raystt.searching.run import _tune
 from raystt.searching.searcher import StudySearcher
 from raystt.training.jobs import SegmentJob, SegmentResult
 
+TRIALS = 5
 HEARD = Sentence("id", "a cat", "a cat", None, None, 3, 0, 0.2, None)
 
 
 def search(path: Path, **changes: object) -> SearchConfig:
-    return tiny_search(path, trials=7, name="played", **changes)
+    return tiny_search(path, trials=TRIALS, name="played", **changes)
 
 
 class Broker:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +27,15 @@ def train_run(
 
 
 def evaluate_model(
-    run: RunConfig, corpus: Path, model: Path, split: str, hypotheses: Path
-) -> Scored:
-    """Score a model on a split and write its hypotheses; see `evaluate_run`."""
+    run: RunConfig, corpus: Path, model: Path, hypotheses: Mapping[str, Path]
+) -> tuple[Scored, ...]:
+    """Score a model on splits and write its hypotheses; see `evaluate_run`."""
     device = device_of(run.resources.gpus_per_evaluator, "gpus_per_evaluator")
     judge = Judge(corpus, run.evaluation, device=device)
 
     def ask(job: EvaluationJob | CeilingJob) -> Any:
         return measure_ceiling(judge, job) if isinstance(job, CeilingJob) else judge.evaluate(job)
 
-    return evaluate_run(run, corpus, model, split, hypotheses, ask)
+    return tuple(
+        evaluate_run(run, corpus, model, split, path, ask) for split, path in hypotheses.items()
+    )

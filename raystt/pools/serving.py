@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import gc
-import os
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any
 
 import ray
 import torch
@@ -18,12 +14,11 @@ from raystt.config import ResourcesConfig
 from raystt.pools.broker import Assignment, NothingYet
 from raystt.pools.errors import Interrupted, JobFailed, answer
 from raystt.pools.stream import stream_batches
+from raystt.pools.stuck import unless_stuck
 from raystt.training.device import device_of
 from raystt.training.engine import join_process_group
 from raystt.training.jobs import SegmentResult, Step
 from raystt.training.segment import train_segment
-
-_T = TypeVar("_T")
 
 # Steps are told to the broker at most this often: a remote call costs about a millisecond.
 _REPORT_SECONDS = 1.0
@@ -91,7 +86,7 @@ def _train(
             broker.report.remote(slot, given.number, step)
 
     try:
-        with _unless_stuck(patience, stuck) as alive:
+        with unless_stuck(patience, stuck) as alive:
             return train_segment(
                 given.job,
                 batches=lambda j, card: alive(stream_batches(j, card, cpus=cpus)),
@@ -105,36 +100,3 @@ def _train(
             ray.get(broker.stumbled.remote(slot, given.number, text))
             raise
         return found
-
-
-@contextmanager
-def _unless_stuck(
-    seconds: float, tell: Callable[[], None]
-) -> Iterator[Callable[[Iterator[_T]], Iterator[_T]]]:
-    """Give what passes a stream on, and ends this process when nothing asks for more in time.
-
-    A step that hangs on a dead file system or a lost device raises nothing, and the group would
-    hold its place for ever. Until the first is asked for, models are loaded: that may take long.
-    """
-    asked: float | None = None
-    ended = threading.Event()
-
-    def watch() -> None:
-        while not ended.wait(min(1.0, seconds / 4)):
-            if asked is not None and time.monotonic() - asked > seconds:
-                try:
-                    tell()
-                finally:
-                    os._exit(1)
-
-    def alive(stream: Iterator[_T]) -> Iterator[_T]:
-        nonlocal asked
-        for item in stream:
-            asked = time.monotonic()
-            yield item
-
-    threading.Thread(target=watch, daemon=True).start()
-    try:
-        yield alive
-    finally:
-        ended.set()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,9 +48,15 @@ def train_run(
 
 
 def evaluate_model(
-    run: RunConfig, corpus: Path, model: Path, split: str, hypotheses: Path
-) -> Scored:
-    """Score a model on a split and write its hypotheses; see `evaluate_run`.
+    run: RunConfig, corpus: Path, model: Path, hypotheses: Mapping[str, Path]
+) -> tuple[Scored, ...]:
+    """Score a model on splits and write its hypotheses; see `evaluate_run`.
+
+    Args:
+        run: The run.
+        corpus: Directory of the prepared corpus.
+        model: Directory of the model.
+        hypotheses: The file to write for each split.
 
     Raises:
         JobFailed: The evaluation could not be done.
@@ -60,6 +66,8 @@ def evaluate_model(
         pool.wait_until_ready()
 
         def ask(job: EvaluationJob | CeilingJob) -> Any:
-            return served(pool.dispatcher.run.remote(job, f"{run.name} {split}")).result
+            return served(pool.dispatcher.run.remote(job, f"{run.name} {job.split}")).result
 
-        return evaluate_run(run, corpus, model, split, hypotheses, ask)
+        return tuple(
+            evaluate_run(run, corpus, model, split, path, ask) for split, path in hypotheses.items()
+        )

@@ -8,8 +8,10 @@ forgotten.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +19,8 @@ from transformers.modeling_utils import PreTrainedModel
 
 from raystt.training.device import can_compile
 from raystt.training.model import packed_logits
+
+Fn = TypeVar("Fn", bound=Callable[..., Any])
 
 ROWS = 2048
 """Rows of logits that exist at a time. An H100 is as fast with 1024 and with 4096 of them."""
@@ -70,7 +74,7 @@ class _SummedLoss(torch.autograd.Function):
     def forward(ctx, hidden, weight, bias, targets):
         to_hidden, to_weight = torch.empty_like(hidden), torch.zeros_like(weight)
         to_bias = None if bias is None else torch.zeros_like(bias)
-        of_logits = _compiled if hidden.is_cuda and can_compile() else _of_logits
+        of_logits = _for(hidden, _of_logits)
         total = torch.zeros((), device=hidden.device)
         for first in range(0, len(hidden), ROWS):
             part = slice(first, first + ROWS)
@@ -85,7 +89,7 @@ class _SummedLoss(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, upstream):
-        scaled = _compiled_scaled if upstream.is_cuda and can_compile() else _scaled
+        scaled = _for(upstream, _scaled)
         return *(scaled(grad, upstream) for grad in ctx.saved_tensors), None
 
 
@@ -106,6 +110,15 @@ def _of_logits(logits: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tenso
     return loss, shares.to(logits.dtype)
 
 
-# One pass over the logits to read them and one to write their gradient, in place of six.
-_compiled = torch.compile(_of_logits, dynamic=True)
-_compiled_scaled = torch.compile(_scaled, dynamic=True)
+@cache
+def _compiled(function: Fn) -> Fn:
+    # One pass over the logits to read them and one to write their gradient, in place of six.
+    return cast(Fn, torch.compile(function, dynamic=True))
+
+
+def _for(tensor: torch.Tensor, function: Fn) -> Fn:
+    """Return a function as it is, or compiled where its tensors lie on a GPU.
+
+    Not when this module is imported: the compiler takes two seconds to load, on any machine.
+    """
+    return _compiled(function) if tensor.is_cuda and can_compile() else function

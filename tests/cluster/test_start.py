@@ -8,7 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
+
+from raystt.cluster.train_group import train_in_group
+from raystt.config import ResourcesConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -32,7 +36,7 @@ with ray_session(resources, pools=False, verbose=True):
 """
 
 
-@pytest.mark.slow
+@pytest.mark.ray
 def test_verbose_lets_a_print_of_a_worker_reach_the_terminal() -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", PROGRAM], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
@@ -46,44 +50,6 @@ def test_verbose_lets_a_print_of_a_worker_reach_the_terminal() -> None:
     assert process.wait() == 0
 
 
-LISTENING = """
-import json, os
-import psutil
-from raystt.cluster.start import ray_session
-from raystt.cluster.train_group import train_in_group
-from raystt.config import ResourcesConfig
-
-def listening(process):
-    try:
-        return [c.laddr for c in process.net_connections("tcp") if c.status == psutil.CONN_LISTEN]
-    except psutil.NoSuchProcess:  # it has ended meanwhile
-        return []
-
-def named(process):
-    try:
-        return f"{process.name()} {' '.join(process.cmdline())}"[:200]
-    except psutil.NoSuchProcess:
-        return "ended"
-
-def group(place, device):
-    import torch.distributed as dist
-    dist.barrier()
-    with open(f"{place}-{dist.get_rank()}", "w") as file:
-        json.dump([os.getpid(), listening(psutil.Process())], file)
-
-resources = ResourcesConfig(cpus=2, encoders=2, cpus_per_encoder=0.5)
-with ray_session(resources, pools=False):
-    import ray
-    ray.get(ray.remote(lambda: None).remote())
-    found = {
-        named(p): listening(p)
-        for p in [psutil.Process(), *psutil.Process().children(recursive=True)]
-    }
-    train_in_group(group, os.environ["PLACE"], resources)
-print("FOUND", json.dumps(found))
-"""
-
-
 def outer(found: list[tuple[str, int]]) -> list[tuple[str, int]]:
     return [
         (host, port)
@@ -92,23 +58,54 @@ def outer(found: list[tuple[str, int]]) -> list[tuple[str, int]]:
     ]
 
 
-@pytest.mark.slow
-def test_a_local_ray_listens_on_loopback_alone(tmp_path: Path) -> None:
-    place = tmp_path / "group"
-    done = subprocess.run(
-        [sys.executable, "-c", LISTENING], capture_output=True, text=True, cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "PLACE": str(place)},
-    )  # fmt: skip
-    (line,) = [x for x in done.stdout.splitlines() if x.startswith("FOUND ")] or [done.stderr]
-    found = json.loads(line.removeprefix("FOUND "))
+def listening(process: psutil.Process) -> list[tuple[str, int]]:
+    try:
+        connections = process.net_connections("tcp")
+    except psutil.NoSuchProcess:  # it has ended meanwhile
+        return []
+    return [tuple(c.laddr) for c in connections if c.status == psutil.CONN_LISTEN]
+
+
+def named(process: psutil.Process) -> str:
+    try:
+        return f"{process.name()} {' '.join(process.cmdline())}"[:200]
+    except psutil.NoSuchProcess:
+        return "ended"
+
+
+def test_a_local_ray_listens_on_loopback_alone(ray_local: str) -> None:
+    import ray
+
+    ray.get(ray.remote(lambda: None).remote())
+    mine = psutil.Process()
+    found = {named(p): listening(p) for p in [mine, *mine.children(recursive=True)]}
     for name in ("gcs_server", "raylet", "dashboard"):
         assert any(name in process and ports for process, ports in found.items()), found
     assert {process: outer(ports) for process, ports in found.items() if outer(ports)} == {}
-    # What docs/guarantees.md says of a group: the store of its first rank, and nothing else.
-    ranks = [json.loads(Path(f"{place}-{rank}").read_text())[1] for rank in range(2)]
+
+
+@pytest.mark.long
+def test_a_group_listens_where_its_first_rank_keeps_a_store(ray_local: str, tmp_path: Path) -> None:
+    """As docs/guarantees.md says: the store, and nothing else."""
+
+    def group(place: str, device: str) -> None:
+        import torch.distributed as dist
+
+        dist.barrier()
+        ports = [
+            c.laddr for c in psutil.Process().net_connections("tcp")
+            if c.status == psutil.CONN_LISTEN
+        ]  # fmt: skip
+        Path(f"{place}-{dist.get_rank()}").write_text(json.dumps(ports))
+
+    place = tmp_path / "group"
+    resources = ResourcesConfig(cpus=2, encoders=2, cpus_per_encoder=0.5)
+    train_in_group(group, str(place), resources)
+    ranks = [json.loads(Path(f"{place}-{rank}").read_text()) for rank in range(2)]
     assert [len(outer(ports)) for ports in ranks] == [1, 0], ranks
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["disabled", "k8s"])
 def test_a_local_ray_without_a_token_is_refused(mode: str) -> None:
     program = (

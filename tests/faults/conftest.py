@@ -135,6 +135,12 @@ def table(results: list[Result]) -> dict[tuple[str | None, str], tuple[Any, ...]
 
 
 @pytest.fixture(scope="session")
+def small_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the undisturbed search prepares its corpus, and the disturbed ones find it."""
+    return tmp_path_factory.mktemp("corpus")
+
+
+@pytest.fixture(scope="session")
 def undisturbed(
     tmp_path_factory: pytest.TempPathFactory, small_corpus: Path
 ) -> dict[tuple[str | None, str], tuple[Any, ...]]:

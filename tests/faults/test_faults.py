@@ -22,7 +22,7 @@ from faults.conftest import ROUNDS, Faults, Start, assert_whole
 from searches import Search
 
 # The first one prepares a corpus and runs the search that nothing disturbs.
-pytestmark = [pytest.mark.slow, pytest.mark.faults, pytest.mark.timeout(2400)]
+pytestmark = [pytest.mark.ray, pytest.mark.faults, pytest.mark.timeout(2400)]
 whole = pytest.mark.skipif(not ROUNDS, reason="`make faults` runs it")
 
 PROCESSES = {

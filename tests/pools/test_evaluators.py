@@ -15,7 +15,6 @@ from raystt.training.device import NoGpu
 from raystt.vocoder.spectrum import VocoderError
 
 
-@pytest.mark.slow
 def test_what_is_wrong_with_an_evaluator_is_told_as_it_is(ray_local: str, tmp_path: Path) -> None:
     tiny_corpus(tmp_path)
     resources = ResourcesConfig(evaluators=1, cpus_per_evaluator=0.25)

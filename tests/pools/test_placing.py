@@ -8,8 +8,6 @@ from raystt.config import ResourcesConfig
 from raystt.pools.broker import Absence
 from raystt.pools.placing import Waiting
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.mark.parametrize(
     ("needs", "words"),

@@ -74,6 +74,7 @@ def job(base: str, utterances: list[tuple[str, str]], out: Path, **changes) -> F
     return FinetuneJob(base, FINETUNE, tuple(utterances), out=out, **fields)
 
 
+@pytest.mark.slow
 def test_what_is_written_is_an_ordinary_model(
     base: str, utterances: list[tuple[str, str]], tmp_path: Path
 ) -> None:
@@ -108,6 +109,7 @@ def test_an_encoder_that_spells_is_no_warning(tmp_path: Path) -> None:
     assert outcome(tmp_path).startswith("encoder: character error rate 0.50 on 64 held-out")
 
 
+@pytest.mark.slow
 def test_a_killed_run_comes_to_the_same_weights(
     base: str, utterances: list[tuple[str, str]], tmp_path: Path
 ) -> None:
@@ -140,6 +142,7 @@ def test_a_killed_run_comes_to_the_same_weights(
     assert rates[0] == rates[1]
 
 
+@pytest.mark.slow
 def test_the_state_of_another_job_is_not_continued(
     base: str, utterances: list[tuple[str, str]], tmp_path: Path
 ) -> None:
@@ -170,7 +173,7 @@ RESOURCES = ResourcesConfig(
 )  # fmt: skip
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_two_workers_of_ray_train_fit_what_one_process_does(
     ray_local: str, base: str, utterances: list[tuple[str, str]], tmp_path: Path
 ) -> None:
@@ -201,7 +204,6 @@ def test_two_workers_of_ray_train_fit_what_one_process_does(
     assert {path.name for path in tmp_path.iterdir()} == {"still", "log", "group", "alone"}
 
 
-@pytest.mark.slow
 @pytest.mark.long
 def test_a_task_with_a_group_of_one_fails_with_the_error_of_its_worker(
     ray_local: str, base: str, utterances: list[tuple[str, str]], tmp_path: Path

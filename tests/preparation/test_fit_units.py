@@ -6,7 +6,7 @@ import pytest
 from raystt.errors import PrepareError
 from raystt.preparation import fit_units as kmeans
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_local")]
+pytestmark = pytest.mark.usefixtures("ray_local")
 
 CENTRES = np.array([[0, 0], [100, 0], [0, 1], [100, 1], [50, 5]], np.float32)
 

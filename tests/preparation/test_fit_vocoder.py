@@ -193,7 +193,6 @@ def test_a_fitted_vocoder_is_stored_whole(utterances: list[Utterance], tmp_path:
 RESOURCES = ResourcesConfig(cpus=2, trainers=1, encoders=2, cpus_per_encoder=0.5)
 
 
-@pytest.mark.slow
 @pytest.mark.long
 def test_two_workers_fit_what_one_process_does(
     ray_local: str, utterances: list[Utterance], tmp_path: Path

@@ -20,6 +20,7 @@ Spoken = list[tuple[str, np.ndarray]]
 ErrorRate = Callable[[list[str], list[str]], float]
 
 
+@pytest.mark.slow
 def test_held_out_sentences_are_understood(
     recogniser: Built, test_speech: Spoken, word_error_rate: ErrorRate
 ) -> None:
@@ -27,6 +28,7 @@ def test_held_out_sentences_are_understood(
     assert word_error_rate(heard, [text for text, _ in test_speech]) < 0.1
 
 
+@pytest.mark.slow
 def test_transcript_depends_on_its_audio_alone(recogniser: Built, test_speech: Spoken) -> None:
     waveforms = [waveform for _, waveform in test_speech[:8]]
     loud = [np.clip(4 * waveform, -1, 1) for waveform in waveforms[:2]]
@@ -37,6 +39,7 @@ def test_transcript_depends_on_its_audio_alone(recogniser: Built, test_speech: S
     assert heard[-2:] == fresh
 
 
+@pytest.mark.slow
 def test_what_is_hard_to_tell_does_not_depend_on_what_was_heard_before(
     recogniser: Built, test_speech: Spoken
 ) -> None:

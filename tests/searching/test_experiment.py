@@ -13,11 +13,9 @@ from pathlib import Path
 import pytest
 from made import result
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tune_session import search
+from tune_session import TRIALS, search
 
 import raystt
-from raystt.cluster.start import ray_session
-from raystt.config import ResourcesConfig
 from raystt.searching import experiment
 
 NUMBERS = (
@@ -38,11 +36,10 @@ def session(path: Path, kill_after: int = 0, *trackers: str, **environment: str)
 
 
 @pytest.fixture(scope="module")
-def killed_twice(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A search of 7 trials, killed after its third and its fifth result."""
+def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A search that was killed after its second result, and resumed."""
     path = tmp_path_factory.mktemp("tune")
-    assert session(path, 3) == -signal.SIGKILL
-    assert session(path, 5) == -signal.SIGKILL
+    assert session(path, 2) == -signal.SIGKILL
     assert session(path) == 0
     return path / "runs" / "played"
 
@@ -58,11 +55,11 @@ def scalars(folder: Path) -> dict[str, float]:
     }  # fmt: skip
 
 
-@pytest.mark.slow
-def test_tune_tensorboard_and_results_agree(killed_twice: Path) -> None:
-    run = raystt.open_run(killed_twice)
+@pytest.mark.ray
+def test_tune_tensorboard_and_results_agree(killed: Path) -> None:
+    run = raystt.open_run(killed)
     trials = run.trials.set_index("trial")
-    assert sorted(trials.index) == list(range(7))
+    assert sorted(trials.index) == list(range(TRIALS))
     analysis = run.experiment
     table = analysis.dataframe().set_index("config/trial")
     assert sorted(table.index) == sorted(trials.index)
@@ -73,27 +70,27 @@ def test_tune_tensorboard_and_results_agree(killed_twice: Path) -> None:
     best = analysis.get_best_trial("asr_bleu", "max")
     assert best.last_result["asr_bleu"] == run.best["es"].result.asr_bleu
     for number, row in trials.iterrows():
-        folder = killed_twice / "tune" / f"es-{number:03d}"
+        folder = killed / "tune" / f"es-{number:03d}"
         assert scalars(folder) == pytest.approx({n: row[n] for n in NUMBERS}, rel=1e-6)
         assert (folder / "progress.csv").exists()
         assert json.loads((folder / "params.json").read_text())["trial"] == number
-    assert not list(killed_twice.glob("tune/*/checkpoint_*"))
+    assert not list(killed.glob("tune/*/checkpoint_*"))
     study = run.study("es")
-    assert [t.number for t in study.trials] == list(range(7))
+    assert [t.number for t in study.trials] == list(range(TRIALS))
     assert {t.number: t.value for t in study.trials} == trials.asr_bleu.to_dict()
 
 
-@pytest.mark.slow
-def test_a_moved_search_is_read_where_it_lies(killed_twice: Path, tmp_path: Path) -> None:
+@pytest.mark.ray
+def test_a_moved_search_is_read_where_it_lies(killed: Path, tmp_path: Path) -> None:
     moved = tmp_path / "elsewhere"
-    shutil.copytree(killed_twice, moved, symlinks=True)
+    shutil.copytree(killed, moved, symlinks=True)
     run = raystt.open_run(moved)
-    assert len(run.experiment.dataframe()) == len(run.trials) == 7
+    assert len(run.experiment.dataframe()) == len(run.trials) == TRIALS
     assert run.best["es"].model.is_relative_to(moved)
 
 
-@pytest.mark.slow
 @pytest.mark.long
+@pytest.mark.ray
 def test_trackers_are_told_of_every_trial(tmp_path: Path) -> None:
     import mlflow
 
@@ -105,7 +102,7 @@ def test_trackers_are_told_of_every_trial(tmp_path: Path) -> None:
     logged = client.search_runs([client.get_experiment_by_name("played").experiment_id])
     found = {int(one.data.params["trial"]): one.data.metrics["asr_bleu"] for one in logged}
     assert found == run.trials.set_index("trial").asr_bleu.to_dict()
-    assert len(list((run.path / "wandb").glob("offline-run-*/*.wandb"))) == 7
+    assert len(list((run.path / "wandb").glob("offline-run-*/*.wandb"))) == TRIALS
 
 
 def test_a_tracker_that_is_not_installed_is_refused(
@@ -116,15 +113,13 @@ def test_a_tracker_that_is_not_installed_is_refused(
         experiment.loggers(search(tmp_path, tracking=["wandb"]), tmp_path)
 
 
-@pytest.mark.slow
-def test_what_a_kill_cost_is_written_again(tmp_path: Path) -> None:
+def test_what_a_kill_cost_is_written_again(ray_local: str, tmp_path: Path) -> None:
     kept = [result(0, 10.0), result(1, 20.0)]
-    with ray_session(ResourcesConfig(cpus=1), pools=False):  # Tune's files pass Ray's folder
-        experiment.mend(kept[:1], tmp_path)
-        first = (tmp_path / "tune" / "es-000" / "result.json").read_text()
-        (tmp_path / "tune" / "es-001").mkdir()
-        torn = '{"step": 3, "done": false}\n{"to'
-        (tmp_path / "tune" / "es-001" / "result.json").write_text(torn)
-        experiment.mend(kept, tmp_path)
+    experiment.mend(kept[:1], tmp_path)
+    first = (tmp_path / "tune" / "es-000" / "result.json").read_text()
+    (tmp_path / "tune" / "es-001").mkdir()
+    torn = '{"step": 3, "done": false}\n{"to'
+    (tmp_path / "tune" / "es-001" / "result.json").write_text(torn)
+    experiment.mend(kept, tmp_path)
     assert (tmp_path / "tune" / "es-000" / "result.json").read_text() == first
     assert scalars(tmp_path / "tune" / "es-001")["asr_bleu"] == 20.0

@@ -27,6 +27,7 @@ def micro_batch(seed: int) -> MicroBatch:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", [0, 1, 2])
 def test_bf16_gradients_of_many_micro_batches_are_added_up_in_fp32(stage: int) -> None:
     """Added up in bf16, they would be 0.9 % off."""

@@ -17,6 +17,8 @@ from raystt.training.run import train_in_segments
 from raystt.training.segment import train_segment
 from raystt.training.states import drop_engine
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -72,6 +72,7 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("stage", [0, 1, 2, 3])
 def test_two_segments_equal_one(corpus: Path, stage: int, precision: str) -> None:
@@ -148,6 +149,7 @@ def test_what_is_saved_is_an_ordinary_model_with_its_tokenizer(corpus: Path, sta
     assert tokenizer("word9 word8", add_special_tokens=False)["input_ids"] == [9, 8]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tied", [True, False])
 def test_adapters_learn_beside_a_frozen_base(corpus: Path, tied: bool) -> None:
     base = pretrained(corpus.parent / "hub", tied=tied)
@@ -168,6 +170,7 @@ def test_adapters_learn_beside_a_frozen_base(corpus: Path, tied: bool) -> None:
             assert torch.equal(after[name], tensor)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("stage", "precision"), [(2, "fp32"), (1, "bf16")])
 def test_two_segments_of_adapters_equal_one(corpus: Path, stage: int, precision: str) -> None:
     base = pretrained(corpus.parent / "hub")
@@ -436,6 +439,7 @@ def room_for_files_of(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", [0, 1])
 def test_a_full_disk_leaves_no_half_state(corpus: Path, stage: int) -> None:
     asked = replace(job(corpus, 0, 1, zero_stage=stage), log=None)

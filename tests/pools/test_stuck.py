@@ -1,4 +1,4 @@
-"""What ends a trainer that is stuck; the rest of its serving is tried in test_trainers."""
+"""What ends a trainer that is stuck."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import sys
 
 STUCK = """
 import time
-from raystt.pools.serving import _unless_stuck
+from raystt.pools.stuck import unless_stuck
 
-with _unless_stuck(2.0, lambda: print("told", flush=True)) as alive:
-    time.sleep(2.5)  # models are loaded
+with unless_stuck(1.0, lambda: print("told", flush=True)) as alive:
+    time.sleep(1.5)  # models are loaded
     for number in alive(iter(range(3))):
         print(number, flush=True)
         time.sleep({seconds})
@@ -19,7 +19,7 @@ print("done")
 
 
 def run(seconds: float) -> tuple[int, list[str]]:
-    """Work for so many seconds on each of three items; three are too many."""
+    """Work for so many seconds on each of three items; one is too many."""
     done = subprocess.run(
         [sys.executable, "-c", STUCK.format(seconds=seconds)], capture_output=True, text=True
     )
