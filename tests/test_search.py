@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,26 +25,18 @@ REFERENCES = ("none", "paper")
 TRIALS = 3
 
 
-@pytest.fixture
-def space(tmp_path: Path, small_corpus: Path) -> Path:
-    path = tmp_path / "small.yaml"
-    config = small_search(tmp_path, small_corpus, LANGUAGES)
+def small_space(place: Path, corpus: Path) -> Path:
+    """Write the YAML of a small search."""
+    path = place / "small.yaml"
+    config = small_search(place, corpus, LANGUAGES)
     config |= {"trials": TRIALS, "references": list(REFERENCES), "confirm": {"top": 1, "seeds": 2}}
     path.write_text(yaml.safe_dump(config, sort_keys=False))
     return path
 
 
 @pytest.fixture
-def start(space: Path) -> Iterator[type]:
-    started: list[Search] = []
-
-    def begin(*options: str) -> Search:
-        started.append(Search(space, *options))
-        return started[-1]
-
-    yield begin  # type: ignore[misc]
-    for search in started:
-        search.end()
+def space(tmp_path: Path, small_corpus: Path) -> Path:
+    return small_space(tmp_path, small_corpus)
 
 
 def assert_complete(directory: Path) -> None:
@@ -99,10 +90,16 @@ def assert_complete(directory: Path) -> None:
         assert part in summary["signature"]
 
 
-def test_a_search(start, space: Path, ray_local: str, capsys: pytest.CaptureFixture[str]) -> None:
-    search = start()
-    text = search.wait()
-    directory = search.directory
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory: pytest.TempPathFactory, small_corpus: Path) -> Search:
+    """A search that has ended."""
+    search = Search(small_space(tmp_path_factory.mktemp("searched"), small_corpus))
+    search.wait()
+    return search
+
+
+def test_a_search(searched: Search) -> None:
+    text, directory = searched.printed, searched.directory
     assert_complete(directory)
     assert (directory / "report" / "schedules.png").stat().st_size > 10_000
     assert "paper" in (directory / "report" / "table.md").read_text()
@@ -133,20 +130,27 @@ def test_a_search(start, space: Path, ray_local: str, capsys: pytest.CaptureFixt
         b.result.trial for b in run.best.values()
     }
     assert {r.trial for r in run.results if (directory / "states" / r.states[-1]).exists()} <= kept
-    # What a kill left unconfirmed is trained again, and nothing else; it comes to the same.
+    before = (directory / "journal.log").read_bytes()
+    assert main(["search", str(searched.space)]) == 0  # shown again, nothing is run again
+    assert (directory / "journal.log").read_bytes() == before
+
+
+@pytest.mark.long
+def test_what_a_kill_left_unconfirmed_is_trained_again(
+    searched: Search, ray_local: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """That, and nothing else; and it comes to the same."""
+    directory = searched.directory
     confirmed = read(directory / "confirmation.jsonl")
     lines = (directory / "confirmation.jsonl").read_text().splitlines(keepends=True)
     (directory / "confirmation.jsonl").write_text("".join(lines[:-1]))
     (directory / "summary.json").unlink()
-    assert main(["search", str(space), "--resume"]) == 0
+    assert main(["search", str(searched.space), "--resume"]) == 0
     assert "confirming on fresh seeds: 1 trainings, schedules: 1" in capsys.readouterr().err
     again = read(directory / "confirmation.jsonl")
     assert [(r.label, r.seed, r.split, r.asr_bleu, r.states) for r in again] == [
         (r.label, r.seed, r.split, r.asr_bleu, r.states) for r in confirmed
     ]
-    before = (directory / "journal.log").read_bytes()
-    assert "small" in start().wait()  # shown again, nothing is run again
-    assert (directory / "journal.log").read_bytes() == before
 
 
 def test_one_run_is_trained_and_evaluated(

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
-from transformers import get_scheduler
+from torch.optim.lr_scheduler import LambdaLR
 
 from raystt.cluster.train_group import train_in_group
 from raystt.config import ResourcesConfig
@@ -152,7 +152,13 @@ def train_vocoder(
         torch.manual_seed(settings.seed)
         network = shape.network(acoustics).to(device)
     optimizer = torch.optim.AdamW(network.parameters(), settings.learning_rate, betas=(0.9, 0.98))
-    scheduler = get_scheduler("linear", optimizer, round(_WARMUP * settings.steps), settings.steps)
+    warmup, steps = round(_WARMUP * settings.steps), settings.steps
+
+    def rate(step: int) -> float:
+        return step / warmup if step < warmup else (steps - step) / max(1, steps - warmup)
+
+    # transformers has this schedule too, and takes seconds to import for it.
+    scheduler = LambdaLR(optimizer, rate)
     parts: dict[str, Any] = {"network": network, "optimizer": optimizer, "scheduler": scheduler}
     identity = _identity(utterances, settings)
     # The first process decides where to go on: on a network file system others may see less.
