@@ -149,7 +149,7 @@ sys.exit(cli.main(["search", sys.argv[1]]))
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize("moment", ["starting", "searching"])
+@pytest.mark.parametrize("moment", ["starting", pytest.param("searching", marks=pytest.mark.long)])
 def test_sigterm_ends_a_search_and_its_ray(moment: str, tmp_path: Path) -> None:
     path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
     with (tmp_path / "log").open("w") as log:

@@ -36,6 +36,7 @@ with ray_session(resources, pools=False, verbose=True):
 """
 
 
+@pytest.mark.long
 @pytest.mark.ray
 def test_verbose_lets_a_print_of_a_worker_reach_the_terminal() -> None:
     process = subprocess.Popen(
