@@ -149,7 +149,7 @@ sys.exit(cli.main(["search", sys.argv[1]]))
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize("moment", ["starting", pytest.param("searching", marks=pytest.mark.long)])
+@pytest.mark.parametrize("moment", ["starting", "searching"])
 def test_sigterm_ends_a_search_and_its_ray(moment: str, tmp_path: Path) -> None:
     path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
     with (tmp_path / "log").open("w") as log:
@@ -162,7 +162,7 @@ def test_sigterm_ends_a_search_and_its_ray(moment: str, tmp_path: Path) -> None:
         if moment == "starting":  # within ray.init
             return any("gcs_server" in one.name() for one in Process(process.pid).children())
         results = tmp_path / "runs" / "played" / "results.jsonl"
-        return results.exists() and results.read_text().count("\n") >= 1
+        return results.exists() and results.read_text().count("\n") >= 2
 
     said = tmp_path / "log"
     while not there():

@@ -20,9 +20,9 @@ from raystt.cli import main
 from raystt.config import load_search, to_yaml
 from raystt.lines import read
 
-LANGUAGES = ("es",)
-REFERENCES = ("none", "paper")
-TRIALS = 3
+LANGUAGES = ("es", "fr")
+REFERENCES = ("none", "paper", "constant")
+TRIALS = 4
 
 
 def small_space(place: Path, corpus: Path) -> Path:
@@ -135,7 +135,6 @@ def test_a_search(searched: Search) -> None:
     assert (directory / "journal.log").read_bytes() == before
 
 
-@pytest.mark.long
 def test_what_a_kill_left_unconfirmed_is_trained_again(
     searched: Search, ray_local: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -71,7 +71,6 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.long
 @pytest.mark.ray
 def test_a_session_waits_for_a_node(found: dict[str, Any]) -> None:
     assert found["at once"].startswith("ClusterTooSmall: ")
@@ -86,7 +85,6 @@ def test_a_session_waits_for_a_node(found: dict[str, Any]) -> None:
     assert others  # told of that wait, too
 
 
-@pytest.mark.long
 @pytest.mark.ray
 def test_every_node_must_see_what_the_driver_writes(found: dict[str, Any]) -> None:
     assert found["left"] == []

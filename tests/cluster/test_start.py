@@ -36,7 +36,6 @@ with ray_session(resources, pools=False, verbose=True):
 """
 
 
-@pytest.mark.long
 @pytest.mark.ray
 def test_verbose_lets_a_print_of_a_worker_reach_the_terminal() -> None:
     process = subprocess.Popen(
@@ -85,7 +84,6 @@ def test_a_local_ray_listens_on_loopback_alone(ray_local: str) -> None:
     assert {process: outer(ports) for process, ports in found.items() if outer(ports)} == {}
 
 
-@pytest.mark.long
 def test_a_group_listens_where_its_first_rank_keeps_a_store(ray_local: str, tmp_path: Path) -> None:
     """As docs/guarantees.md says: the store, and nothing else."""
 

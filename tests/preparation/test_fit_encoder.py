@@ -173,7 +173,6 @@ RESOURCES = ResourcesConfig(
 )  # fmt: skip
 
 
-@pytest.mark.long
 def test_two_workers_of_ray_train_fit_what_one_process_does(
     ray_local: str, base: str, utterances: list[tuple[str, str]], tmp_path: Path
 ) -> None:

@@ -36,10 +36,11 @@ def session(path: Path, kill_after: int = 0, *trackers: str, **environment: str)
 
 
 @pytest.fixture(scope="module")
-def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A search that was killed after its second result, and resumed."""
+def killed_twice(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A search of 5 trials, killed after its second and its third result."""
     path = tmp_path_factory.mktemp("tune")
     assert session(path, 2) == -signal.SIGKILL
+    assert session(path, 3) == -signal.SIGKILL
     assert session(path) == 0
     return path / "runs" / "played"
 
@@ -56,8 +57,8 @@ def scalars(folder: Path) -> dict[str, float]:
 
 
 @pytest.mark.ray
-def test_tune_tensorboard_and_results_agree(killed: Path) -> None:
-    run = raystt.open_run(killed)
+def test_tune_tensorboard_and_results_agree(killed_twice: Path) -> None:
+    run = raystt.open_run(killed_twice)
     trials = run.trials.set_index("trial")
     assert sorted(trials.index) == list(range(TRIALS))
     analysis = run.experiment
@@ -70,20 +71,20 @@ def test_tune_tensorboard_and_results_agree(killed: Path) -> None:
     best = analysis.get_best_trial("asr_bleu", "max")
     assert best.last_result["asr_bleu"] == run.best["es"].result.asr_bleu
     for number, row in trials.iterrows():
-        folder = killed / "tune" / f"es-{number:03d}"
+        folder = killed_twice / "tune" / f"es-{number:03d}"
         assert scalars(folder) == pytest.approx({n: row[n] for n in NUMBERS}, rel=1e-6)
         assert (folder / "progress.csv").exists()
         assert json.loads((folder / "params.json").read_text())["trial"] == number
-    assert not list(killed.glob("tune/*/checkpoint_*"))
+    assert not list(killed_twice.glob("tune/*/checkpoint_*"))
     study = run.study("es")
     assert [t.number for t in study.trials] == list(range(TRIALS))
     assert {t.number: t.value for t in study.trials} == trials.asr_bleu.to_dict()
 
 
 @pytest.mark.ray
-def test_a_moved_search_is_read_where_it_lies(killed: Path, tmp_path: Path) -> None:
+def test_a_moved_search_is_read_where_it_lies(killed_twice: Path, tmp_path: Path) -> None:
     moved = tmp_path / "elsewhere"
-    shutil.copytree(killed, moved, symlinks=True)
+    shutil.copytree(killed_twice, moved, symlinks=True)
     run = raystt.open_run(moved)
     assert len(run.experiment.dataframe()) == len(run.trials) == TRIALS
     assert run.best["es"].model.is_relative_to(moved)
