@@ -344,6 +344,7 @@ WAYS: dict[str, Way] = {
     "raystt, the paper's unless shown to be worse": raystt(cautious=True),
     "raystt, 3 seeds": raystt(confirm=(2, 3)),
     "raystt, top 4": raystt(confirm=(4, 2)),
+    "raystt, top 1, 4 seeds": raystt(confirm=(1, 4)),
     "raystt without confirmation": raystt(confirm=None),
     "raystt without transfer": raystt(transfer={"top": 0}),
     "raystt without the even start": raystt(sampler={"startup_trials": 0}),
