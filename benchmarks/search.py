@@ -1,6 +1,6 @@
 """Replay searches on a measured landscape: true regret and optimism against cost.
 
-    python benchmarks/search.py TABLE [--repetitions 200] [--ways PART] [--save]
+    python benchmarks/search.py TABLE [--repetitions 200] [--processes 2] [--ways PART] [--save]
 
 TABLE is what `landscape.py --save` wrote. Each way to search is repeated with other random numbers
 in each of its languages. Cost is counted in full trainings, everything included that a way needs
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import sys
 import time
 import warnings
@@ -28,6 +29,9 @@ from ways import BUDGETS, NEEDS, WAYS, Answer, Answers
 from raystt.config import load_search
 
 _DRAWN = 4096
+
+LANDSCAPES: dict[str, Landscape] = {}
+"""By language."""
 
 
 class Drawn:
@@ -88,11 +92,17 @@ def summed(
     return rows
 
 
+def run(name: str, seed: int) -> Answers:
+    """Run one way once, in a process that has inherited the landscapes."""
+    return WAYS[name](LANDSCAPES, seed)
+
+
 def main() -> int:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("table", type=Path)
     parser.add_argument("--repetitions", type=int, default=200)
+    parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--ways", default="", metavar="PART", help="those with this in their name")
     parser.add_argument("--save", action="store_true", help="write into benchmarks/results/")
     options = parser.parse_args()
@@ -100,10 +110,10 @@ def main() -> int:
     warnings.simplefilter("ignore")
     search = load_search(ROOT / "search_spaces" / "embedded.yaml")
     table = read_table(options.table)
-    landscapes = {name: Landscape(search, name, table) for name in search.languages}
-    top = {name: highest(one) for name, one in landscapes.items()}
+    LANDSCAPES.update({name: Landscape(search, name, table) for name in search.languages})
+    top = {name: highest(one) for name, one in LANDSCAPES.items()}
     setting: dict[str, Any] = {"repetitions": options.repetitions, "table": options.table.name}
-    for name, one in landscapes.items():
+    for name, one in LANDSCAPES.items():
         paper = one.full(one.curve(search.reference("paper")))
         setting[name] = {
             "highest": round(top[name], 2), "paper": round(paper, 2), "noise": round(one.noise, 2),
@@ -113,14 +123,15 @@ def main() -> int:
         print(name, json.dumps(setting[name]), flush=True)
     rows = []
     print(" " * 42 + "regret (optimism) at " + ", ".join(map(str, BUDGETS)))
-    measured = {kind for one in landscapes.values() for kind, _ in one.parts}
-    for name, way in WAYS.items():
-        if options.ways in name and name in NEEDS and NEEDS[name] not in measured:
-            print(f"{name:>42} needs a signal that the table lacks: {NEEDS[name]}")
-        elif options.ways in name:
+    measured = {kind for one in LANDSCAPES.values() for kind, _ in one.parts}
+    with multiprocessing.get_context("fork").Pool(options.processes) as pool:
+        for name in (name for name in WAYS if options.ways in name):
+            if name in NEEDS and NEEDS[name] not in measured:
+                print(f"{name:>42} needs a signal that the table lacks: {NEEDS[name]}")
+                continue
             began = time.monotonic()
-            runs = [way(landscapes, seed) for seed in range(options.repetitions)]
-            mine = summed(name, landscapes, top, runs)
+            runs = pool.starmap(run, [(name, s) for s in range(options.repetitions)], chunksize=1)
+            mine = summed(name, LANDSCAPES, top, runs)
             cells = (f"{row['regret']:5.2f} ({row['optimism']:4.1f})" for row in mine)
             print(f"{name:>42} {' '.join(cells)}  {time.monotonic() - began:.0f} s", flush=True)
             rows += mine
