@@ -19,7 +19,7 @@ from typing import Any
 
 from record import save
 
-from raystt.evaluation.jobs import read_statistics
+from raystt.evaluation.jobs import hypotheses_of, read_statistics
 from raystt.results import Result
 from raystt.scores import Statistics, bleu
 from raystt.searching.directory import RunDirectory
@@ -47,7 +47,8 @@ def replay(results: Sequence[Result], directory: RunDirectory) -> dict[str, Any]
     for one in sorted(results, key=lambda r: r.trial):
         if one.status != "complete":
             continue
-        rows = read_statistics(directory.trials / one.hypotheses(one.split), "asr_bleu")
+        path = hypotheses_of(directory.trials / one.folder, one.split)
+        rows = read_statistics(path, "asr_bleu")
         count = len(rows) if best is None else look(rows, best[1])
         used, whole, stopped = used + count, whole + len(rows), stopped + (count < len(rows))
         seconds += one.train_seconds + one.evaluate_seconds

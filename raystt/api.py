@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from raystt.corpus.card import Card
     from raystt.evaluation.jobs import Scored
     from raystt.preparation.prepare import Stage
+    from raystt.progress import Snapshot
     from raystt.searching.opened import Run
 
 C = TypeVar("C", RunConfig, SearchConfig)
@@ -129,10 +130,7 @@ def train(
 
     check_run(config, local=local)
     corpus = Path(run.corpus.path).resolve()
-    hypotheses: dict[str, Path] = {
-        split: directory / f"hypotheses-{split}.jsonl"
-        for split in (run.evaluation.split, run.evaluation.report_split)
-    }
+    splits = list(dict.fromkeys((run.evaluation.split, run.evaluation.report_split)))
     with ExitStack() as stack:
         stack.enter_context(_claimed(run, directory, resume))
         told = _stages(stack, progress)
@@ -162,7 +160,7 @@ def train(
         link.symlink_to(trained.model.relative_to(directory))
         scores: tuple[Scored, ...] = ()
         if trained.diverged_at is None:
-            scores = evaluate_model(run, corpus, link, hypotheses)
+            scores = evaluate_model(run, corpus, link, splits, directory)
     return Trained(link, trained.diverged_at, scores)
 
 
@@ -207,8 +205,7 @@ def evaluate(
     Card.load(corpus)
     split = split or config.evaluation.split
     with ray_session(config.resources, shared=[corpus, directory], verbose=verbose):
-        hypotheses = {split: directory / f"hypotheses-{split}.jsonl"}
-        return evaluate_model(config, corpus, found, hypotheses)[0]
+        return evaluate_model(config, corpus, found, [split], directory)[0]
 
 
 def search(
@@ -234,6 +231,7 @@ def search(
     check_installation()
     loaded = load_search(config) if isinstance(config, Path | str) else config
     from raystt.checking import check_run
+    from raystt.report.live import LiveReport
     from raystt.searching.directory import RunDirectory, claimed
     from raystt.searching.run import run_search
 
@@ -249,10 +247,17 @@ def search(
             shown, message = _search_progress(stack, loaded.name, progress)
             for warning in checked.warnings:
                 message(f"warning: {warning}")
+            live = LiveReport(lambda: report(open_run(directory.path), figures=False), message)
+
+            def on_progress(snapshot: Snapshot) -> None:
+                shown(snapshot)
+                live.look(len(snapshot.ended))
+
             run_search(
-                loaded, directory, on_prepare=told, on_progress=shown, on_message=message,
+                loaded, directory, on_prepare=told, on_progress=on_progress, on_message=message,
                 verbose=verbose,
             )  # fmt: skip
+            live.wait()
         run = open_run(directory.path)
         report(run)
     return run
@@ -269,11 +274,21 @@ def open_run(path: Path | str) -> Run:
     return Run(path)
 
 
-def report(run: Run) -> list[Path]:
-    """Write `report/` of a search, and return its files."""
-    from raystt.report.page import write_report
+def report(run: Run, *, figures: bool = True) -> list[Path]:
+    """Write `report/` of a search, finished or running, and return its files.
 
-    return write_report(run.results, run.summary, run.path / "report")
+    Without raystt[report] it is the tables alone.
+
+    Args:
+        run: The search.
+        figures: Draw `schedules.png` too, which takes seconds.
+    """
+    from raystt.report.page import Content, write_report
+
+    return write_report(Content(
+        run.path, run.search, run.results, run.failures, run.summary, run.importances,
+        run.environment,
+    ), figures=figures)  # fmt: skip
 
 
 @contextmanager

@@ -152,8 +152,8 @@ def _parser() -> argparse.ArgumentParser:
     on_ray(evaluate)
     add(
         "report", _report,
-        "Print the table of a search and write report/ (table and figure), also of one that is "
-        "still running.", "RUN_DIRECTORY",
+        "Print the table of a search and write report/: a page to look at and listen to, and the "
+        "tables as Markdown; also of one that is still running.", "RUN_DIRECTORY",
     )  # fmt: skip
     dashboard = add(
         "dashboard", _dashboard,
@@ -262,19 +262,22 @@ def _print_run(run: Any, as_json: bool) -> None:
         return
     from rich.console import Console
 
+    from raystt.report.page import can_draw
     from raystt.report.tables import terminal
 
     console = Console()
     console.print(terminal(summary))
     for name, place in (
+        ("page", "report/index.html"),
         ("tables", "report/table.md"),
-        ("figure", "report/schedules.png"),
         ("trials", "results.csv"),
         ("configs", "best"),
     ):
         if (run.path / place).exists():
             line = f"{name + ':':<9} {run.path / place}"
             console.print(line, soft_wrap=True, highlight=False)
+    if not can_draw():
+        console.print("no page was written: install raystt[report]", soft_wrap=True)
 
 
 def _dashboard(options: argparse.Namespace) -> int:

@@ -66,10 +66,6 @@ class Proposal:
         fresh = f"-seed{self.seed}" + f"-{self.knob}" * bool(self.knob) if self.fresh else ""
         return f"{self.language}-{self.trial:03d}{fresh}"
 
-    def hypotheses(self, split: str) -> str:
-        """Return where its hypotheses on a split lie under `trials/`."""
-        return f"{self.folder}/hypotheses-{split}.jsonl"
-
     def anew(self, seed: int) -> Proposal:
         """Return it as a trial that is trained anew on a fresh seed."""
         return Proposal(**{**self.identity(), "seed": seed, "fresh": True})

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from raystt.evaluation.jobs import hypotheses_of
 from raystt.results import Result
 from raystt.schedule import Linear
 from raystt.scores import bleu, chrf
@@ -57,7 +58,7 @@ def confirm(directory: RunDirectory, one: Result, right: float, rng: np.random.G
                 asr_bleu=bleu().point(rows),
                 chrf=chrf().point(chrf().statistics(said, [" ".join(WORDS)] * 60)),
             )
-            path = directory.trials / again.hypotheses(split)
+            path = hypotheses_of(directory.trials / again.folder, split)
             path.parent.mkdir(parents=True, exist_ok=True)
             letters = chrf().statistics(said, [" ".join(WORDS)] * 60)
             lines = [

@@ -68,7 +68,7 @@ def test_the_wheel_has_the_command_and_the_addresses(wheel: zipfile.ZipFile) -> 
     metadata = Parser().parsestr(wheel.read(f"{info}/METADATA").decode())
     addresses = dict(line.split(", ", 1) for line in metadata.get_all("Project-URL"))
     assert {"Homepage", "Source", "Changelog"} == set(addresses)
-    assert {"demo", "dev", "mlflow", "wandb", "dashboard"} == set(
+    assert {"demo", "dev", "report", "mlflow", "wandb", "dashboard"} == set(
         metadata.get_all("Provides-Extra")
     )
 

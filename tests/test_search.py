@@ -102,6 +102,9 @@ def test_a_search(searched: Search) -> None:
     text, directory = searched.printed, searched.directory
     assert_complete(directory)
     assert (directory / "report" / "schedules.png").stat().st_size > 10_000
+    page = (directory / "report" / "index.html").read_text()
+    # Two languages, six sentences, source and reference and what "none", "paper" and the best said.
+    assert page.count("<audio") >= 2 * 6 * 3 and "finished: 8 of 8 trials" in page
     assert "paper" in (directory / "report" / "table.md").read_text()
     for language in LANGUAGES:
         for number in range(TRIALS):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ def train_run(
 
 
 def evaluate_model(
-    run: RunConfig, corpus: Path, model: Path, hypotheses: Mapping[str, Path]
+    run: RunConfig, corpus: Path, model: Path, splits: Sequence[str], folder: Path
 ) -> tuple[Scored, ...]:
     """Score a model on splits and write its hypotheses; see `evaluate_run`."""
     device = device_of(run.resources.gpus_per_evaluator, "gpus_per_evaluator")
@@ -36,6 +36,4 @@ def evaluate_model(
     def ask(job: EvaluationJob | CeilingJob) -> Any:
         return measure_ceiling(judge, job) if isinstance(job, CeilingJob) else judge.evaluate(job)
 
-    return tuple(
-        evaluate_run(run, corpus, model, split, path, ask) for split, path in hypotheses.items()
-    )
+    return tuple(evaluate_run(run, corpus, model, split, folder, ask) for split in splits)

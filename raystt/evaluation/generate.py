@@ -28,11 +28,13 @@ class Generated:
         source_text: `[tokens]` of the transcript in chain of thought; empty if the model wrote
             none. None in the direct format.
         target_text: The same of the translation.
+        ended: Whether the model came to an end by itself, and not at the most tokens.
     """
 
     spoken: np.ndarray
     source_text: np.ndarray | None
     target_text: np.ndarray | None
+    ended: bool = True
 
 
 @torch.inference_mode()
@@ -104,16 +106,17 @@ def parts(tokens: np.ndarray, card: Card, interleaving: Interleaving) -> Generat
     """Cut one generated row, int64 `[tokens]`, into its parts."""
     names = card.tokenizer
     ends = np.flatnonzero(tokens == names.eos)
-    if len(ends):
+    ended = len(ends) > 0
+    if ended:
         tokens = tokens[: ends[0]]
     framing = [names.pad]
     if interleaving.modality_tokens:
         framing += [names.speech, names.text]
     tokens = tokens[~np.isin(tokens, framing)]
     if interleaving.format == "direct":
-        return Generated(tokens, None, None)
+        return Generated(tokens, None, None, ended)
     # Each part but the first begins with its separator. What was never begun is empty: a model
     # that writes no separator never came to speak.
     borders = np.flatnonzero(tokens == names.separator)[:2]
     source, target, spoken = (*np.split(tokens, borders), tokens[:0], tokens[:0])[:3]
-    return Generated(spoken[1:], source, target[1:])
+    return Generated(spoken[1:], source, target[1:], ended)

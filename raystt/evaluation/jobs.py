@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from raystt.config import EvaluationConfig, Objective, RunConfig
+from raystt.evaluation.clips import write_clips
 from raystt.files import write_atomic
 from raystt.interleaving.rules import Interleaving
 from raystt.scores import Score, Statistics, asr_bleu, bleu, chrf
@@ -78,6 +79,7 @@ class Sentence:
             spoken and are dropped before vocoding.
         seconds: Length of the speech.
         utmos: Predicted naturalness, 1 to 5; None if it was not asked for or nothing was said.
+        truncated: Whether the model did not end by itself within `evaluation.max_new_tokens`.
     """
 
     id: str
@@ -89,6 +91,7 @@ class Sentence:
     stray_tokens: int
     seconds: float
     utmos: float | None
+    truncated: bool = False
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,8 @@ class Evaluation:
         signature: How ASR-BLEU came about.
         signatures: How each of `metrics` came about.
         seconds: What the evaluation took.
+        clips: MP3 of the sentences that can be heard, see `raystt.evaluation.clips`; empty where
+            nothing was said.
     """
 
     language: str
@@ -117,6 +122,7 @@ class Evaluation:
     signature: str
     signatures: Mapping[str, str]
     seconds: float
+    clips: tuple[bytes, ...] = ()
 
     def score(self, config: EvaluationConfig) -> Score:
         """Return corpus ASR-BLEU with its interval and signature."""
@@ -136,8 +142,8 @@ class Evaluation:
             found["utmos"] = float(np.mean(natural))
         return found
 
-    def write(self, path: Path) -> None:
-        """Write one JSON line a sentence, with its statistics of each score."""
+    def write(self, folder: Path) -> None:
+        """Write one JSON line a sentence, with its statistics of each score, and the clips."""
         known = {"asr_bleu": self.statistics, "chrf": self.chrf, **self.texts}
         lines = (
             json.dumps(
@@ -149,7 +155,19 @@ class Evaluation:
             )
             for n, s in enumerate(self.sentences)
         )
-        write_atomic(path, "".join(line + "\n" for line in lines))
+        # The lines last: where they are, the clips are too.
+        write_clips(clips_of(folder, self.split), self.clips)
+        write_atomic(hypotheses_of(folder, self.split), "".join(line + "\n" for line in lines))
+
+
+def hypotheses_of(folder: Path, split: str) -> Path:
+    """Return where the hypotheses of a split lie, in the folder of a run or of a trial."""
+    return folder / f"hypotheses-{split}.jsonl"
+
+
+def clips_of(folder: Path, split: str) -> Path:
+    """Return the folder of the clips of a split, in the folder of a run or of a trial."""
+    return folder / f"clips-{split}"
 
 
 def read_statistics(path: Path, objective: Objective) -> Statistics:
@@ -194,7 +212,7 @@ def evaluate_run(
     corpus: Path,
     model: Path,
     split: str,
-    hypotheses: Path,
+    folder: Path,
     ask: Callable[[EvaluationJob | CeilingJob], Any],
 ) -> Scored:
     """Score a model of a run on a split, write its hypotheses, and measure the ceiling.
@@ -204,7 +222,7 @@ def evaluate_run(
         corpus: Directory of the prepared corpus.
         model: Directory of the model.
         split: "dev" or "test".
-        hypotheses: File to write.
+        folder: Where hypotheses and clips go.
         ask: Does a job.
     """
     evaluation: Evaluation = ask(
@@ -216,7 +234,7 @@ def evaluate_run(
             interleaving=run.interleaving,
         )
     )
-    evaluation.write(hypotheses)
+    evaluation.write(folder)
     score, metrics = evaluation.score(run.evaluation), evaluation.metrics()
     return Scored(
         model=str(model),

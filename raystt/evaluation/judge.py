@@ -11,6 +11,7 @@ import numpy as np
 from raystt.config import EvaluationConfig
 from raystt.corpus.card import SIDES, Card
 from raystt.corpus.shards import of_side, read_rows
+from raystt.evaluation.clips import encode, heard
 from raystt.evaluation.generate import Generated, generate
 from raystt.evaluation.jobs import Evaluation, EvaluationJob, Sentence
 from raystt.recognition.loading import load_recognizer
@@ -119,6 +120,7 @@ class Judge:
                 stray_tokens=len(spoken[i]) - len(kept[i]),
                 seconds=round(len(waveforms[i]) / self.card.sample_rate, 3),
                 utmos=natural[i],
+                truncated=not generated[i].ended,
             )
             for i in range(len(ids))
         )
@@ -132,6 +134,7 @@ class Judge:
             signature=self.signature,
             signatures=self._signatures,
             seconds=time.perf_counter() - began,
+            clips=tuple(encode(waveforms[i], self.card.sample_rate) for i in heard(ids)),
         )
 
     def _written(self, generated: Sequence[Generated]) -> dict[str, list[str]]:

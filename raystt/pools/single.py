@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,7 @@ def train_run(
 
 
 def evaluate_model(
-    run: RunConfig, corpus: Path, model: Path, hypotheses: Mapping[str, Path]
+    run: RunConfig, corpus: Path, model: Path, splits: Sequence[str], folder: Path
 ) -> tuple[Scored, ...]:
     """Score a model on splits and write its hypotheses; see `evaluate_run`.
 
@@ -56,7 +56,8 @@ def evaluate_model(
         run: The run.
         corpus: Directory of the prepared corpus.
         model: Directory of the model.
-        hypotheses: The file to write for each split.
+        splits: "dev", "test".
+        folder: Where hypotheses and clips go.
 
     Raises:
         JobFailed: The evaluation could not be done.
@@ -68,6 +69,4 @@ def evaluate_model(
         def ask(job: EvaluationJob | CeilingJob) -> Any:
             return served(pool.dispatcher.run.remote(job, f"{run.name} {job.split}")).result
 
-        return tuple(
-            evaluate_run(run, corpus, model, split, path, ask) for split, path in hypotheses.items()
-        )
+        return tuple(evaluate_run(run, corpus, model, split, folder, ask) for split in splits)

@@ -10,6 +10,7 @@ from raystt.ranking import latest
 from raystt.report.tables import (
     against,
     best_name,
+    ceiling_notes,
     has_test,
     interval,
     language_title,
@@ -17,6 +18,7 @@ from raystt.report.tables import (
     metrics,
     notes,
     rows,
+    verdicts,
 )
 from raystt.results import Result
 
@@ -32,12 +34,7 @@ def markdown(summary: Mapping[str, Any], results: Iterable[Result]) -> str:
         lines.append(_cells([f"**{cell}**" if row.best and cell else cell for cell in cells]))
     signature = summary["signature"]
     lines += ["", f"Signature: `{signature}`" if signature else "No trial was scored."]
-    ceilings = [
-        _ceiling(language, split, ceiling, entry.get("signature"))
-        for language, entry in summary["languages"].items()
-        for split, ceiling in entry.get("ceilings", {}).items()
-    ]
-    for note in [*notes(summary), *ceilings]:
+    for note in [*verdicts(summary), *notes(summary), *ceiling_notes(summary)]:
         lines += ["", note]
     lines += _confirmed(summary) + _neighbours(summary) + _front(summary)
     listed = [*titles[:1], "trial", *titles[1 : 5 + len(metrics(summary))]]
@@ -59,16 +56,6 @@ def _titles(summary: Mapping[str, Any]) -> list[str]:
     titles = ["pairs", "run", "schedule", f"ASR-BLEU, {summary['split']}", f"vs {BASELINE}"]
     titles += [title for _, title, _ in metrics(summary)]
     return titles + ([f"ASR-BLEU, {summary['report_split']}"] if has_test(summary) else [])
-
-
-def _ceiling(language: str, split: str, ceiling: Mapping[str, Any], signature: str | None) -> str:
-    """Say what the same evaluation gives to reference speech: no system can score more."""
-    scores = ", ".join(f"{kind} {interval(ceiling[kind])}" for kind in ("resynthesis", "audio"))
-    line = f"Ceiling of {language} on {split}, reference speech: {scores}."
-    other = ceiling["resynthesis"]["signature"]
-    if signature and signature != other:
-        line += f" It was scored in another way, and does not compare: {other}"
-    return line
 
 
 def _confirmed(summary: Mapping[str, Any]) -> list[str]:

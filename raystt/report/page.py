@@ -1,36 +1,271 @@
-"""Write `report/` of a search: the figure, and the tables as Markdown."""
+"""Write `report/` of a search: one page to look at and listen to, and the tables as Markdown."""
 
 from __future__ import annotations
 
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from raystt.files import write_atomic
-from raystt.report.figures import draw_schedules
+import numpy as np
+
+from raystt.config import BASELINE, OBJECTIVES, SearchConfig, to_yaml
+from raystt.evaluation.jobs import hypotheses_of
+from raystt.files import replacing, write_atomic
+from raystt.report.listening import Spoken, listening
 from raystt.report.markdown import markdown
-from raystt.results import Result
+from raystt.report.tables import FLOOR, answer_rows, ceiling_notes, language_title, notes, verdicts
+from raystt.results import Failure, Result
+
+if TYPE_CHECKING:
+    from raystt.report.charts import Curve
+
+REFRESH = 60
+"""Seconds after which the page of a running search looks for what is new."""
+
+IMPORTANCES = "PED-ANOVA"
 
 
-def write_report(results: list[Result], summary: dict[str, Any], directory: Path) -> list[Path]:
-    """Write the figure and `table.md` of a search, finished or not.
+@dataclass(frozen=True)
+class Content:
+    """What a report is made of.
+
+    Attributes:
+        path: Directory of the search.
+        search: Its config.
+        results: Finished trials, on the split that they are compared on.
+        failures: Trials that could not be run.
+        summary: What `summary.json` holds of them.
+        importances: Of the searched keys, by language, where there are enough trials.
+        environment: What it ran on.
+    """
+
+    path: Path
+    search: SearchConfig
+    results: Sequence[Result]
+    failures: Sequence[Failure]
+    summary: Mapping[str, Any]
+    importances: Mapping[str, Mapping[str, float]]
+    environment: Mapping[str, Any]
+
+    @property
+    def running(self) -> bool:
+        """Whether something is still to come."""
+        confirm = self.summary.get("confirm", {})
+        lacking = len(self.results) + len(self.failures) < self.search.total_trials
+        return lacking or bool(confirm.get("missing"))
+
+
+def write_report(content: Content, *, figures: bool = True) -> list[Path]:
+    """Write `table.md`, and where raystt[report] is installed `index.html` and the figure.
 
     Args:
-        results: Lines of `results.jsonl`.
-        summary: What `summary.json` holds of them.
-        directory: Where to write; made if missing.
+        content: What is known of the search, finished or not.
+        figures: Draw `schedules.png` too, which takes seconds.
 
     Returns:
         The files written.
     """
-    pairs = {name: entry["pairs"] for name, entry in summary["languages"].items()}
-    figures = draw_schedules(
-        results,
-        directory,
-        split=summary["split"],
-        objective=summary["objective"],
-        pairs=pairs,
-        title=summary["name"],
-    )
-    table = directory / "table.md"
-    write_atomic(table, markdown(summary, results))
-    return [*figures, table]
+    folder = content.path / "report"
+    folder.mkdir(parents=True, exist_ok=True)
+    table = folder / "table.md"
+    write_atomic(table, markdown(content.summary, content.results))
+    if not can_draw():
+        return [table]
+    page = folder / "index.html"
+    write_atomic(page, html(content))
+    return [page, table, *([_figure(content, folder)] if figures else [])]
+
+
+def can_draw() -> bool:
+    """Say whether Altair and its renderer are installed."""
+    return all(find_spec(name) is not None for name in ("altair", "vl_convert"))
+
+
+def html(content: Content) -> str:
+    """Return the page, which needs nothing outside of itself."""
+    import vl_convert
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    from raystt.report import charts
+
+    summary, search = content.summary, content.search
+    scale = charts.Scale(content.results, search.objective, summary["split"])
+    drawn: dict[str, Any] = {}
+
+    def shown(name: str, caption: str, chart: Any) -> dict[str, str]:
+        drawn[name] = charts.specification(chart.properties(width="container"))
+        return {"id": name, "caption": caption}
+
+    languages = []
+    for number, (language, entry) in enumerate(summary["languages"].items()):
+        mine = [r for r in content.results if r.language == language]
+        best = (entry["best"] or {}).get("trial")
+        languages.append({
+            "name": language,
+            "title": language_title(language, entry),
+            "rows": answer_rows(summary, entry),
+            "spoken": _spoken(content, language, mine, best),
+            "charts": [
+                shown(f"chart-{number}-{name}", caption, chart)
+                for name, caption, chart in _charts(content, language, mine, best, scale)
+            ],
+        })  # fmt: skip
+    both = charts.languages(content.results, scale)
+    template = Environment(
+        loader=PackageLoader("raystt.report", ""), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    ).get_template("page.html.jinja")  # fmt: skip
+    return template.render(
+        name=summary["name"], state=_state(content), running=content.running, refresh=REFRESH,
+        verdicts=verdicts(summary), languages=languages, signature=summary["signature"],
+        notes=[*notes(summary), *ceiling_notes(summary)],
+        score=OBJECTIVES[search.objective], split=summary["split"],
+        report_split=summary["report_split"] or summary["split"],
+        shared=[shown("chart-languages", "The same schedule in each language", both)]
+        if both else [],
+        troubles=_troubles(content), environment=_environment(content), config=to_yaml(search),
+        scripts=vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"),
+        specs=json.dumps(drawn).replace("<", "\\u003c"),
+    )  # fmt: skip
+
+
+def _charts(
+    content: Content, language: str, results: Sequence[Result], best: int | None, scale: Any
+) -> list[tuple[str, str, Any]]:
+    """Return name, caption and chart of what a language tried."""
+    from raystt.report import charts
+
+    if not results:
+        return []
+    logs = {r.trial: found for r in results if (found := _log(content.path, r)) is not None}
+    entry, workers = content.summary["languages"][language], content.search.base.resources
+    known = entry["best"] or {}
+    fresh = {}
+    if known.get("optimism") is not None:
+        chosen = next(r for r in results if r.trial == known["trial"])
+        fresh[chosen.trial] = chosen.value(content.search.objective) - known["optimism"]
+    drawn: list[tuple[str, str, Any]] = [
+        ("schedules", "Schedules tried; the best is red, references are dashed, points are the "
+         "share of words that was text",
+         charts.schedules(results, logs, best, content.search.references, scale)),
+        ("history", "Score over trials, the best so far, and in red what the best scored on fresh "
+         "seeds", charts.history(results, fresh, scale)),
+        ("response", "Score by where text starts and ends", charts.response(results, scale)),
+        ("cost", "Score against the cost of the training",
+         charts.cost(results, workers.workers_per_trainer, scale)),
+    ]  # fmt: skip
+    if logs:
+        drawn += [
+            (field, caption, charts.learning(results, logs, field, axis, scale))
+            for field, caption, axis in (
+                ("loss", "Loss of each training", "nats a predicted token"),
+                ("achieved", "Share of the words that were text", "share of words"),
+                ("tokens", "Tokens trained on", "tokens"),
+            )
+        ]
+    if content.importances.get(language):
+        chart = charts.importances(content.importances[language], IMPORTANCES)
+        drawn.append(("importances", "What the score depends on", chart))
+    return drawn
+
+
+def _spoken(
+    content: Content, language: str, results: Sequence[Result], best: int | None
+) -> list[Spoken]:
+    """Return what can be heard of a language: no interleaving, the paper's schedule, the best."""
+    by_name = {r.reference: r for r in results if r.reference}
+    runs = [(name, by_name[name]) for name in (FLOOR, BASELINE) if name in by_name]
+    runs += [
+        (f"best, #{r.trial}", r) for r in results
+        if r.trial == best and r.reference not in (FLOOR, BASELINE)
+    ]  # fmt: skip
+    folder = content.path / "recordings" / f"{language}-{content.summary['split']}"
+    return listening(folder, content.path / "trials", runs)
+
+
+def _log(path: Path, one: Result) -> Curve | None:
+    """Read the log of a trial's training; None where it was not kept."""
+    from raystt.report.charts import Curve
+
+    file = path / "trials" / one.folder / "train.jsonl"
+    if not file.exists():
+        return None
+    rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    columns = {
+        name: np.array([np.nan if row[key] is None else row[key] for row in rows], kind)
+        for name, key, kind in (("steps", "step", np.int64), ("loss", "loss", np.float64),
+                                ("achieved", "achieved_words", np.float64),
+                                ("tokens", "tokens", np.int64))
+    }  # fmt: skip
+    return Curve(**columns) if rows else None
+
+
+def _state(content: Content) -> str:
+    """Say how far the search is."""
+    summary, total = content.summary, content.search.total_trials
+    done = f"{len(content.results)} of {total} trials, {summary['wall_s'] / 3600:.1f} h"
+    now = time.strftime("%Y-%m-%d %H:%M", time.gmtime())
+    if content.running:
+        return f"running: {done}; as of {now} UTC, looks again every {REFRESH} s"
+    return f"finished: {done}; written {now} UTC"
+
+
+def _troubles(content: Content) -> list[str]:
+    """Say what failed, diverged, or was not said to its end."""
+    lines = [f"{f.label} could not be run: {f.error.splitlines()[0]}" for f in content.failures]
+    lines += [
+        f"{r.label} diverged at step {r.step} of {r.steps}: {r.schedule.label()}"
+        for r in content.results if r.status == "diverged"
+    ]  # fmt: skip
+    for r in content.results:
+        path = hypotheses_of(content.path / "trials" / r.folder, r.split)
+        if r.status != "complete" or not path.exists():
+            continue
+        said = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        cut = sum(line.get("truncated", False) for line in said)
+        if cut:
+            most = content.search.base.evaluation.max_new_tokens
+            lines.append(f"{r.label}: {cut} of {len(said)} sentences had not ended after "
+                         f"{most} tokens (evaluation.max_new_tokens)")  # fmt: skip
+    return lines
+
+
+def _environment(content: Content) -> dict[str, str]:
+    """Return what the search ran on and what it took, as text."""
+    found = dict(content.environment)
+    versions = found.pop("versions", {})
+    rows = {key: str(value) for key, value in found.items() if value not in ("", [], None)}
+    if versions:
+        rows["versions"] = ", ".join(f"{name} {one}" for name, one in versions.items())
+    hours = sum(r.train_seconds for r in content.results) / 3600
+    workers = content.search.base.resources.workers_per_trainer
+    rows["device-hours of training"] = f"{hours * workers:.1f}"
+    rows["hours of evaluation"] = f"{sum(r.evaluate_seconds for r in content.results) / 3600:.1f}"
+    return rows
+
+
+def _figure(content: Content, folder: Path) -> Path:
+    """Draw the schedules of all languages as one PNG."""
+    import altair as alt
+    import vl_convert
+
+    from raystt.report import charts
+
+    summary, found = content.summary, []
+    scale = charts.Scale(content.results, content.search.objective, summary["split"])
+    for language, entry in summary["languages"].items():
+        mine = [r for r in content.results if r.language == language]
+        if mine:
+            logs = {r.trial: log for r in mine if (log := _log(content.path, r)) is not None}
+            best = (entry["best"] or {}).get("trial")
+            chart = charts.schedules(mine, logs, best, content.search.references, scale)
+            found.append(chart.properties(width=420, title=language_title(language, entry)))
+    path = folder / "schedules.png"
+    drawn = charts.specification(alt.concat(*found, columns=2))
+    with replacing(path) as temporary:
+        temporary.write_bytes(vl_convert.vegalite_to_png(drawn, scale=2))
+    return path

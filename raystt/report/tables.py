@@ -105,6 +105,47 @@ def rows(summary: Mapping[str, Any]) -> list[Row]:
     return lines
 
 
+@dataclass(frozen=True)
+class Answered:
+    """One line of the page's table, as text: a run, and what fresh seeds say of it."""
+
+    run: str
+    schedule: str
+    score: str
+    fresh: str
+    difference: str
+    p: str
+    best: bool
+
+
+def answer_rows(summary: Mapping[str, Any], entry: Mapping[str, Any]) -> list[Answered]:
+    """Return the lines of a language: its fixed runs, then its best."""
+    objective, best = summary["objective"], entry["best"]
+    lines = []
+    for name, run in [*entry["references"].items(), ("", best)]:
+        if run is None or (name and best and best.get("reference") == name):
+            continue
+        fresh, held = run.get("fresh"), (best or {}).get("difference", {}).get(name)
+        seeds = f" ({len(fresh['seeds'])} seeds)" if fresh else ""
+        lines.append(Answered(
+            run=name or best_name(run),
+            schedule=from_dict(run["schedule"]).label(),
+            score="diverged" if run["status"] == "diverged" else _one_seed(run, objective),
+            fresh=interval(fresh, objective) + seeds if fresh else "",
+            difference=interval(held, objective) if held else "",
+            p=f"{held['p']:.3f}" if held else "",
+            best=not name,
+        ))  # fmt: skip
+    return lines
+
+
+def _one_seed(run: Mapping[str, Any], objective: str) -> str:
+    """Return the score that trials are compared by; only ASR-BLEU has an interval."""
+    if objective == "asr_bleu":
+        return interval(run)
+    return f"{run['metrics'][objective]:.1f}"
+
+
 def best_name(run: Mapping[str, Any]) -> str:
     """Return what a table calls the best: `best, #3`, or `best = paper`."""
     return f"best = {run['reference']}" if run["reference"] else f"best, #{run['trial']}"
@@ -144,18 +185,38 @@ def interval(entry: Mapping[str, Any], score: str = "asr_bleu") -> str:
     return f"{entry[score]:.1f} [{low:.1f}, {high:.1f}]"
 
 
+def verdicts(summary: Mapping[str, Any]) -> list[str]:
+    """Return what the search answers, a sentence a language."""
+    return [
+        f"{name}: the search's best is {entry['verdict']}."
+        for name, entry in summary["languages"].items() if entry.get("verdict")
+    ]  # fmt: skip
+
+
+def ceiling_notes(summary: Mapping[str, Any]) -> list[str]:
+    """Say what the same evaluation gives to reference speech: no system can score more."""
+    found = []
+    for language, entry in summary["languages"].items():
+        for split, ceiling in entry.get("ceilings", {}).items():
+            scores = ", ".join(
+                f"{kind} {interval(ceiling[kind])}" for kind in ("resynthesis", "audio")
+            )
+            line = f"Ceiling of {language} on {split}, reference speech: {scores}."
+            other = ceiling["resynthesis"]["signature"]
+            if entry.get("signature") not in (None, "", other):
+                line += f" It was scored in another way, and does not compare: {other}"
+            found.append(line)
+    return found
+
+
 def notes(summary: Mapping[str, Any]) -> list[str]:
-    """Return what has to be read with the numbers, wherever they stand."""
+    """Return what else has to be read with the numbers, wherever they stand."""
     honest = (
         f"the {summary['report_split']} score chose nothing."
         if has_test(summary)
         else "confirm it on a split that chose nothing."
     )
     floors = (_floor(name, e, summary["split"]) for name, e in summary["languages"].items())
-    verdicts = (
-        f"{name}: the search's best is {entry['verdict']}."
-        for name, entry in summary["languages"].items() if entry.get("verdict")
-    )  # fmt: skip
     proofs = (
         f"{name}: the search's best is {entry['best']['certificate']['verdict']}."
         for name, entry in summary["languages"].items()
@@ -163,7 +224,6 @@ def notes(summary: Mapping[str, Any]) -> list[str]:
     )
     compared = OBJECTIVES[summary["objective"]]
     return [
-        *verdicts,
         *proofs,
         *([] if summary["objective"] == "asr_bleu" else [f"Trials are compared by {compared}."]),
         *filter(None, floors),
@@ -217,5 +277,5 @@ def terminal(summary: Mapping[str, Any]) -> Table:
         label = short_label(row.schedule) if row.schedule else ""
         cells = [f" {row.run}", label, row.score, row.against, *last]
         table.add_row(*map(Text, cells), style="bold" if row.best else "")
-    table.caption = Text("\n" + "\n".join(notes(summary)))
+    table.caption = Text("\n" + "\n".join([*verdicts(summary), *notes(summary)]))
     return table

@@ -10,8 +10,10 @@ runs/<name>/
   results.csv        one row a trial, written at the end
   failures.jsonl     one line a trial that could not be run
   confirmation.jsonl one line an evaluation of a trial that was trained anew on a fresh seed
+  environment.json   versions and hardware that it ran on last
   ceilings.json      what the evaluation gives to reference speech
-  trials/<lang>-<number>/   train.jsonl, TensorBoard events of each step, hypotheses
+  recordings/<lang>-<split>/    the sentences that can be heard, as MP3, and their texts
+  trials/<lang>-<number>/   train.jsonl, TensorBoard events of each step, hypotheses, clips
   tune/              the Tune experiment: result.json, progress.csv and events of each trial
   states/<key>/      model (and optimiser) at the end of each segment
   best/<lang>/       config.yaml, model (a link into states/), README.md
@@ -37,6 +39,7 @@ from raystt.config import SearchConfig, load_search, to_yaml
 from raystt.config.run import changed_keys
 from raystt.corpus.card import Card
 from raystt.errors import BadInput
+from raystt.evaluation.clips import keep_recordings
 from raystt.files import LOCK, locked, write_atomic
 from raystt.lines import append, read, read_failures
 from raystt.results import Failure, Result
@@ -72,6 +75,7 @@ class RunDirectory:
         self.summary = self.path / "summary.json"
         self.trials = self.path / "trials"
         self.states = self.path / "states"
+        self.recordings = self.path / "recordings"
         self.report = self.path / "report"
 
     def load_config(self) -> SearchConfig:
@@ -120,6 +124,13 @@ class RunDirectory:
         card.save(self.path)
         return card
 
+    def keep_recordings(self, corpus: Path, search: SearchConfig) -> None:
+        """Copy what reports let people hear of the corpus."""
+        split = search.base.evaluation.split
+        for language in search.languages:
+            folder = self.recordings / f"{language}-{split}"
+            keep_recordings(corpus, self.card(), language, split, folder)
+
     def card(self) -> Card:
         """Return the card of the corpus that was searched on."""
         return Card.load(self.path)
@@ -131,6 +142,18 @@ class RunDirectory:
     def best(self, language: str) -> Path:
         """Return the directory of a language's best."""
         return self.path / "best" / language
+
+    def write_environment(self, found: Mapping[str, Any]) -> None:
+        """Write what the search runs on."""
+        write_atomic(self.path / "environment.json", json.dumps(found, indent=1) + "\n")
+
+    def read_environment(self) -> dict[str, Any]:
+        """Return what it ran on last; nothing before it was started."""
+        path = self.path / "environment.json"
+        found: dict[str, Any] = {}
+        if path.exists():
+            found = json.loads(path.read_text(encoding="utf-8"))
+        return found
 
     def write_ceilings(self, ceilings: Mapping[tuple[str, str], Any]) -> None:
         """Write what the evaluation gives to reference speech, by (language, split)."""

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from raystt.config import SearchConfig
-from raystt.evaluation.jobs import read_statistics
+from raystt.evaluation.jobs import hypotheses_of, read_statistics
 from raystt.results import Proposal, Result
 from raystt.scores import Statistics, bleu, chrf, holm
 from raystt.searching.directory import RunDirectory
@@ -71,7 +71,7 @@ class Confirmation:
             _place(r, r.split): r
             for r in directory.read_confirmation()
             if r.seed in self._seeds
-            and (r.status == "diverged" or (self._trials / r.hypotheses(r.split)).exists())
+            and (r.status == "diverged" or hypotheses_of(self._trials / r.folder, r.split).exists())
         }
         self._read: dict[_Place, Statistics] = {}
 
@@ -117,7 +117,7 @@ class Confirmation:
         for result in self.results(one, self._search.base.evaluation.report_split):
             place = _place(result, result.split)
             if place not in self._read:
-                path = self._trials / result.hypotheses(result.split)
+                path = hypotheses_of(self._trials / result.folder, result.split)
                 self._read[place] = read_statistics(path, self._search.objective)
             found.append(self._read[place])
         return found

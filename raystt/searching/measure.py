@@ -68,7 +68,7 @@ def measure(
             except StateLost as lost:
                 segments.rewind(lost)
         if evaluation is not None:
-            evaluation.write(Path(pools.trials) / proposal.hypotheses(split))
+            evaluation.write(Path(pools.trials) / proposal.folder)
         yield result_of(
             proposal, run, segments.finished, split, evaluation, started=began, ended=time.time(),
             waited=waited, overhead=0.0,

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     import pandas
     from ray.tune import ExperimentAnalysis
 
+_ENOUGH = 10  # proposals, for importances
+
 
 class Run:
     """A search, finished or still running.
@@ -79,6 +81,31 @@ class Run:
     def summary(self) -> dict[str, Any]:
         """What `summary.json` holds, of what is finished now."""
         return summarise_search(self.search, self._directory)
+
+    @property
+    def environment(self) -> dict[str, Any]:
+        """What it ran on last: versions, commit, the cluster's resources."""
+        return self._directory.read_environment()
+
+    @property
+    def importances(self) -> dict[str, dict[str, float]]:
+        """Share of what the searched keys explain of the best scores, by language (PED-ANOVA).
+
+        Languages of fewer than ten scored proposals are left out.
+        """
+        import optuna
+
+        found = {}
+        for language in self.search.languages:
+            proposed = [r for r in self.results if r.language == language and r.reference is None]
+            if len(proposed) >= _ENOUGH:
+                evaluator = optuna.importance.PedAnovaImportanceEvaluator()
+                found[language] = dict(
+                    optuna.importance.get_param_importances(
+                        self.study(language), evaluator=evaluator
+                    )
+                )
+        return found
 
     @property
     def experiment(self) -> ExperimentAnalysis:

@@ -10,6 +10,7 @@ from typing import Any
 
 from ray import tune
 
+from raystt.cluster.environment import environment
 from raystt.cluster.start import ray_session
 from raystt.config import SearchConfig
 from raystt.files import storage_error, unwritable, write_atomic
@@ -85,11 +86,13 @@ def run_search(
         ) as dashboard:
             if dashboard:
                 on_message(f"Ray dashboard: {dashboard} (its token: `ray get-auth-token`)")
+            directory.write_environment(environment())
             prepare(
                 search.base.corpus, resources=resources, progress=on_prepare,
                 interleaving=search.interleaving, on_message=on_message,
             )  # fmt: skip
             directory.keep_card(corpus)
+            directory.keep_recordings(corpus, search)
             on_message("starting trainers and evaluators")
             with (
                 TrainerPool(resources, directory.path / "ray", on_message) as trainers,

@@ -134,7 +134,7 @@ class Trial(tune.Trainable):
             self._pools.dispatcher.run.remote(job, self._proposal.label)
         )
         self._busy += evaluation.seconds
-        evaluation.write(Path(self._pools.trials) / self._proposal.hypotheses(job.split))
+        evaluation.write(Path(self._pools.trials) / self._proposal.folder)
         return evaluation
 
     def _answer(self, pending: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import sacrebleu
+import soundfile
 import torch
 from tiny import SOURCE_UNITS, TARGET_UNITS, TEXT, tiny_corpus
 
@@ -18,8 +20,16 @@ from raystt.corpus.card import Card
 from raystt.corpus.shards import of_side, read_rows
 from raystt.evaluation import judge as judging
 from raystt.evaluation.ceiling import measure_ceiling
+from raystt.evaluation.clips import clip, heard, keep_recordings, read_recordings
 from raystt.evaluation.generate import Generated
-from raystt.evaluation.jobs import CeilingJob, Evaluation, EvaluationJob, Sentence, read_statistics
+from raystt.evaluation.jobs import (
+    CeilingJob,
+    Evaluation,
+    EvaluationJob,
+    Sentence,
+    hypotheses_of,
+    read_statistics,
+)
 from raystt.evaluation.judge import Judge
 from raystt.interleaving.rules import Interleaving
 from raystt.preparation.fit_vocoder import Settings, train_vocoder
@@ -79,11 +89,36 @@ def test_direct(judge: Judge, corpus: Path, tmp_path: Path) -> None:
     assert list(evaluation.metrics()) == ["chrf"]
     assert evaluation.signature == judge.signature
     assert judge.sign("none").endswith("|vocoder:none|norm:plain")
-    evaluation.write(tmp_path / "lines.jsonl")
-    lines = [json.loads(line) for line in (tmp_path / "lines.jsonl").read_text().splitlines()]
+    evaluation.write(tmp_path)
+    path = hypotheses_of(tmp_path, "dev")
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
     assert [line["id"] for line in lines] == [s.id for s in evaluation.sentences]
     for name, known in (("asr_bleu", evaluation.statistics), ("chrf", evaluation.chrf)):
-        assert np.array_equal(read_statistics(tmp_path / "lines.jsonl", name), known)
+        assert np.array_equal(read_statistics(path, name), known)
+    # Each clip is the sentence that it is numbered for, as long as that was spoken.
+    ids = [s.id for s in evaluation.sentences]
+    for number, place in enumerate(heard(ids)):
+        found, seconds = clip(tmp_path / "clips-dev", number), evaluation.sentences[place].seconds
+        assert found.exists() == (seconds > 0)
+        if found.exists():
+            assert soundfile.info(found).duration == pytest.approx(seconds, abs=0.1)
+
+
+def test_recordings_are_kept_once_and_without_those_that_are_lost(
+    judge: Judge, corpus: Path, tmp_path: Path
+) -> None:
+    tiny_ceiling_audio(corpus)
+    keep_recordings(corpus, judge.card, "es", "dev", tmp_path / "kept")
+    kept = read_recordings(tmp_path / "kept")
+    assert len(kept) == 4 and set(kept[0]) == {"id", "source", "target"}
+    assert heard([str(one["id"]) for one in kept]) == [0, 1, 2, 3]
+    said = soundfile.info(clip(tmp_path / "kept", 0, "target"))
+    assert said.samplerate == judge.card.sample_rate and said.duration > 0.2
+    assert not clip(tmp_path / "kept", 0, "source").exists()
+    shutil.rmtree(corpus / "audio")
+    keep_recordings(corpus, judge.card, "es", "dev", tmp_path / "kept")
+    assert read_recordings(tmp_path / "kept") == kept
+    assert read_recordings(tmp_path / "nothing") == []
 
 
 @pytest.fixture

@@ -75,7 +75,7 @@ def test_the_best_is_a_directory_that_travels_with_the_run(written: Path) -> Non
 def test_a_report_needs_nothing_but_the_run(written: Path) -> None:
     (written.parents[1] / "corpus" / "card.json").unlink()
     files = api.report(raystt.open_run(written))
-    assert {file.name for file in files} == {"schedules.png", "schedules.svg", "table.md"}
+    assert {file.name for file in files} == {"index.html", "schedules.png", "table.md"}
     text = (written / "report" / "table.md").read_text(encoding="utf-8")
     assert "24.5 [19.5, 29.5]" in text and "+4.5" in text
 
