@@ -15,7 +15,7 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOMES = {
-    "raystt.api": ("check", "evaluate", "open_run", "prepare", "search", "train"),
+    "raystt.api": ("check", "evaluate", "open_run", "prepare", "search", "train", "translate"),
     "raystt.config": ("RunConfig", "SearchConfig", "load_run", "load_search"),
     "raystt.errors": ("BadInput",),
     "raystt.interleaving.rules": ("Interleaving", "utterance_key"),

@@ -4,6 +4,7 @@ from raystt.api import open_run as open_run
 from raystt.api import prepare as prepare
 from raystt.api import search as search
 from raystt.api import train as train
+from raystt.api import translate as translate
 from raystt.config import RunConfig as RunConfig
 from raystt.config import SearchConfig as SearchConfig
 from raystt.config import load_run as load_run

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from raystt.checking.report import Report
     from raystt.corpus.card import Card
     from raystt.evaluation.jobs import Scored
+    from raystt.evaluation.translate import Translation
     from raystt.preparation.prepare import Stage
     from raystt.progress import Snapshot
     from raystt.searching.opened import Run
@@ -187,16 +188,7 @@ def evaluate(
         RunInTheWay: There is no model.
     """
     check_installation()
-    directory: Path | None = None
-    if isinstance(config, Path | str):
-        if Path(config).is_dir():
-            directory = Path(config).resolve()
-            config = directory / "config.yaml"
-        config = load_run(config)
-    directory = directory or Path(config.storage).resolve() / config.name
-    found = Path(model or directory / "model").resolve()
-    if not (found / "config.json").exists():
-        raise RunInTheWay(f"{found}: no model there; train the run first, or name --model")
+    config, directory, found = _trained(config, model)
     from raystt.cluster.start import ray_session
     from raystt.corpus.card import Card
     from raystt.pools.single import evaluate_model
@@ -206,6 +198,29 @@ def evaluate(
     split = split or config.evaluation.split
     with ray_session(config.resources, shared=[corpus, directory], verbose=verbose):
         return evaluate_model(config, corpus, found, [split], directory)[0]
+
+
+def translate(model: Path | str, audio: Path | str, *, language: str | None = None) -> Translation:
+    """Translate a recording: speech to speech, in this process and without Ray.
+
+    Args:
+        model: A trained run (its directory or YAML file), the best of a search
+            (`runs/NAME/best/LANGUAGE`), or a search, whose best of `language` is taken.
+        audio: The recording: any rate and format that libsndfile reads.
+        language: Of a search of several languages, the one that is spoken.
+
+    Returns:
+        The waveform, what the recogniser heard of it, and the texts of a chain of thought.
+
+    Raises:
+        RunInTheWay: There is no model.
+        BadInput: The recording, or the language, cannot be used.
+    """
+    check_installation()
+    from raystt.evaluation.translate import translate_recording
+
+    run, _, found = _trained(_best_of(Path(model), language), None)
+    return translate_recording(run, found, audio)
 
 
 def search(
@@ -289,6 +304,38 @@ def report(run: Run, *, figures: bool = True) -> list[Path]:
         run.path, run.search, run.results, run.failures, run.summary, run.importances,
         run.environment,
     ), figures=figures)  # fmt: skip
+
+
+def _trained(
+    config: Path | str | RunConfig, model: Path | str | None
+) -> tuple[RunConfig, Path, Path]:
+    """Return a run, its directory, and that of its model."""
+    directory: Path | None = None
+    if isinstance(config, Path | str):
+        if Path(config).is_dir():
+            directory = Path(config).resolve()
+            config = directory / "config.yaml"
+        config = load_run(config)
+    directory = directory or Path(config.storage).resolve() / config.name
+    found = Path(model or directory / "model").resolve()
+    if not (found / "config.json").exists():
+        raise RunInTheWay(f"{found}: no model there; train the run first, or name --model")
+    return config, directory, found
+
+
+def _best_of(path: Path, language: str | None) -> Path:
+    """Return the directory of a search's best; of what is no search, the path itself."""
+    if not (path / "journal.log").exists():
+        return path
+    known = sorted(one.name for one in (path / "best").glob("*/"))
+    if language is None and len(known) == 1:
+        return path / "best" / known[0]
+    if language not in known:
+        asked = "no language was named" if language is None else f"it has no best of {language!r}"
+        raise RunInTheWay(
+            f"{path}: {asked}; give --language, one of: {', '.join(known) or 'none is finished'}"
+        )
+    return path / "best" / language
 
 
 @contextmanager

@@ -150,6 +150,17 @@ def _parser() -> argparse.ArgumentParser:
     )
     evaluate.add_argument("--split", choices=["dev", "test"], help="default: evaluation.split")
     on_ray(evaluate)
+    translate = add(
+        "translate", _translate,
+        "Translate a recording of any rate and format into speech, with a trained run or the best "
+        "of a search.", "MODEL_OR_RUN",
+    )  # fmt: skip
+    translate.add_argument("audio", type=Path, metavar="IN.wav")
+    translate.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="OUT.wav",
+        help="where the translation goes; .wav, .flac, .mp3 or .ogg",
+    )  # fmt: skip
+    translate.add_argument("--language", help="of a search of several, the one that is spoken")
     add(
         "report", _report,
         "Print the table of a search and write report/: a page to look at and listen to, and the "
@@ -212,6 +223,29 @@ def _evaluate(options: argparse.Namespace) -> int:
         options.config, model=options.model, split=options.split, verbose=options.verbose
     )
     _print_scores([score], options.json)
+    return DONE
+
+
+def _translate(options: argparse.Namespace) -> int:
+    from raystt.evaluation.translate import check_output
+
+    check_output(options.output)
+    done = api.translate(options.config, options.audio, language=options.language)
+    done.save(options.output)
+    texts = {
+        "written source": done.source_text, "written target": done.target_text,
+        "heard": done.heard,
+    }  # fmt: skip
+    if options.json:
+        known = {key.replace(" ", "_"): text for key, text in texts.items() if text is not None}
+        _print_json({"output": str(options.output), "seconds": done.seconds,
+                     "truncated": done.truncated, **known})  # fmt: skip
+        return DONE
+    for key, text in texts.items():
+        if text is not None:
+            print(f"{key}: {text or '(nothing)'}")
+    cut = "; it had not ended by itself (evaluation.max_new_tokens)" if done.truncated else ""
+    print(f"{options.output}: {done.seconds:.1f} s{cut}")
     return DONE
 
 

@@ -25,7 +25,7 @@ COMMANDS = [
     for line in block.splitlines()
     if line.partition("#")[0].strip()
 ]
-VERBS = ["prepare", "check", "train", "search", "evaluate", "report", "dashboard"]
+VERBS = ["prepare", "check", "train", "search", "evaluate", "translate", "report", "dashboard"]
 
 
 def test_the_two_commands_come_first() -> None:

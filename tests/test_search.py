@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import soundfile
 import yaml
 from searches import Search, small_search
 from transformers import AutoModelForCausalLM
@@ -19,6 +20,7 @@ import raystt
 from raystt.cli import main
 from raystt.config import load_search, to_yaml
 from raystt.lines import read
+from raystt.readers.utterance import audio_path
 
 LANGUAGES = ("es", "fr")
 REFERENCES = ("none", "paper", "constant")
@@ -177,6 +179,16 @@ def test_one_run_is_trained_and_evaluated(
     (again,) = cli("evaluate", directory, "--split", "dev")  # as `best/es` of a search
     for key in ("asr_bleu", "ci", "signature", "sentences"):
         assert again[key] == trained[0][key]
+    # A recording of dev becomes the speech that was scored.
+    line = json.loads((directory / "hypotheses-dev.jsonl").open().readline())
+    flac = audio_path(Path(run.corpus.path), "es", "dev", line["id"], "source")
+    for given, out in ((directory, "out.wav"), (path, "out.mp3")):
+        capsys.readouterr()
+        spoken = space.with_name(out)
+        assert main(["translate", str(given), str(flac), "-o", str(spoken), "--json"]) == 0
+        told = json.loads(capsys.readouterr().out)
+        assert told["heard"] == line["hypothesis"] and "written_source" not in told
+        assert soundfile.info(spoken).duration == pytest.approx(line["seconds"], abs=0.1)
     # In one process without Ray: the same steps, the same model, the same scores.
     path.write_text(to_yaml(whole.model_copy(update={"name": "alone"})))
     alone = cli("train", path, "--local")

@@ -94,17 +94,13 @@ class Judge:
         began = time.perf_counter()
         rows = read_rows(self.corpus, self.card, job.language, job.split, job.config.sentences)
         generated = generate(rows, job, self.card, device=self._device, on_batch=self._progress)
-        low = self.card.tokenizer.unit_offset + self.card.units.target.offset
-        high = low + self.card.units.target.clusters
-        spoken = [one.spoken for one in generated]
-        kept = [tokens[(tokens >= low) & (tokens < high)] - low for tokens in spoken]
-        waveforms = self.vocoder.synthesize(kept)
+        kept, waveforms = self.speak(generated)
         hypotheses = self.hear(waveforms)
         natural = [None] * len(kept) if self._utmos is None else self._utmos.score(waveforms)
         ids = rows["id"].to_pylist()
         sources, targets = (of_side(rows, which)["text"].to_pylist() for which in SIDES)
         references = [self.recogniser.normalise(text) for text in targets]
-        wrote = self._written(generated)
+        wrote = self.written(generated)
         texts = {}
         if job.interleaving.format == "chain_of_thought":
             texts["text_bleu"] = self._text.statistics(wrote["target"], targets)
@@ -117,7 +113,7 @@ class Judge:
                 generated_source=wrote["source"][i] if texts else None,
                 generated_target=wrote["target"][i] if texts else None,
                 units=len(kept[i]),
-                stray_tokens=len(spoken[i]) - len(kept[i]),
+                stray_tokens=len(generated[i].spoken) - len(kept[i]),
                 seconds=round(len(waveforms[i]) / self.card.sample_rate, 3),
                 utmos=natural[i],
                 truncated=not generated[i].ended,
@@ -137,8 +133,25 @@ class Judge:
             clips=tuple(encode(waveforms[i], self.card.sample_rate) for i in heard(ids)),
         )
 
-    def _written(self, generated: Sequence[Generated]) -> dict[str, list[str]]:
-        """Decode the texts of a chain of thought; units strayed into them are dropped."""
+    def speak(
+        self, generated: Sequence[Generated]
+    ) -> tuple[list[np.ndarray], Sequence[np.ndarray]]:
+        """Return the target units of each output, int64 `[units]`, and float32 `[samples]`.
+
+        Tokens that are no target unit cannot be spoken and are dropped.
+        """
+        low = self.card.tokenizer.unit_offset + self.card.units.target.offset
+        high = low + self.card.units.target.clusters
+        spoken = (one.spoken for one in generated)
+        kept = [tokens[(tokens >= low) & (tokens < high)] - low for tokens in spoken]
+        return kept, self.vocoder.synthesize(kept)
+
+    def written(self, generated: Sequence[Generated]) -> dict[str, list[str]]:
+        """Decode the texts of a chain of thought; units strayed into them are dropped.
+
+        Returns:
+            "source" and "target" texts of each output; nothing in the direct format.
+        """
         if all(one.target_text is None for one in generated):
             return {}
         from transformers import AutoTokenizer

@@ -77,7 +77,7 @@ def schedules(
                 strokeDash=alt.StrokeDash(
                     "name:N", title="references", sort=names,
                     scale=alt.Scale(domain=names, range=dashes),
-                    legend=alt.Legend(orient="bottom", columns=2, symbolSize=400),
+                    legend=alt.Legend(orient="top", columns=4, symbolSize=200),
                 ),
             )
         )  # fmt: skip
@@ -248,7 +248,7 @@ class Scale:
         self.colour = alt.Color(
             "score:Q", title=title,
             scale=alt.Scale(scheme="viridis", domain=[min(scores), max(scores)]),
-            legend=alt.Legend(orient="bottom", gradientLength=160),
+            legend=alt.Legend(orient="bottom", gradientLength=120),
         )  # fmt: skip
         self.plain = self.colour.legend(None)  # one legend is enough
         self.axis = alt.Y("score:Q", title=title)

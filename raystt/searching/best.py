@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from raystt.config import OBJECTIVES, RunConfig, SearchConfig, to_yaml
 from raystt.files import write_atomic
 from raystt.results import Result
 from raystt.searching.directory import RunDirectory
 from raystt.searching.verdict import Answer
+
+if TYPE_CHECKING:
+    from raystt.evaluation.translate import Translation
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,12 @@ class Best:
     result: Result
     config: RunConfig
     model: Path
+
+    def translate(self, audio: str | os.PathLike[str]) -> Translation:
+        """Translate a recording with its model; see `raystt.translate`."""
+        from raystt.evaluation.translate import translate_recording
+
+        return translate_recording(self.config, self.model, audio)
 
 
 def config_of(search: SearchConfig, result: Result) -> RunConfig:

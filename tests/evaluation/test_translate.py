@@ -1,0 +1,103 @@
+"""Translate one recording with an untrained model: what goes in, and what comes out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from tiny import SOURCE_UNITS, TARGET_UNITS, tiny_corpus, tiny_run
+
+from raystt import api
+from raystt.corpus.card import Card
+from raystt.evaluation import translate as translating
+from raystt.evaluation.generate import Generated
+from raystt.evaluation.translate import OutputError, Translator, check_output
+from raystt.preparation.fit_vocoder import Settings, train_vocoder
+from raystt.recognition.sphinx import PocketSphinx
+from raystt.speech.audio import AudioError
+from raystt.speech.encoders import encoder
+from raystt.speech.units import Codebook
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.set_num_threads(1)
+    path = tmp_path_factory.mktemp("corpus")
+    tiny_corpus(path)
+    PocketSphinx.build(["the word sees a word", "a word"], path / "asr")
+    rng = np.random.default_rng(0)
+    noise = 0.1 * rng.standard_normal(960 * 24).astype(np.float32)
+    spoken = [(np.arange(12) % TARGET_UNITS, np.full(12, 2), noise)] * 4
+    train_vocoder(spoken, Settings(TARGET_UNITS, steps=1, hidden=16)).save(path / "vocoder")
+    (frames,) = encoder("mfcc", None).features([noise])
+    centroids = rng.standard_normal((SOURCE_UNITS, frames.shape[1])).astype(np.float32)
+    one = np.ones(frames.shape[1], np.float32)
+    (path / "units").mkdir(exist_ok=True)
+    source = path / Card.load(path).units.source.path
+    Codebook(frames.mean(axis=0), one, centroids, "mfcc").save(source)
+    return path
+
+
+@pytest.fixture(scope="module")
+def translator(corpus: Path) -> Translator:
+    run = tiny_run(corpus, steps=1)
+    return Translator(run, corpus, corpus / "base", device="cpu")
+
+
+@pytest.mark.parametrize(("rate", "channels", "name"), [(8000, 1, "a.wav"), (44100, 2, "b.ogg")])
+def test_any_rate_and_format(
+    translator: Translator, tmp_path: Path, rate: int, channels: int, name: str
+) -> None:
+    noise = 0.1 * np.random.default_rng(1).standard_normal((rate, channels))
+    soundfile.write(tmp_path / name, noise, rate)
+    done = translator.translate(tmp_path / name)
+    assert done.source_text is None and done.target_text is None
+    assert done.waveform.dtype == np.float32 and done.rate == 16000
+    for ending in ("wav", "mp3"):
+        done.save(tmp_path / f"out.{ending}")
+        found = soundfile.info(tmp_path / f"out.{ending}")
+        assert found.samplerate == done.rate
+        assert found.duration == pytest.approx(max(0.1, done.seconds), abs=0.1)
+
+
+def test_what_is_spoken_are_the_units_of_the_target(
+    translator: Translator, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card, asked = Card.load(corpus), []
+
+    def answer(rows, job, card, *, device):
+        asked.extend(rows["source_units"].to_pylist())
+        low = card.tokenizer.unit_offset + card.units.target.offset
+        return [Generated(np.array([0, low + 1, low + 2, low - 1]), None, None, False)]
+
+    monkeypatch.setattr(translating, "generate", answer)
+    soundfile.write(tmp_path / "in.wav", 0.1 * np.sin(np.arange(16000) / 9), 16000)
+    done = translator.translate(tmp_path / "in.wav")
+    assert done.truncated and done.seconds > 0
+    assert len(asked[0]) > 0 and max(asked[0]) < SOURCE_UNITS
+    if card.units.deduplicated:
+        assert all(a != b for a, b in zip(asked[0], asked[0][1:], strict=False))
+
+
+def test_what_cannot_be_translated_is_refused(translator: Translator, tmp_path: Path) -> None:
+    (tmp_path / "text.wav").write_text("no audio")
+    for name in ("text.wav", "absent.wav"):
+        with pytest.raises(AudioError, match=name):
+            translator.translate(tmp_path / name)
+    for place, part in (("out.xyz", ".wav, .flac"), ("absent/out.wav", "there is no directory")):
+        with pytest.raises(OutputError, match=part):
+            check_output(tmp_path / place)
+
+
+def test_a_search_needs_the_language_that_is_spoken(tmp_path: Path) -> None:
+    (tmp_path / "journal.log").touch()
+    with pytest.raises(api.RunInTheWay, match="none is finished"):
+        api.translate(tmp_path, tmp_path / "in.wav")
+    for name in ("es", "fr"):
+        (tmp_path / "best" / name).mkdir(parents=True)
+    for language, part in ((None, "no language was named"), ("de", "no best of 'de'")):
+        with pytest.raises(api.RunInTheWay, match=f"{part}.*es, fr"):
+            api.translate(tmp_path, tmp_path / "in.wav", language=language)
