@@ -41,6 +41,7 @@ def serve(run: Path, *, port: int, say: Callable[[str], None]) -> None:
             sys.executable, "-c", "from optuna_dashboard._cli import main; main()",
             str(run / "journal.log"), "--storage-class", "JournalFileStorage",
             "--host", HOST, "--port", str(ports[0]), "--quiet",
+            "--artifact-dir", str(run / "artifacts"),
         ],
         "TensorBoard": [
             sys.executable, "-m", "tensorboard.main", "--logdir", str(run / "tune"),

@@ -6,6 +6,7 @@ runs/<name>/
   run.json           format of the directory and version of raystt
   card.json          the card of the corpus
   journal.log        Optuna's journal, the truth of the search
+  artifacts/         clips of fixed runs and of what led, which optuna-dashboard plays
   results.jsonl      one line a finished evaluation
   results.csv        one row a trial, written at the end
   failures.jsonl     one line a trial that could not be run

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from raystt.config import SearchConfig
+from raystt.evaluation.clips import clip
+from raystt.evaluation.jobs import clips_of
 from raystt.ranking import best, latest
 from raystt.results import Failure, Proposal, Result
 from raystt.searching.directory import RunDirectory
 from raystt.searching.verdict import to_confirm
+
+_PLAYED = 3  # clips of a trial in Optuna's dashboard
 
 
 class Ledger:
@@ -45,8 +50,8 @@ class Ledger:
         self._directory.append(result)
         self._results.append(result)
 
-    def scored(self, proposal: Proposal, report: Mapping[str, Any]) -> None:
-        """Write what a trial reported last."""
+    def scored(self, proposal: Proposal, report: Mapping[str, Any]) -> list[Path]:
+        """Write what a trial reported last, and return some of its clips."""
         run = self._search.run_for(proposal.language, proposal.overrides)
         result = Result.from_report(proposal, run.schedule, report)
         self.add(result)
@@ -54,6 +59,9 @@ class Ledger:
         self._directory.drop_engines(result)
         if self._search.fidelity.segments == 1:  # else a running trial may go on from its state
             self._prune()
+        folder = clips_of(self._directory.trials / result.folder, result.split)
+        clips = (clip(folder, number) for number in range(_PLAYED))
+        return [path for path in clips if path.exists()]
 
     def failed(self, proposal: Proposal, error: str) -> None:
         """Write that a trial could not be run."""

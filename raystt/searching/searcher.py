@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,7 +22,7 @@ from ray.tune.search import Searcher
 
 from raystt.config import SearchConfig
 from raystt.results import Proposal
-from raystt.searching.study import LanguageStudy, own_journal
+from raystt.searching.study import ARTIFACTS, LanguageStudy, own_journal
 from raystt.searching.transfer import to_repeat
 
 _IN_A_ROW = 3
@@ -32,8 +32,8 @@ _DIED = "its Tune actor died; see Ray's dashboard"
 class Books(Protocol):
     """What is told of each trial that has ended, before its study is."""
 
-    def scored(self, proposal: Proposal, report: Mapping[str, Any]) -> None:
-        """Take a score: the trial's last report."""
+    def scored(self, proposal: Proposal, report: Mapping[str, Any]) -> Sequence[Path]:
+        """Take a score: the trial's last report. Return what can be heard of the trial."""
 
     def failed(self, proposal: Proposal, error: str) -> None:
         """Take a trial that could not be run; the next session tries it once more."""
@@ -65,7 +65,10 @@ class StudySearcher(Searcher):  # type: ignore[misc]
     ) -> None:
         super().__init__(metric=search.objective, mode="max")
         storage = InMemoryStorage() if journal is None else own_journal(Path(journal))
-        self.studies = {name: LanguageStudy(search, name, storage) for name in search.languages}
+        artifacts = None if journal is None else Path(journal).with_name(ARTIFACTS)
+        self.studies = {
+            name: LanguageStudy(search, name, storage, artifacts) for name in search.languages
+        }
         self.failures: list[str] = []
         self.held = self.stopped = ""
         self._books = books
@@ -149,9 +152,8 @@ class StudySearcher(Searcher):  # type: ignore[misc]
             study.fail(proposal.trial, cause)
         else:
             self._in_a_row = 0
-            if self._books is not None:
-                self._books.scored(proposal, report)
-            study.tell(proposal.trial, float(score), report)
+            clips = () if self._books is None else self._books.scored(proposal, report)
+            study.tell(proposal.trial, float(score), report, clips)
             return
         self._in_a_row += 1
         if self._in_a_row >= _IN_A_ROW:

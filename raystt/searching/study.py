@@ -11,12 +11,13 @@ import os
 import warnings
 import zlib
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.artifacts import FileSystemArtifactStore, get_all_artifact_meta, upload_artifact
 from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState
@@ -24,6 +25,9 @@ from optuna.trial import FrozenTrial, TrialState
 from raystt.config import SearchConfig
 from raystt.results import METRICS, REPORTED, Proposal, Result
 from raystt.searching.proposals import sampler_of
+
+ARTIFACTS = "artifacts"
+"""Folder of Optuna's artifacts, beside the journal."""
 
 _REFERENCE, _REPEATS, _ORIGIN = "reference", "repeats", "origin"
 _OVERRIDES, _ERROR, _REPORT = "overrides", "error", "raystt:report"
@@ -77,12 +81,17 @@ class LanguageStudy:
         search: The search.
         language: Its source language.
         storage: The search's journal, or another storage of Optuna's.
+        artifacts: Directory of Optuna's artifacts; None = there are none.
     """
 
     def __init__(
-        self, search: SearchConfig, language: str, storage: optuna.storages.BaseStorage
+        self,
+        search: SearchConfig,
+        language: str,
+        storage: optuna.storages.BaseStorage,
+        artifacts: Path | None = None,
     ) -> None:
-        self.search, self.language = search, language
+        self.search, self.language, self._artifacts = search, language, artifacts
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         # The directory of a run refuses another space, which one study could not hold.
         self._study = optuna.create_study(
@@ -243,7 +252,9 @@ class LanguageStudy:
         """Record the loss at a step of a running trial, for the curves of Optuna's dashboard."""
         self._storage.set_trial_intermediate_value(self._trial(number)._trial_id, step, loss)
 
-    def tell(self, number: int, score: float, report: Mapping[str, Any]) -> None:
+    def tell(
+        self, number: int, score: float, report: Mapping[str, Any], clips: Sequence[Path] = ()
+    ) -> None:
         """Record a trial's score; telling a finished trial again changes nothing.
 
         A diverged trial is a result, score 0: left out, it would be proposed again.
@@ -253,6 +264,8 @@ class LanguageStudy:
             score: What is maximised.
             report: What else the trial reported; what a person looks for becomes user attributes,
                 and all of it is kept, from which lost results are written again.
+            clips: What can be heard of it: a fixed run and what leads take them as artifacts,
+                which optuna-dashboard plays.
         """
         trial = self._trial(number)
         if trial.state.is_finished():
@@ -264,6 +277,9 @@ class LanguageStudy:
                 self._annotate(number, key, report[key])
         kept = {k: v for k, v in report.items() if k in REPORTED or k.startswith("signatures/")}
         self._storage.set_trial_system_attr(trial._trial_id, _REPORT, kept)
+        leads = all(score > (t.value or 0.0) for t in self.finished())
+        if trial.user_attrs.get(_REFERENCE) or leads:
+            self._attach(trial, clips)
         self._study.tell(number, score)
         for queue in (self._interrupted, self._failed, self._unseen):
             if number in queue:
@@ -289,6 +305,20 @@ class LanguageStudy:
         text = f"{result.asr_bleu:.1f} [{low:.1f}, {high:.1f}]"
         name = f"#{result.trial} {result.reference or 'best'}, {result.split}"
         self._study.set_user_attr(name, text)
+
+    def _attach(self, trial: FrozenTrial, clips: Sequence[Path]) -> None:
+        """Give a trial the clips that it does not have yet."""
+        if self._artifacts is None or not clips:
+            return
+        self._artifacts.mkdir(exist_ok=True)
+        store = FileSystemArtifactStore(str(self._artifacts))
+        known = {one.filename for one in get_all_artifact_meta(trial, storage=self._storage)}
+        for clip in clips:
+            if clip.name not in known:
+                upload_artifact(
+                    artifact_store=store, file_path=str(clip), study_or_trial=trial,
+                    storage=self._storage,
+                )  # fmt: skip
 
     @property
     def _storage(self) -> BaseStorage:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
@@ -14,9 +15,12 @@ from tiny import tiny_corpus, tiny_search
 
 import raystt
 from raystt import api
+from raystt.evaluation.clips import write_clips
+from raystt.evaluation.jobs import clips_of
 from raystt.results import Failure, Result
 from raystt.searching.best import write_best
 from raystt.searching.directory import NoRun, claimed
+from raystt.searching.ledger import Ledger
 from raystt.searching.searcher import StudySearcher
 from raystt.searching.verdict import answers
 
@@ -28,14 +32,14 @@ def written(tmp_path: Path) -> Path:
     search = tiny_search(tmp_path)
     with claimed(search, resume=False, overwrite=False) as directory:
         directory.keep_card(tmp_path / "corpus")
-        searcher = StudySearcher(search, directory.journal)
+        searcher = StudySearcher(search, directory.journal, Ledger(search, directory, print))
         for number, score in enumerate([4.0, 20.0, 6.0, 24.5]):
             proposal = raystt.Proposal.from_config(searcher.suggest(f"t{number}"))
             one = result(
                 number, score, reference=proposal.reference, overrides=proposal.overrides,
                 schedule=search.run_for("es", proposal.overrides).schedule,
             )  # fmt: skip
-            directory.append(one)
+            write_clips(clips_of(directory.trials / one.folder, "dev"), [b"ID3", b"", b"ID3"])
             searcher.on_trial_complete(f"t{number}", one.report())
             directory.model(one).mkdir(parents=True)
         tested = result(3, 22.0, split="test", overrides=one.overrides, schedule=one.schedule)
@@ -96,6 +100,13 @@ def page_of(address: str) -> bytes:
             time.sleep(0.2)
 
 
+def artifacts(address: str, trial: int) -> list[dict[str, str]]:
+    """Return what optuna-dashboard has beside a trial of the first study."""
+    study = json.loads(page_of(f"{address}api/studies/0"))
+    found: list[dict[str, str]] = study["trials"][trial].get("artifacts", [])
+    return found
+
+
 @pytest.mark.slow
 def test_dashboards_answer_on_loopback(written: Path) -> None:
     served = subprocess.Popen(
@@ -108,6 +119,13 @@ def test_dashboards_answer_on_loopback(written: Path) -> None:
         assert all(address.startswith("http://127.0.0.1:") for address in addresses)
         assert b"tiny es" in page_of(addresses[0] + "api/studies")
         assert b"TensorBoard" in page_of(addresses[1])
+        # What leads and what is fixed can be heard, a clip that is silent cannot.
+        for trial in raystt.open_run(written).study("es").trials:
+            names = {clip["filename"] for clip in artifacts(addresses[0], trial.number)}
+            heard = trial.user_attrs.get("reference") or trial.value == 24.5
+            assert names == ({"00.mp3", "02.mp3"} if heard else set()), trial.number
+        first = artifacts(addresses[0], 0)[0]["artifact_id"]
+        assert page_of(f"{addresses[0]}artifacts/0/0/{first}") == b"ID3"
     finally:
         served.terminate()
         served.wait()
