@@ -17,7 +17,7 @@ from raystt.evaluation.jobs import hypotheses_of
 from raystt.files import replacing, write_atomic
 from raystt.report.listening import Spoken, listening
 from raystt.report.markdown import markdown
-from raystt.report.tables import FLOOR, answer_rows, ceiling_notes, language_title, notes, verdicts
+from raystt.report.tables import FLOOR, answer_rows, language_title, notes, verdicts
 from raystt.results import Failure, Result
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def html(content: Content) -> str:
     return template.render(
         name=summary["name"], state=_state(content), running=content.running, refresh=REFRESH,
         verdicts=verdicts(summary), languages=languages, signature=summary["signature"],
-        notes=[*notes(summary), *ceiling_notes(summary)],
+        notes=notes(summary),
         score=OBJECTIVES[search.objective], split=summary["split"],
         report_split=summary["report_split"] or summary["split"],
         shared=[shown("chart-languages", "The same schedule in each language", both)]

@@ -136,7 +136,22 @@ def answer_rows(summary: Mapping[str, Any], entry: Mapping[str, Any]) -> list[An
             p=f"{held['p']:.3f}" if held else "",
             best=not name,
         ))  # fmt: skip
-    return lines
+    return lines + _ceiling_rows(summary, entry)
+
+
+def _ceiling_rows(summary: Mapping[str, Any], entry: Mapping[str, Any]) -> list[Answered]:
+    """Return what reference speech scores: its units spoken again, and the recordings."""
+    found = entry.get("ceilings", {})
+    return [
+        Answered(
+            run=title, schedule="", best=False, difference="", p="",
+            score=interval(found[summary["split"]][kind]),
+            fresh=interval(found[report][kind]) if (report := summary["report_split"]) in found
+            else "",
+        )
+        for kind, title in (("resynthesis", "reference units"), ("audio", "reference recordings"))
+        if summary["split"] in found and summary["objective"] == "asr_bleu"
+    ]  # fmt: skip
 
 
 def _one_seed(run: Mapping[str, Any], objective: str) -> str:
