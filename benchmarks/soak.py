@@ -20,16 +20,13 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
+import altair as alt
 import numpy as np
 import psutil
 import yaml
 from record import ROOT, save
 
 from raystt.config import load_search
-
-mpl.use("Agg")
-import matplotlib.pyplot as plt
 
 PERIOD = 10.0
 KINDS = {
@@ -113,15 +110,15 @@ def slopes(samples: list[dict[str, float]]) -> dict[str, dict[str, float]]:
 
 def draw(samples: list[dict[str, float]], path: Path) -> None:
     """Draw the memory of each kind over time."""
-    figure, axes = plt.subplots(figsize=(8, 5), layout="constrained")
-    hours = [sample["hours"] for sample in samples]
-    for name in sorted({name for sample in samples for name in sample} - {"hours", "trials"}):
-        axes.plot(hours, [sample.get(name, np.nan) for sample in samples], label=name, lw=1)
-    axes.set(xlabel="hours", ylabel="MB", yscale="log")
-    axes.set_title(f"Memory while a search gave {samples[-1]['trials']:.0f} scores")
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize=8, ncols=2)
-    figure.savefig(path, dpi=120)
+    rows = [
+        {"hours": sample["hours"], "process": name, "MB": value}
+        for sample in samples for name, value in sample.items() if name not in ("hours", "trials")
+    ]  # fmt: skip
+    title = f"Memory while a search gave {samples[-1]['trials']:.0f} scores"
+    chart = alt.Chart(alt.Data(values=rows), title=title, width=640, height=360).mark_line()
+    chart.encode(
+        x=alt.X("hours:Q"), y=alt.Y("MB:Q", scale=alt.Scale(type="log")), color="process:N"
+    ).save(str(path), scale_factor=2)
 
 
 def main() -> int:

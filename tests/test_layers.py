@@ -155,7 +155,7 @@ LIGHT = {
     "raystt.scores": ["ray", "torch"],
     "raystt.config": ["ray", "torch", "transformers", "optuna", "deepspeed"],
     "raystt.checking": ["ray", "torch", "transformers", "optuna", "deepspeed"],
-    "raystt.results": ["ray", "torch", "matplotlib"],
+    "raystt.results": ["ray", "torch", "altair"],
     "raystt.training.run": ["ray", "torch"],
 }
 HEAVY = {"raystt.training.segment": ["ray", "optuna"], "raystt.evaluation": ["ray", "optuna"]}
