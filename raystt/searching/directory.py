@@ -41,7 +41,7 @@ from raystt.config.run import changed_keys
 from raystt.corpus.card import Card
 from raystt.errors import BadInput
 from raystt.evaluation.clips import keep_recordings
-from raystt.files import LOCK, locked, write_atomic
+from raystt.files import LOCK, locked, remove, write_atomic
 from raystt.lines import append, read, read_failures
 from raystt.results import Failure, Result
 from raystt.training.states import drop_engine
@@ -218,6 +218,8 @@ class RunDirectory:
                 )
             if before.space != search.space:
                 self._retire_journal()
+        for left in [*self.path.rglob(".*.tmp")]:  # of processes that were killed as they wrote
+            remove(left)
         for folder in (self.trials, self.states):
             folder.mkdir(exist_ok=True)
         version = {"format": FORMAT, "raystt": __version__}
