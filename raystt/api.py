@@ -207,7 +207,7 @@ def translate(model: Path | str, audio: Path | str, *, language: str | None = No
         model: A trained run (its directory or YAML file), the best of a search
             (`runs/NAME/best/LANGUAGE`), or a search, whose best of `language` is taken.
         audio: The recording: any rate and format that libsndfile reads.
-        language: Of a search of several languages, the one that is spoken.
+        language: The language that is spoken; a search of several needs it.
 
     Returns:
         The waveform, what the recogniser heard of it, and the texts of a chain of thought.
@@ -220,6 +220,8 @@ def translate(model: Path | str, audio: Path | str, *, language: str | None = No
     from raystt.evaluation.translate import translate_recording
 
     run, _, found = _trained(_best_of(Path(model), language), None)
+    if language not in (None, run.language):
+        raise RunInTheWay(f"{model}: it translates {run.language!r}, not {language!r}")
     return translate_recording(run, found, audio)
 
 
@@ -262,11 +264,15 @@ def search(
             shown, message = _search_progress(stack, loaded.name, progress)
             for warning in checked.warnings:
                 message(f"warning: {warning}")
-            live = LiveReport(lambda: report(open_run(directory.path), figures=False), message)
+            live = LiveReport(
+                lambda: report(open_run(directory.path), running=True, figures=False), message
+            )
+            stack.callback(live.wait)
+            before = directory.size()
 
             def on_progress(snapshot: Snapshot) -> None:
                 shown(snapshot)
-                live.look(len(snapshot.ended))
+                live.look(directory.size() - before)
 
             run_search(
                 loaded, directory, on_prepare=told, on_progress=on_progress, on_message=message,
@@ -289,20 +295,21 @@ def open_run(path: Path | str) -> Run:
     return Run(path)
 
 
-def report(run: Run, *, figures: bool = True) -> list[Path]:
+def report(run: Run, *, running: bool = False, figures: bool = True) -> list[Path]:
     """Write `report/` of a search, finished or running, and return its files.
 
     Without raystt[report] it is the tables alone.
 
     Args:
         run: The search.
+        running: Let the page look for a newer one every minute.
         figures: Draw `schedules.png` too, which takes seconds.
     """
     from raystt.report.page import Content, write_report
 
     return write_report(Content(
         run.path, run.search, run.results, run.failures, run.summary, run.importances,
-        run.environment,
+        run.environment, running,
     ), figures=figures)  # fmt: skip
 
 

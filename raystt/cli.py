@@ -160,7 +160,7 @@ def _parser() -> argparse.ArgumentParser:
         "-o", "--output", type=Path, required=True, metavar="OUT.wav",
         help="where the translation goes; .wav, .flac, .mp3 or .ogg",
     )  # fmt: skip
-    translate.add_argument("--language", help="of a search of several, the one that is spoken")
+    translate.add_argument("--language", help="the one spoken; a search of several needs it")
     add(
         "report", _report,
         "Print the table of a search and write report/: a page to look at and listen to, and the "
@@ -284,7 +284,7 @@ def _search(options: argparse.Namespace) -> int:
 
 def _report(options: argparse.Namespace) -> int:
     run = api.open_run(options.config)
-    api.report(run)
+    api.report(run, running=run.running)
     _print_run(run, options.json)
     return DONE
 

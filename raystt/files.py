@@ -104,6 +104,18 @@ def locked(directory: Path, refusal: Exception) -> Iterator[None]:
         yield
 
 
+def is_locked(directory: Path) -> bool:
+    """Say whether a process holds a directory, see `locked`."""
+    try:
+        with (directory / LOCK).open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # it was never held
+        return False
+    return False
+
+
 def storage_error(error: BaseException) -> bool:
     """Say whether an error, or what it came from, is that of a full or lost file system."""
     seen: BaseException | None = error

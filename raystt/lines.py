@@ -17,6 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 from raystt.results import Failure, Proposal, Result, ResultsError
 
 _RESULT, _FAILURE = TypeAdapter(Result), TypeAdapter(Failure)
+_OBJECT = TypeAdapter(dict[str, Any])
 
 
 def checked(result: Result) -> Result:
@@ -72,6 +73,23 @@ def read_failures(path: str | os.PathLike[str]) -> list[Failure]:
         ResultsError: A line other than a torn last one is no failure.
     """
     return _read(Path(path), _FAILURE)
+
+
+def objects(path: Path) -> list[dict[str, Any]]:
+    """Read the JSON object of each line of a file; a torn last line is left out, as in `read`.
+
+    Raises:
+        ResultsError: Another line is no JSON object.
+    """
+    data = path.read_bytes() if path.exists() else b""
+    found = []
+    # Not `str.splitlines`: a text may hold a line separator of Unicode, which JSON leaves as it is.
+    for number, line in enumerate(_without_torn_line(data).splitlines(), start=1):
+        try:
+            found.append(_OBJECT.validate_json(line))
+        except ValidationError:
+            raise ResultsError(f"{path}:{number}: the line is damaged; delete the file") from None
+    return found
 
 
 def salvage(path: Path, accept: Callable[[Proposal], bool]) -> tuple[list[str], list[int]]:

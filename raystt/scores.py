@@ -298,3 +298,15 @@ def asr_bleu(stats: Statistics, *, signature: str, resamples: int = 1000, seed: 
 def _interval(drawn: Sequence[float] | npt.NDArray[np.float64]) -> Interval:
     lower, upper = np.percentile(drawn, (2.5, 97.5))
     return float(lower), float(upper)
+
+
+def sentence_bleu(stats: Statistics) -> float:
+    """Return BLEU of one sentence, of its row of `bleu().statistics`, int64 `[10]`.
+
+    Orders of n-grams that it is too short for do not count: a corpus' BLEU would give a perfect
+    sentence of three words 0.
+    """
+    said, meant = stats[:2].tolist()
+    right, total = stats[2:].reshape(2, 4).tolist()
+    found = BLEU.compute_bleu(right, total, said, meant, smooth_method="exp", effective_order=True)
+    return float(found.score)

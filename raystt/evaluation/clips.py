@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,8 @@ def encode(waveform: np.ndarray, rate: int) -> bytes:
     if not len(waveform):
         return b""
     buffer = io.BytesIO()
-    soundfile.write(buffer, waveform, rate, format="MP3")
+    # The encoder ends the process at a sample that is no number.
+    soundfile.write(buffer, np.nan_to_num(waveform), rate, format="MP3")
     return buffer.getvalue()
 
 
@@ -51,7 +53,7 @@ def write_clips(folder: Path, clips: Sequence[bytes]) -> None:
 def keep_recordings(corpus: Path, card: Card, language: str, split: str, folder: Path) -> None:
     """Copy the recordings of the sentences that can be heard, and their texts.
 
-    A recording that the corpus has lost is left out.
+    A recording that the corpus has lost, or that is damaged, is left out.
 
     Args:
         corpus: Directory of the prepared corpus.
@@ -68,7 +70,7 @@ def keep_recordings(corpus: Path, card: Card, language: str, split: str, folder:
     for number, name in enumerate(ids):
         for side in SIDES:
             path = audio_path(corpus, language, split, name, side)
-            if path.exists():
+            with suppress(soundfile.SoundFileError):
                 _write(clip(folder, number, side), encode(*soundfile.read(path)))
     texts = {side: of_side(rows, side)["text"].to_pylist() for side in SIDES}
     index = [{"id": name, **{side: texts[side][n] for side in SIDES}} for n, name in enumerate(ids)]
@@ -76,9 +78,11 @@ def keep_recordings(corpus: Path, card: Card, language: str, split: str, folder:
 
 
 def _write(path: Path, data: bytes) -> None:
-    if data:  # a silent clip is none
-        with replacing(path) as temporary:
-            temporary.write_bytes(data)
+    if not data:  # a silent clip is none, and that of an earlier model is not this one's
+        path.unlink(missing_ok=True)
+        return
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
 
 
 def read_recordings(folder: Path) -> list[dict[str, str | None]]:

@@ -72,7 +72,7 @@ def generate(
     if len(lengths) and lengths.max() >= room:
         raise ModelError(
             f"{job.model}: a prompt of {lengths.max()} tokens, its context is {room}; choose a "
-            "model.base with a longer one, or lower corpus.quality.max_seconds"
+            "model.base with a longer one, or shorter recordings (corpus.quality.max_seconds)"
         )
     # Rows that only fill up the table (`vocabulary.extend`).
     unused = list(range(card.vocabulary, model.get_input_embeddings().weight.shape[0]))

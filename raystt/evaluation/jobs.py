@@ -14,6 +14,7 @@ from raystt.config import EvaluationConfig, Objective, RunConfig
 from raystt.evaluation.clips import write_clips
 from raystt.files import write_atomic
 from raystt.interleaving.rules import Interleaving
+from raystt.lines import objects
 from raystt.scores import Score, Statistics, asr_bleu, bleu, chrf
 
 
@@ -172,8 +173,7 @@ def clips_of(folder: Path, split: str) -> Path:
 
 def read_statistics(path: Path, objective: Objective) -> Statistics:
     """Read what `Evaluation.write` wrote of a score: int64 `[sentences, columns]`."""
-    lines = path.read_text(encoding="utf-8").splitlines()
-    return np.array([json.loads(line)["statistics"][objective] for line in lines], np.int64)
+    return np.array([line["statistics"][objective] for line in objects(path)], np.int64)
 
 
 @dataclass(frozen=True)

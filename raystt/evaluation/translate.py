@@ -10,10 +10,9 @@ import numpy as np
 import soundfile
 
 from raystt.config import RunConfig
-from raystt.corpus.card import Card
 from raystt.corpus.shards import Row, RowSide, table_of
 from raystt.errors import BadInput
-from raystt.evaluation.generate import generate
+from raystt.evaluation.generate import Generated, generate
 from raystt.evaluation.jobs import EvaluationJob
 from raystt.evaluation.judge import Judge
 from raystt.files import replacing
@@ -85,65 +84,53 @@ class Translation:
             soundfile.write(file, waveform, self.rate, format=_ending(path).upper())
 
 
-class Translator:
-    """A model of a run with what it needs to hear and to speak, loaded once.
+def translate_recording(run: RunConfig, model: Path, audio: str | os.PathLike[str]) -> Translation:
+    """Translate a recording of any rate, format and number of channels.
 
     Args:
-        run: The run that the model was trained by.
-        corpus: Directory of its prepared corpus: codebooks, vocoder and recogniser are there.
+        run: The run that the model was trained by; codebooks, vocoder and recogniser are those of
+            its prepared corpus.
         model: Directory of the model.
-        device: Where everything runs, "cpu" or "cuda".
+        audio: The recording.
 
     Raises:
-        BadInput: One of them cannot be loaded, or does not fit the corpus.
+        AudioError: It is no usable audio.
+        ModelError: It is too long for the model.
+        BadInput: A part of the corpus cannot be loaded.
     """
-
-    def __init__(self, run: RunConfig, corpus: Path, model: Path, *, device: str) -> None:
-        self._judge = Judge(corpus, run.evaluation, device=device)
-        card = self._judge.card
-        units = run.corpus.units
-        self._encoder = encoder(
-            units.encoder, units.layer, device=device,
-            finetuned=corpus / "encoder" if run.corpus.finetune else None,
-        )  # fmt: skip
-        self._codebook = Codebook.load(corpus / card.units.source.path)
-        self._card: Card = card
-        self._device = device
-        self._job = EvaluationJob(
-            str(model), run.language, run.evaluation.split, run.evaluation, run.interleaving
-        )
-
-    def translate(self, audio: str | os.PathLike[str]) -> Translation:
-        """Translate a recording of any rate, format and number of channels.
-
-        Raises:
-            AudioError: It is no usable audio.
-            ModelError: It is too long for the model.
-        """
-        waveform = read_audio(audio)
-        (features,) = self._encoder.features([waveform])
-        units = self._codebook.assign(features)
-        if self._card.units.deduplicated:
-            units, _ = deduplicate(units)
-        units = units + self._card.units.source.offset
-        # All of it as one word of speech without a text.
-        source = RowSide("", [], [0, 0], units, np.ones_like(units), [0, len(units)],
-                         len(waveform) / SAMPLE_RATE)  # fmt: skip
-        nothing = RowSide("", [], [0], [], [], [0], 0.0)
-        rows = table_of([Row(os.fspath(audio), self._job.language, "", source, nothing)])
-        (generated,) = generate(rows, self._job, self._card, device=self._device)
-        _, (said,) = self._judge.speak([generated])
-        wrote = self._judge.written([generated])
-        (heard,) = self._judge.hear([said])
-        return Translation(
-            waveform=said, rate=self._card.sample_rate, heard=heard,
-            source_text=wrote["source"][0] if wrote else None,
-            target_text=wrote["target"][0] if wrote else None,
-            truncated=not generated.ended,
-        )  # fmt: skip
-
-
-def translate_recording(run: RunConfig, model: Path, audio: str | os.PathLike[str]) -> Translation:
-    """Translate a recording with a model of a run, on the run's own corpus and device."""
+    waveform = read_audio(audio)
+    corpus = Path(run.corpus.path).resolve()
     device = device_of(run.resources.gpus_per_evaluator, "gpus_per_evaluator")
-    return Translator(run, Path(run.corpus.path).resolve(), model, device=device).translate(audio)
+    judge = Judge(corpus, run.evaluation.model_copy(update={"utmos": None}), device=device)
+    generated = _generate(run, judge, model, waveform, device)
+    _, (said,) = judge.speak([generated])
+    (heard,) = judge.hear([said])
+    wrote = {side: texts[0] for side, texts in judge.written([generated]).items()}
+    return Translation(
+        waveform=said, rate=judge.card.sample_rate, heard=heard, source_text=wrote.get("source"),
+        target_text=wrote.get("target"), truncated=not generated.ended,
+    )  # fmt: skip
+
+
+def _generate(
+    run: RunConfig, judge: Judge, model: Path, waveform: np.ndarray, device: str
+) -> Generated:
+    """Encode float32 `[samples]` as the source units of the corpus, and generate from them."""
+    config, card = run.corpus.units, judge.card
+    finetuned = judge.corpus / "encoder" if run.corpus.finetune else None
+    hears = encoder(config.encoder, config.layer, finetuned=finetuned, device=device)
+    codebook = Codebook.load(judge.corpus / card.units.source.path)
+    units = codebook.assign(hears.features([waveform])[0])
+    if card.units.deduplicated:
+        units, _ = deduplicate(units)
+    units = units + card.units.source.offset
+    # All of it as one word of speech without a text.
+    source = RowSide("", [], [0, 0], units, np.ones_like(units), [0, len(units)],
+                     len(waveform) / SAMPLE_RATE)  # fmt: skip
+    nothing = RowSide("", [], [0], [], [], [0], 0.0)
+    rows = table_of([Row("", run.language, "", source, nothing)])
+    job = EvaluationJob(
+        str(model), run.language, run.evaluation.split, run.evaluation, run.interleaving
+    )
+    (generated,) = generate(rows, job, card, device=device)
+    return generated

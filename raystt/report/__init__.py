@@ -1,1 +1,1 @@
-"""What a search has found, for people: tables, the figure, dashboards."""
+"""What a search has found, for people: the page, tables, dashboards."""

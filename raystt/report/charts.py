@@ -192,12 +192,12 @@ def cost(results: Sequence[Result], workers: int, scale: Scale) -> Drawing:
     return alt.layer(line, points).properties(height=_HEIGHT)
 
 
-def importances(found: Mapping[str, float], evaluator: str) -> Drawing:
+def importances(found: Mapping[str, float]) -> Drawing:
     """Draw the share of the variance of the scores that each key explains."""
     rows = [{"key": key, "importance": float(value)} for key, value in found.items()]
     return (
         alt.Chart(_data(rows)).mark_bar(color=REFERENCE).encode(
-            x=alt.X("importance:Q", title=f"importance, {evaluator}"),
+            x=alt.X("importance:Q", title="importance, PED-ANOVA"),
             y=alt.Y("key:N", sort="-x", title=None, axis=alt.Axis(labelLimit=220)),
             tooltip=["key:N", alt.Tooltip("importance:Q", format=".2f")],
         ).properties(height=24 * len(rows))
@@ -206,20 +206,20 @@ def importances(found: Mapping[str, float], evaluator: str) -> Drawing:
 
 def languages(results: Sequence[Result], scale: Scale) -> Drawing | None:
     """Draw what the same schedule scores in each language; None where none has two."""
-    groups: dict[str, list[Result]] = {}
+    groups: dict[str, list[Result]] = {}  # one that is the same run in all that it sets
     for r in results:
         if r.status == "complete":
-            groups.setdefault(r.schedule.label(), []).append(r)
+            groups.setdefault(repr(sorted(r.overrides.items())), []).append(r)
     rows = [
-        {"language": r.language, "score": r.value(scale.objective), "schedule": label,
-         "name": next((str(o.reference) for o in group if o.reference), label)}
-        for label, group in groups.items() if len({r.language for r in group}) > 1 for r in group
+        {"language": r.language, "score": r.value(scale.objective), "run": run,
+         "name": r.reference or r.schedule.label()}
+        for run, group in groups.items() if len({r.language for r in group}) > 1 for r in group
     ]  # fmt: skip
     if not rows:
         return None
     base = alt.Chart(_data(rows)).encode(
         x=alt.X("language:N", title=None, axis=alt.Axis(labelAngle=0)), y=scale.axis,
-        detail="schedule:N", tooltip=["name:N", "language:N", alt.Tooltip("score:Q", format=".1f")],
+        detail="run:N", tooltip=["name:N", "language:N", alt.Tooltip("score:Q", format=".1f")],
     )  # fmt: skip
     return alt.layer(
         base.mark_line(opacity=0.5, color=REFERENCE), base.mark_circle(size=60, color=REFERENCE)
@@ -245,12 +245,15 @@ class Scale:
         self.objective = objective
         scores = [r.value(objective) for r in results if r.status == "complete"] or [0.0, 1.0]
         title = f"{OBJECTIVES[objective]}, {split}"
-        self.colour = alt.Color(
+        colour = alt.Color(
             "score:Q", title=title,
             scale=alt.Scale(scheme="viridis", domain=[min(scores), max(scores)]),
             legend=alt.Legend(orient="bottom", gradientLength=120),
         )  # fmt: skip
-        self.plain = self.colour.legend(None)  # one legend is enough
+        diverged = "datum.status === 'diverged'"
+        self.colour = alt.condition(diverged, alt.value(DIVERGED), colour)
+        # One legend is enough.
+        self.plain = alt.condition(diverged, alt.value(DIVERGED), colour.legend(None))
         self.axis = alt.Y("score:Q", title=title)
 
     def of(self, one: Result) -> dict[str, Any]:
@@ -261,7 +264,7 @@ class Scale:
             "trial": one.label, "schedule": one.schedule.label(),
             "score": one.value(self.objective), "low": low, "high": high,
             "interval": f"{low:.1f} to {high:.1f}" if whole else "",
-            "name": one.reference or "proposed",
+            "name": one.reference or "proposed", "status": one.status,
         }  # fmt: skip
 
     def named(self, rows: Sequence[Mapping[str, Any]], results: Sequence[Result]) -> alt.Chart:
@@ -270,10 +273,10 @@ class Scale:
         return alt.Chart(_data(rows)).transform_lookup("trial", own)
 
 
-_OWN = ("schedule", "score", "low", "high", "interval", "name")
+_OWN = ("schedule", "score", "low", "high", "interval", "name", "status")
 _TOOLTIP = [
     alt.Tooltip("trial:N"), alt.Tooltip("schedule:N"), alt.Tooltip("score:Q", format=".1f"),
-    alt.Tooltip("interval:N"),
+    alt.Tooltip("interval:N"), alt.Tooltip("status:N"),
 ]  # fmt: skip
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
@@ -13,8 +12,9 @@ import numpy as np
 
 from raystt.evaluation.clips import clip, heard, read_recordings
 from raystt.evaluation.jobs import clips_of, hypotheses_of
+from raystt.lines import objects
 from raystt.results import Result
-from raystt.scores import bleu
+from raystt.scores import sentence_bleu
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,11 @@ class Said:
     score: float
     clip: str
 
+    @property
+    def silent(self) -> bool:
+        """Whether the recogniser heard nothing."""
+        return all(word.kind == "missing" for word in self.words)
+
 
 @dataclass(frozen=True)
 class Spoken:
@@ -68,11 +73,10 @@ def listening(folder: Path, trials: Path, runs: Sequence[tuple[str, Result]]) ->
         runs: Models with the names that they are shown under; those whose hypotheses are not there
             are left out.
     """
-    recordings = read_recordings(folder)
-    models = [(name, found) for name, one in runs if (found := _said(trials, one, name))]
+    models = [_said(trials, one, name) for name, one in runs]
     spoken = []
-    for number, one in enumerate(recordings):
-        said = tuple(found[number] for _, found in models if number < len(found))
+    for number, one in enumerate(read_recordings(folder)):
+        said = tuple(found[one["id"]] for found in models if one["id"] in found)
         source, target = (_address(clip(folder, number, side)) for side in ("source", "target"))
         spoken.append(Spoken(one["source"] or "", one["target"] or "", source, target, said))
     return spoken
@@ -91,19 +95,17 @@ def marked(hypothesis: str, reference: str) -> tuple[Word, ...]:
     return tuple(words)
 
 
-def _said(trials: Path, one: Result, name: str) -> list[Said]:
-    """Return what a model said of the sentences that can be heard; nothing if that is not known."""
-    path, folder = hypotheses_of(trials / one.folder, one.split), trials / one.folder
-    if not path.exists():
-        return []
-    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    found = []
+def _said(trials: Path, one: Result, name: str) -> dict[str | None, Said]:
+    """Return what a model said of the sentences that can be heard, by id, as far as it is known."""
+    folder = trials / one.folder
+    lines = objects(hypotheses_of(folder, one.split))
+    found: dict[str | None, Said] = {}
     for number, place in enumerate(heard([line["id"] for line in lines])):
         line = lines[place]
-        score = bleu().point(np.array([line["statistics"]["asr_bleu"]]))
+        score = sentence_bleu(np.array(line["statistics"]["asr_bleu"]))
         address = _address(clip(clips_of(folder, one.split), number))
         words = marked(line["hypothesis"], line["reference"])
-        found.append(Said(name, words, float(score), address))
+        found[line["id"]] = Said(name, words, score, address)
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -15,20 +16,30 @@ class LiveReport:
 
     Args:
         write: Writes it.
-        on_message: Told once if that fails; the search goes on.
+        on_message: Told once if that fails; it is tried again, and the search goes on.
+        clock: Gives seconds.
     """
 
-    def __init__(self, write: Callable[[], object], on_message: Callable[[str], None]) -> None:
-        self._write, self._on_message = write, on_message
+    def __init__(
+        self,
+        write: Callable[[], object],
+        on_message: Callable[[str], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._write, self._on_message, self._clock = write, on_message, clock
         self._thread: threading.Thread | None = None
-        self._next, self._shown, self._failed = 0.0, 0, False
+        self._next, self._shown, self._told = -math.inf, 0, False
 
-    def look(self, finished: int) -> None:
-        """Write it if more trials are finished than it shows, and it is time again."""
+    def look(self, found: int) -> None:
+        """Write it if more is found than it shows, and it is time again.
+
+        Args:
+            found: Grows with what there is to show.
+        """
         busy = self._thread is not None and self._thread.is_alive()
-        if busy or self._failed or finished <= self._shown or time.monotonic() < self._next:
+        if busy or found <= self._shown or self._clock() < self._next:
             return
-        self._shown = finished
+        self._shown = found
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
@@ -38,11 +49,12 @@ class LiveReport:
             self._thread.join()
 
     def _run(self) -> None:
-        began = time.monotonic()
+        began = self._clock()
         try:
             self._write()
         except Exception as error:
-            self._failed = True
-            self._on_message(f"the report was not written while the search runs: {error}")
-        now = time.monotonic()
+            if not self._told:
+                self._on_message(f"the report was not written while the search runs: {error}")
+            self._told = True
+        now = self._clock()
         self._next = now + max(_SECONDS, _SHARE * (now - began))

@@ -15,18 +15,19 @@ import numpy as np
 from raystt.config import BASELINE, OBJECTIVES, SearchConfig, to_yaml
 from raystt.evaluation.jobs import hypotheses_of
 from raystt.files import replacing, write_atomic
+from raystt.lines import objects
 from raystt.report.listening import Spoken, listening
 from raystt.report.markdown import markdown
-from raystt.report.tables import FLOOR, answer_rows, language_title, notes, verdicts
+from raystt.report.tables import FLOOR, answer_rows, best_name, language_title, notes, verdicts
 from raystt.results import Failure, Result
 
 if TYPE_CHECKING:
     from raystt.report.charts import Curve
 
+_POINTS = 100  # of a curve: a page must open however long a training was
+
 REFRESH = 60
 """Seconds after which the page of a running search looks for what is new."""
-
-IMPORTANCES = "PED-ANOVA"
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class Content:
         summary: What `summary.json` holds of them.
         importances: Of the searched keys, by language, where there are enough trials.
         environment: What it ran on.
+        running: Whether the search runs.
     """
 
     path: Path
@@ -50,13 +52,21 @@ class Content:
     summary: Mapping[str, Any]
     importances: Mapping[str, Mapping[str, float]]
     environment: Mapping[str, Any]
+    running: bool
 
     @property
-    def running(self) -> bool:
-        """Whether something is still to come."""
-        confirm = self.summary.get("confirm", {})
-        lacking = len(self.results) + len(self.failures) < self.search.total_trials
-        return lacking or bool(confirm.get("missing"))
+    def failed(self) -> list[Failure]:
+        """The trials that could not be run, each as it failed last."""
+        done = {(r.language, r.trial) for r in self.results}
+        last = {(f.language, f.trial): f for f in self.failures}
+        return [failure for place, failure in last.items() if place not in done]
+
+    @property
+    def missing(self) -> int:
+        """Trials and trainings on fresh seeds that are still to come."""
+        confirm = self.summary.get("confirm", {}).get("missing", 0)
+        lacking = self.search.total_trials - len(self.results) - len(self.failed)
+        return int(lacking + confirm)
 
 
 def write_report(content: Content, *, figures: bool = True) -> list[Path]:
@@ -154,7 +164,8 @@ def _charts(
          charts.schedules(results, logs, best, content.search.references, scale)),
         ("history", "Score over trials, the best so far, and in red what the best scored on fresh "
          "seeds", charts.history(results, fresh, scale)),
-        ("response", "Score by where text starts and ends", charts.response(results, scale)),
+        ("response", "Score by where text starts and ends, of what is spoken",
+         charts.response(results, scale)),
         ("cost", "Score against the cost of the training",
          charts.cost(results, workers.workers_per_trainer, scale)),
     ]  # fmt: skip
@@ -168,7 +179,7 @@ def _charts(
             )
         ]
     if content.importances.get(language):
-        chart = charts.importances(content.importances[language], IMPORTANCES)
+        chart = charts.importances(content.importances[language])
         drawn.append(("importances", "What the score depends on", chart))
     return drawn
 
@@ -180,7 +191,7 @@ def _spoken(
     by_name = {r.reference: r for r in results if r.reference}
     runs = [(name, by_name[name]) for name in (FLOOR, BASELINE) if name in by_name]
     runs += [
-        (f"best, #{r.trial}", r) for r in results
+        (best_name({"reference": r.reference, "trial": r.trial}), r) for r in results
         if r.trial == best and r.reference not in (FLOOR, BASELINE)
     ]  # fmt: skip
     folder = content.path / "recordings" / f"{language}-{content.summary['split']}"
@@ -191,10 +202,8 @@ def _log(path: Path, one: Result) -> Curve | None:
     """Read the log of a trial's training; None where it was not kept."""
     from raystt.report.charts import Curve
 
-    file = path / "trials" / one.folder / "train.jsonl"
-    if not file.exists():
-        return None
-    rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    rows = objects(path / "trials" / one.folder / "train.jsonl")
+    rows = rows[:: max(1, len(rows) // _POINTS)]
     columns = {
         name: np.array([np.nan if row[key] is None else row[key] for row in rows], kind)
         for name, key, kind in (("steps", "step", np.int64), ("loss", "loss", np.float64),
@@ -211,21 +220,20 @@ def _state(content: Content) -> str:
     now = time.strftime("%Y-%m-%d %H:%M", time.gmtime())
     if content.running:
         return f"running: {done}; as of {now} UTC, looks again every {REFRESH} s"
+    if content.missing:
+        return f"not finished: {done}; --resume goes on; written {now} UTC"
     return f"finished: {done}; written {now} UTC"
 
 
 def _troubles(content: Content) -> list[str]:
     """Say what failed, diverged, or was not said to its end."""
-    lines = [f"{f.label} could not be run: {f.error.splitlines()[0]}" for f in content.failures]
+    lines = [f"{f.label} could not be run: {f.error.splitlines()[0]}" for f in content.failed]
     lines += [
         f"{r.label} diverged at step {r.step} of {r.steps}: {r.schedule.label()}"
         for r in content.results if r.status == "diverged"
     ]  # fmt: skip
     for r in content.results:
-        path = hypotheses_of(content.path / "trials" / r.folder, r.split)
-        if r.status != "complete" or not path.exists():
-            continue
-        said = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        said = objects(hypotheses_of(content.path / "trials" / r.folder, r.split))
         cut = sum(line.get("truncated", False) for line in said)
         if cut:
             most = content.search.base.evaluation.max_new_tokens
@@ -243,8 +251,10 @@ def _environment(content: Content) -> dict[str, str]:
         rows["versions"] = ", ".join(f"{name} {one}" for name, one in versions.items())
     hours = sum(r.train_seconds for r in content.results) / 3600
     workers = content.search.base.resources.workers_per_trainer
-    rows["device-hours of training"] = f"{hours * workers:.1f}"
-    rows["hours of evaluation"] = f"{sum(r.evaluate_seconds for r in content.results) / 3600:.1f}"
+    rows["device-hours of training, trials"] = f"{hours * workers:.1f}"
+    rows["hours of evaluation, trials"] = (
+        f"{sum(r.evaluate_seconds for r in content.results) / 3600:.1f}"
+    )
     return rows
 
 

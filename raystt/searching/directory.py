@@ -35,18 +35,23 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from raystt import __version__
 from raystt.config import SearchConfig, load_search, to_yaml
 from raystt.config.run import changed_keys
 from raystt.corpus.card import Card
 from raystt.errors import BadInput
-from raystt.evaluation.clips import keep_recordings
+from raystt.evaluation.clips import clip, keep_recordings
+from raystt.evaluation.jobs import clips_of
 from raystt.files import LOCK, locked, remove, write_atomic
 from raystt.lines import append, read, read_failures
-from raystt.results import Failure, Result
+from raystt.results import Failure, Proposal, Result
 from raystt.training.states import drop_engine
 
 FORMAT = 3
+
+_PLAYED = 3  # clips of a trial in Optuna's dashboard
 
 
 class RunExists(BadInput):
@@ -77,6 +82,7 @@ class RunDirectory:
         self.trials = self.path / "trials"
         self.states = self.path / "states"
         self.recordings = self.path / "recordings"
+        self.artifacts = self.path / "artifacts"
         self.report = self.path / "report"
 
     def load_config(self) -> SearchConfig:
@@ -135,6 +141,17 @@ class RunDirectory:
     def card(self) -> Card:
         """Return the card of the corpus that was searched on."""
         return Card.load(self.path)
+
+    def clips(self, one: Proposal, split: str) -> list[Path]:
+        """Return some of what can be heard of a trial, for Optuna's dashboard."""
+        folder = clips_of(self.trials / one.folder, split)
+        clips = (clip(folder, number) for number in range(_PLAYED))
+        return [path for path in clips if path.exists()]
+
+    def size(self) -> int:
+        """Return how many bytes of results there are: it grows with every score."""
+        files = (self.results, self.confirmation)
+        return sum(path.stat().st_size for path in files if path.exists())
 
     def model(self, result: Result) -> Path:
         """Return the directory of a trial's model, which may have been pruned."""
@@ -219,7 +236,8 @@ class RunDirectory:
             if before.space != search.space:
                 self._retire_journal()
         for left in [*self.path.rglob(".*.tmp")]:  # of processes that were killed as they wrote
-            remove(left)
+            if not psutil.pid_exists(int(left.name.split(".")[-2])):
+                remove(left)
         for folder in (self.trials, self.states):
             folder.mkdir(exist_ok=True)
         version = {"format": FORMAT, "raystt": __version__}

@@ -8,14 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from raystt.config import SearchConfig
-from raystt.evaluation.clips import clip
-from raystt.evaluation.jobs import clips_of
 from raystt.ranking import best, latest
 from raystt.results import Failure, Proposal, Result
 from raystt.searching.directory import RunDirectory
 from raystt.searching.verdict import to_confirm
-
-_PLAYED = 3  # clips of a trial in Optuna's dashboard
 
 
 class Ledger:
@@ -59,9 +55,7 @@ class Ledger:
         self._directory.drop_engines(result)
         if self._search.fidelity.segments == 1:  # else a running trial may go on from its state
             self._prune()
-        folder = clips_of(self._directory.trials / result.folder, result.split)
-        clips = (clip(folder, number) for number in range(_PLAYED))
-        return [path for path in clips if path.exists()]
+        return self._directory.clips(result, result.split)
 
     def failed(self, proposal: Proposal, error: str) -> None:
         """Write that a trial could not be run."""

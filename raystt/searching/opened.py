@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from raystt.files import is_locked
 from raystt.ranking import dataframe, latest
 from raystt.results import Failure, Result
 from raystt.searching.best import Best, config_of
@@ -45,6 +48,11 @@ class Run:
     def path(self) -> Path:
         """The directory."""
         return self._directory.path
+
+    @property
+    def running(self) -> bool:
+        """Whether a search runs in it now, on this machine or another one."""
+        return is_locked(self.path)
 
     @property
     def results(self) -> list[Result]:
@@ -95,17 +103,15 @@ class Run:
         """
         import optuna
 
-        found = {}
-        for language in self.search.languages:
-            proposed = [r for r in self.results if r.language == language and r.reference is None]
-            if len(proposed) >= _ENOUGH:
-                evaluator = optuna.importance.PedAnovaImportanceEvaluator()
-                found[language] = dict(
-                    optuna.importance.get_param_importances(
-                        self.study(language), evaluator=evaluator
-                    )
-                )
-        return found
+        proposed = Counter(r.language for r in self.results if r.reference is None)
+        importances = optuna.importance.get_param_importances
+        evaluator = optuna.importance.PedAnovaImportanceEvaluator()
+        with warnings.catch_warnings():  # of keys that only some trials have
+            warnings.simplefilter("ignore")
+            return {
+                name: dict(importances(self.study(name), evaluator=evaluator))
+                for name, count in proposed.items() if count >= _ENOUGH
+            }  # fmt: skip
 
     @property
     def experiment(self) -> ExperimentAnalysis:

@@ -66,7 +66,9 @@ def reconcile(search: SearchConfig, directory: RunDirectory, on_message: OnMessa
 
 def _open(search: SearchConfig, directory: RunDirectory) -> dict[str, LanguageStudy]:
     storage = own_journal(directory.journal)
-    return {name: LanguageStudy(search, name, storage) for name in search.languages}
+    return {
+        name: LanguageStudy(search, name, storage, directory.artifacts) for name in search.languages
+    }
 
 
 def _mend_lines(search: SearchConfig, directory: RunDirectory, on_message: OnMessage) -> None:
@@ -181,7 +183,8 @@ def _write_lost_trials(
         elif _unseen(trials[number]) and proposal is not None:
             study.fill(number, proposal)
         if result is not None:
-            study.tell(number, result.value(study.search.objective), result.report())
+            clips = directory.clips(result, result.split)
+            study.tell(number, result.value(study.search.objective), result.report(), clips)
 
 
 def _unseen(trial: FrozenTrial) -> bool:

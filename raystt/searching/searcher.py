@@ -22,7 +22,7 @@ from ray.tune.search import Searcher
 
 from raystt.config import SearchConfig
 from raystt.results import Proposal
-from raystt.searching.study import ARTIFACTS, LanguageStudy, own_journal
+from raystt.searching.study import LanguageStudy, own_journal
 from raystt.searching.transfer import to_repeat
 
 _IN_A_ROW = 3
@@ -65,7 +65,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]
     ) -> None:
         super().__init__(metric=search.objective, mode="max")
         storage = InMemoryStorage() if journal is None else own_journal(Path(journal))
-        artifacts = None if journal is None else Path(journal).with_name(ARTIFACTS)
+        artifacts = None if journal is None else Path(journal).with_name("artifacts")
         self.studies = {
             name: LanguageStudy(search, name, storage, artifacts) for name in search.languages
         }

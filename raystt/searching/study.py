@@ -26,9 +26,6 @@ from raystt.config import SearchConfig
 from raystt.results import METRICS, REPORTED, Proposal, Result
 from raystt.searching.proposals import sampler_of
 
-ARTIFACTS = "artifacts"
-"""Folder of Optuna's artifacts, beside the journal."""
-
 _REFERENCE, _REPEATS, _ORIGIN = "reference", "repeats", "origin"
 _OVERRIDES, _ERROR, _REPORT = "overrides", "error", "raystt:report"
 _ATTRIBUTES = (

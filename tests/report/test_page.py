@@ -19,9 +19,9 @@ from raystt.evaluation.jobs import clips_of, hypotheses_of
 from raystt.report.listening import listening, marked
 from raystt.report.live import LiveReport
 from raystt.report.page import Content, html, write_report
-from raystt.results import Failure, Result
+from raystt.results import Failure, Result, ResultsError
 from raystt.schedule import Schedule, from_dict
-from raystt.scores import bleu
+from raystt.scores import bleu, sentence_bleu
 from raystt.searching.summary import summarise
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -72,7 +72,7 @@ def content(path: Path, results: list[Result], **changes: Any) -> Content:
     values: dict[str, Any] = {
         "path": path, "search": search(), "results": results, "failures": [], "summary": summary,
         "importances": {"es": {"schedule.end": 0.7, "schedule.initial": 0.3}},
-        "environment": {"raystt": "0.1", "versions": {"ray": "2.60"}},
+        "environment": {"raystt": "0.1", "versions": {"ray": "2.60"}}, "running": False,
     }  # fmt: skip
     return Content(**(values | changes))
 
@@ -130,9 +130,11 @@ def test_what_is_not_there_is_left_out(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kept", [0, 1, 3])
 def test_a_search_that_has_just_begun_has_a_page(tmp_path: Path, kept: int) -> None:
-    found = content(tmp_path, made_up_search()[:kept], importances={})
-    page = html(found)
-    assert found.running and "location.reload" in page and f"{kept} of 26 trials" in page
+    results = made_up_search()[:kept]
+    page = html(content(tmp_path, results, importances={}, running=True))
+    assert "location.reload" in page and f"running: {kept} of 26 trials" in page
+    page = html(content(tmp_path, results, importances={}))
+    assert "location.reload" not in page and f"not finished: {kept} of 26 trials" in page
 
 
 def test_what_went_wrong_is_told(tmp_path: Path) -> None:
@@ -140,11 +142,36 @@ def test_what_went_wrong_is_told(tmp_path: Path) -> None:
     write_trials(tmp_path, results)
     first = results[4]
     failed = Failure(**{**first.identity(), "trial": 40}, error="no <memory>\nTraceback", time=1.0)
-    page = html(content(tmp_path, results, failures=[failed]))
+    again = Failure(**first.identity(), error="later it was", time=1.0)
+    found = content(tmp_path, results, failures=[failed, failed, again], search=search(14))
+    assert found.failed == [failed] and found.missing == 1
+    page = html(found)
     for part in ("es#40 could not be run: no &lt;memory&gt;", "es#5 diverged at step 120 of",
-                 "es#0: 2 of 20 sentences had not ended", "location.reload"):  # fmt: skip
-        assert (part in page) == (part != "location.reload"), part
-    assert "Traceback" not in page and SAID not in page
+                 "es#0: 2 of 20 sentences had not ended", "not finished: 26 of 28",
+                 "&lt;b&gt;red&lt;/b&gt;"):  # fmt: skip
+        assert part in page, part
+    for part in ("Traceback", "<b>red</b>", "later it was"):
+        assert part not in page, part
+
+
+def test_a_damaged_line_is_named_and_a_torn_one_is_left_out(tmp_path: Path) -> None:
+    results = made_up_search()
+    write_trials(tmp_path, results)
+    log = tmp_path / "trials" / results[0].folder / "train.jsonl"
+    log.write_text(log.read_text() + '{"step": 1')
+    html(content(tmp_path, results))
+    # A line separator of Unicode is part of a text, not the end of a line.
+    lines = hypotheses_of(tmp_path / "trials" / results[0].folder, "dev")
+    lines.write_text(lines.read_text().replace("carries", "car\u2028ries"))
+    html(content(tmp_path, results))
+    lines.write_text("{\n" + lines.read_text())
+    with pytest.raises(ResultsError, match=r"hypotheses-dev\.jsonl:1: the line is damaged"):
+        html(content(tmp_path, results))
+
+
+def test_a_perfect_sentence_scores_100_however_short() -> None:
+    row = bleu().statistics(["i see it"], ["i see it"])[0]
+    assert sentence_bleu(row) == pytest.approx(100.0) and bleu().point(row[None]) == 0.0
 
 
 def test_the_same_results_give_the_same_figure(tmp_path: Path) -> None:
@@ -158,19 +185,22 @@ def test_the_same_results_give_the_same_figure(tmp_path: Path) -> None:
 
 def test_a_running_search_is_shown_again_and_again() -> None:
     told: list[str] = []
-    written: list[int] = []
-    live = LiveReport(lambda: written.append(1), told.append)
-    live.look(0)
-    live.wait()
-    assert not written, "nothing is finished"
-    for finished in (1, 2):
-        live.look(finished)
+    tried: list[float] = []
+    now = 0.0
+
+    def write() -> None:
+        tried.append(now)
+        if now in (0.0, 60.0):
+            raise ValueError("the disk is full")
+
+    live = LiveReport(write, told.append, clock=lambda: now)
+    # Nothing is found; then it is; it is not time again; it is; nothing is new; there is.
+    for at, found in ((0.0, 0), (0.0, 1), (59.0, 2), (60.0, 2), (200.0, 2), (201.0, 3)):
+        now = at
+        live.look(found)
         live.wait()
-    assert written == [1], "it is not time again yet"
-    broken = LiveReport(lambda: 1 / 0, told.append)
-    broken.look(1)
-    broken.wait()
-    assert len(told) == 1 and "division by zero" in told[0]
+    assert tried == [0.0, 60.0, 201.0]
+    assert len(told) == 1 and "the disk is full" in told[0]
 
 
 @pytest.fixture(scope="module")
