@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,8 @@ def test_a_search(searched: Search) -> None:
     text, directory = searched.printed, searched.directory
     assert_complete(directory)
     assert (directory / "report" / "schedules.png").stat().st_size > 10_000
+    environment = raystt.open_run(directory).environment
+    assert environment["versions"]["ray"] == version("ray") and environment["cpus"] >= 1
     page = (directory / "report" / "index.html").read_text()
     # Two languages, six sentences, source and reference and what "none", "paper" and the best said.
     assert page.count("<audio") >= 2 * 6 * 3 and "finished: 8 of 8 trials" in page

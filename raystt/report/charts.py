@@ -69,7 +69,7 @@ def schedules(
         ).add_params(hover))  # fmt: skip
     fixed = [r for r in results if r.reference in references and r.trial != best]
     if fixed:
-        names = list(dict.fromkeys(str(r.reference) for r in fixed))
+        names = list(references)  # of one order, so that a language's dashes are another's
         dashes = [_DASHES[n % len(_DASHES)] for n in range(len(names))]
         layers.append(
             _lines(fixed, scale).encode(
