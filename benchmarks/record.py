@@ -39,7 +39,7 @@ def hardware(device: str) -> str:
 
 
 def _shown(argument: str) -> str:
-    """Return an argument without where this machine keeps its files."""
+    """Return an argument, or the script, without where this machine keeps its files."""
     path = Path(argument)
     if not path.is_absolute():
         return argument
@@ -63,7 +63,7 @@ def save(
         "date": today,
         "commit": git("rev-parse", "HEAD"),
         "uncommitted_changes": bool(git("status", "--porcelain", "--", "raystt", "benchmarks")),
-        "command": " ".join([f"python benchmarks/{name}.py", *map(_shown, sys.argv[1:])]),
+        "command": " ".join(["python", *map(_shown, sys.argv)]),
         "versions": {
             "raystt": __version__,
             "python": platform.python_version(),

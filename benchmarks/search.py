@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
+import re
 import sys
 import time
 import warnings
@@ -103,7 +104,9 @@ def main() -> int:
     parser.add_argument("table", type=Path)
     parser.add_argument("--repetitions", type=int, default=200)
     parser.add_argument("--processes", type=int, default=1)
-    parser.add_argument("--ways", default="", metavar="PART", help="those with this in their name")
+    parser.add_argument(
+        "--ways", default="", metavar="PART", help="one, or those with this in its name"
+    )
     parser.add_argument("--save", action="store_true", help="write into benchmarks/results/")
     options = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -124,8 +127,10 @@ def main() -> int:
     rows = []
     print(" " * 42 + "regret (optimism) at " + ", ".join(map(str, BUDGETS)))
     measured = {kind for one in LANDSCAPES.values() for kind, _ in one.parts}
+    part = options.ways
+    chosen = [part] if part in WAYS else [name for name in WAYS if part in name]
     with multiprocessing.get_context("fork").Pool(options.processes) as pool:
-        for name in (name for name in WAYS if options.ways in name):
+        for name in chosen:
             if name in NEEDS and NEEDS[name] not in measured:
                 print(f"{name:>42} needs a signal that the table lacks: {NEEDS[name]}")
                 continue
@@ -136,7 +141,9 @@ def main() -> int:
             print(f"{name:>42} {' '.join(cells)}  {time.monotonic() - began:.0f} s", flush=True)
             rows += mine
     if options.save:
-        save("search", "each way, on the same landscape", setting, rows,
+        # Of some ways alone: beside what all of them gave.
+        name = "-".join(["search", *re.findall(r"\w+", part)])
+        save(name, "each way, on the same landscape", setting, rows,
              packages=["optuna", "ray", "scikit-learn"])  # fmt: skip
     return 0
 
