@@ -174,6 +174,21 @@ def test_a_perfect_sentence_scores_100_however_short() -> None:
     assert sentence_bleu(row) == pytest.approx(100.0) and bleu().point(row[None]) == 0.0
 
 
+def test_another_objective_and_a_schedule_for_each_side(tmp_path: Path) -> None:
+    paper = {"shape": "staircase", "initial": 0.9, "end": 0.8}
+    apart = {"shape": "apart", "source": paper, "target": {"shape": "constant", "initial": 0.0}}
+    results = [
+        result("zh-CN", 0, paper, 20.0, reference="paper", chrf=40.0),
+        result("zh-CN", 1, apart, 10.0, chrf=45.5),
+        replace(made.diverged(2), language="zh-CN", schedule=from_dict(paper)),
+    ]
+    summary = summarise(results, name="made up", split="dev", objective="chrf")
+    chosen = search(3).model_copy(update={"objective": "chrf", "languages": ("zh-CN",)})
+    page = html(content(tmp_path, results, search=chosen, summary=summary, importances={}))
+    for part in ("chrF, dev, one seed", ">45.5<", "best, #1", "finished: 3 of 3 trials"):
+        assert part in page, part
+
+
 def test_the_same_results_give_the_same_figure(tmp_path: Path) -> None:
     files = []
     for name in ("a", "b"):
