@@ -207,7 +207,7 @@ def trusted(signals: Sequence[tuple[float, float]]) -> bool:
 
 
 def raystt(
-    *, confirm: tuple[int, int] | None = (1, 3), cautious: bool = False, near: float | None = None,
+    *, confirm: tuple[int, int] | None = (1, 4), cautious: bool = False, near: float | None = None,
     each: int = 1, rung: Rung | None = None, **changes: Any,
 ) -> Way:  # fmt: skip
     """Return raystt's own way: its studies, its proposals, what it confirms and how it decides.
@@ -345,7 +345,7 @@ WAYS: dict[str, Way] = {
     "raystt, top 2, 2 seeds": raystt(confirm=(2, 2)),
     "raystt, top 2, 3 seeds": raystt(confirm=(2, 3)),
     "raystt, top 4, 2 seeds": raystt(confirm=(4, 2)),
-    "raystt, top 1, 4 seeds": raystt(confirm=(1, 4)),
+    "raystt, top 1, 3 seeds": raystt(confirm=(1, 3)),
     "raystt without confirmation": raystt(confirm=None),
     "raystt without transfer": raystt(transfer={"top": 0}),
     "raystt without the even start": raystt(sampler={"startup_trials": 0}),

@@ -91,7 +91,7 @@ class FidelityConfig(Part):
 class ConfirmConfig(Part):
     """What is trained anew before a search answers: the highest of many scores flatters itself.
 
-    One on three seeds reports the truest score for its cost (docs/search.md): to choose among
+    One on four seeds reports the truest score for its cost (docs/search.md): to choose among
     several by their fresh means flatters again.
     """
 
@@ -101,7 +101,7 @@ class ConfirmConfig(Part):
         description="leading proposals and ablations of a language that are; 0 = none",
     )
     seeds: int = Field(
-        default=3,
+        default=4,
         ge=2,  # one training run ranks nothing
         description="fresh seeds that each of them is trained on, and the references",
     )
