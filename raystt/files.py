@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import psutil
+
 _PROBE_BYTES = 1 << 20
 _LOST = frozenset(
     getattr(errno, name)
@@ -43,6 +45,14 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
                 raise
     finally:
         remove(temporary)
+
+
+def remove_unfinished(directory: Path) -> None:
+    """Delete what `replacing` left in a directory of processes that were killed as they wrote."""
+    for left in [*directory.rglob(".*.tmp")]:
+        writer = left.name.split(".")[-2]
+        if not (writer.isdecimal() and psutil.pid_exists(int(writer))):
+            remove(left)
 
 
 def sha256(path: str | os.PathLike[str]) -> str:

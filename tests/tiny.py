@@ -88,6 +88,23 @@ def tiny_corpus(path: Path, *, shards: tuple[int, ...] = (7, 5), seed: int = 0) 
     return card
 
 
+def heard_corpus(path: Path) -> None:
+    """Write a tiny corpus with a recogniser and a vocoder, hardly trained."""
+    from raystt.preparation.fit_vocoder import Settings, train_vocoder
+    from raystt.recognition.sphinx import PocketSphinx
+
+    tiny_corpus(path)
+    PocketSphinx.build(["the word sees a word", "a word"], path / "asr")
+    rng = np.random.default_rng(0)
+    spoken = []
+    for _ in range(4):
+        units = np.arange(12) % TARGET_UNITS
+        noise = 0.1 * rng.standard_normal(960 * 24).astype(np.float32)
+        spoken.append((units, np.full(12, 2), noise))
+    settings = Settings(TARGET_UNITS, steps=1, hidden=16)
+    train_vocoder(spoken, settings).save(path / "vocoder")
+
+
 def _row(rng: np.random.Generator, name: str, split: str) -> Row:
     sides = []
     spoken = split != "text"

@@ -11,7 +11,7 @@ from typing import Any
 from raystt import files
 from raystt.config.changes import changed
 from raystt.errors import PrepareError
-from raystt.files import LOCK, content_hash, remove, write_atomic
+from raystt.files import LOCK, content_hash, remove_unfinished, write_atomic
 
 WORK = "work"
 """Directory of what is needed only until the card is written."""
@@ -51,8 +51,7 @@ def claim(directory: Path, config: dict[str, Any]) -> None:
         )
     else:
         write_atomic(note, json.dumps(config, indent=1) + "\n")
-    for left in [*directory.rglob(".*.tmp")]:
-        remove(left)
+    remove_unfinished(directory)
 
 
 def same_config(directory: Path, held: dict[str, Any], asked: dict[str, Any]) -> None:

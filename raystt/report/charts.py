@@ -59,6 +59,7 @@ def schedules(
         scale: Of the scores.
     """
     proposals = [r for r in results if r.reference not in references and r.trial != best]
+    # Of its own name: Altair warns of equal ones side by side.
     name = re.sub(r"\W", "_", f"hover_{results[0].language}")
     hover = alt.selection_point(name=name, on="pointerover", fields=["trial"], empty=False)
     layers: list[alt.Chart] = []

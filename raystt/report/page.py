@@ -54,6 +54,10 @@ class Content:
     environment: Mapping[str, Any]
     running: bool
 
+    def of(self, language: str) -> list[Result]:
+        """Return the finished trials of a language."""
+        return [r for r in self.results if r.language == language]
+
     @property
     def failed(self) -> list[Failure]:
         """The trials that could not be run, each as it failed last."""
@@ -85,9 +89,9 @@ def write_report(content: Content, *, figures: bool = True) -> list[Path]:
     write_atomic(table, markdown(content.summary, content.results))
     if not can_draw():
         return [table]
-    page = folder / "index.html"
-    write_atomic(page, html(content))
-    return [page, table, *([_figure(content, folder)] if figures else [])]
+    drawn, page = draw(content), folder / "index.html"
+    write_atomic(page, html(content, drawn))
+    return [page, table, *([_figure(content, drawn, folder)] if figures and drawn else [])]
 
 
 def can_draw() -> bool:
@@ -95,36 +99,95 @@ def can_draw() -> bool:
     return all(find_spec(name) is not None for name in ("altair", "vl_convert"))
 
 
-def html(content: Content) -> str:
+@dataclass(frozen=True)
+class Drawn:
+    """A chart of the page.
+
+    Attributes:
+        language: Whose; "" = it compares languages.
+        name: What it shows, such as "schedules".
+        caption: What a person reads above it.
+        chart: The chart itself, of Altair.
+    """
+
+    language: str
+    name: str
+    caption: str
+    chart: Any
+
+
+def draw(content: Content) -> list[Drawn]:
+    """Draw what each language tried, and what languages share."""
+    from raystt.report import charts
+
+    summary, search = content.summary, content.search
+    scale = charts.Scale(content.results, search.objective, summary["split"])
+    drawn: list[Drawn] = []
+    for language, entry in summary["languages"].items():
+        results = content.of(language)
+        if not results:
+            continue
+        logs = {r.trial: log for r in results if (log := _log(content.path, r)) is not None}
+        best, fresh = entry["best"] or {}, {}
+        if best.get("optimism") is not None:
+            chosen = next(r for r in results if r.trial == best["trial"])
+            fresh[chosen.trial] = chosen.value(search.objective) - best["optimism"]
+        workers = search.base.resources.workers_per_trainer
+        found: list[tuple[str, str, Any]] = [
+            ("schedules", "Schedules tried; the best is red, references are dashed, points are the "
+             "share of words that was text",
+             charts.schedules(results, logs, best.get("trial"), search.references, scale)),
+            ("history", "Score over trials, the best so far, and in red what the best scored on "
+             "fresh seeds", charts.history(results, fresh, scale)),
+            ("response", "Score by where text starts and ends, of what is spoken",
+             charts.response(results, scale)),
+            ("cost", "Score against the cost of the training",
+             charts.cost(results, workers, scale)),
+        ]  # fmt: skip
+        if logs:
+            found += [
+                (field, caption, charts.learning(results, logs, field, axis, scale))
+                for field, caption, axis in (
+                    ("loss", "Loss of each training", "nats a predicted token"),
+                    ("achieved", "Share of the words that were text", "share of words"),
+                    ("tokens", "Tokens trained on", "tokens"),
+                )
+            ]
+        if content.importances.get(language):
+            chart = charts.importances(content.importances[language])
+            found.append(("importances", "What the score depends on", chart))
+        drawn += [Drawn(language, *one) for one in found]
+    both = charts.languages(content.results, scale)
+    if both is not None:
+        drawn.append(Drawn("", "languages", "The same run in each language", both))
+    return drawn
+
+
+def html(content: Content, drawn: Sequence[Drawn]) -> str:
     """Return the page, which needs nothing outside of itself."""
     import vl_convert
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     from raystt.report import charts
 
-    summary, search = content.summary, content.search
-    scale = charts.Scale(content.results, search.objective, summary["split"])
-    drawn: dict[str, Any] = {}
+    summary = content.summary
+    specs = {
+        f"chart-{number}": charts.specification(one.chart.properties(width="container"))
+        for number, one in enumerate(drawn)
+    }
 
-    def shown(name: str, caption: str, chart: Any) -> dict[str, str]:
-        drawn[name] = charts.specification(chart.properties(width="container"))
-        return {"id": name, "caption": caption}
+    def shown(language: str) -> list[dict[str, str]]:
+        numbered = zip(specs, drawn, strict=True)
+        return [{"id": i, "caption": d.caption} for i, d in numbered if d.language == language]
 
-    languages = []
-    for number, (language, entry) in enumerate(summary["languages"].items()):
-        mine = [r for r in content.results if r.language == language]
-        best = (entry["best"] or {}).get("trial")
-        languages.append({
-            "name": language,
-            "title": language_title(language, entry),
-            "rows": answer_rows(summary, entry),
-            "spoken": _spoken(content, language, mine, best),
-            "charts": [
-                shown(f"chart-{number}-{name}", caption, chart)
-                for name, caption, chart in _charts(content, language, mine, best, scale)
-            ],
-        })  # fmt: skip
-    both = charts.languages(content.results, scale)
+    languages = [
+        {
+            "name": language, "title": language_title(language, entry),
+            "rows": answer_rows(summary, entry), "charts": shown(language),
+            "spoken": _spoken(content, language, (entry["best"] or {}).get("trial")),
+        }
+        for language, entry in summary["languages"].items()
+    ]  # fmt: skip
     template = Environment(
         loader=PackageLoader("raystt.report", ""), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
@@ -132,62 +195,18 @@ def html(content: Content) -> str:
     return template.render(
         name=summary["name"], state=_state(content), running=content.running, refresh=REFRESH,
         verdicts=verdicts(summary), languages=languages, signature=summary["signature"],
-        notes=notes(summary),
-        score=OBJECTIVES[search.objective], split=summary["split"],
-        report_split=summary["report_split"] or summary["split"],
-        shared=[shown("chart-languages", "The same schedule in each language", both)]
-        if both else [],
-        troubles=_troubles(content), environment=_environment(content), config=to_yaml(search),
+        notes=notes(summary), score=OBJECTIVES[content.search.objective], split=summary["split"],
+        report_split=summary["report_split"] or summary["split"], shared=shown(""),
+        troubles=_troubles(content), environment=_environment(content),
+        config=to_yaml(content.search),
         scripts=vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"),
-        specs=json.dumps(drawn).replace("<", "\\u003c"),
+        specs=json.dumps(specs).replace("<", "\\u003c"),
     )  # fmt: skip
 
 
-def _charts(
-    content: Content, language: str, results: Sequence[Result], best: int | None, scale: Any
-) -> list[tuple[str, str, Any]]:
-    """Return name, caption and chart of what a language tried."""
-    from raystt.report import charts
-
-    if not results:
-        return []
-    logs = {r.trial: found for r in results if (found := _log(content.path, r)) is not None}
-    entry, workers = content.summary["languages"][language], content.search.base.resources
-    known = entry["best"] or {}
-    fresh = {}
-    if known.get("optimism") is not None:
-        chosen = next(r for r in results if r.trial == known["trial"])
-        fresh[chosen.trial] = chosen.value(content.search.objective) - known["optimism"]
-    drawn: list[tuple[str, str, Any]] = [
-        ("schedules", "Schedules tried; the best is red, references are dashed, points are the "
-         "share of words that was text",
-         charts.schedules(results, logs, best, content.search.references, scale)),
-        ("history", "Score over trials, the best so far, and in red what the best scored on fresh "
-         "seeds", charts.history(results, fresh, scale)),
-        ("response", "Score by where text starts and ends, of what is spoken",
-         charts.response(results, scale)),
-        ("cost", "Score against the cost of the training",
-         charts.cost(results, workers.workers_per_trainer, scale)),
-    ]  # fmt: skip
-    if logs:
-        drawn += [
-            (field, caption, charts.learning(results, logs, field, axis, scale))
-            for field, caption, axis in (
-                ("loss", "Loss of each training", "nats a predicted token"),
-                ("achieved", "Share of the words that were text", "share of words"),
-                ("tokens", "Tokens trained on", "tokens"),
-            )
-        ]
-    if content.importances.get(language):
-        chart = charts.importances(content.importances[language])
-        drawn.append(("importances", "What the score depends on", chart))
-    return drawn
-
-
-def _spoken(
-    content: Content, language: str, results: Sequence[Result], best: int | None
-) -> list[Spoken]:
+def _spoken(content: Content, language: str, best: int | None) -> list[Spoken]:
     """Return what can be heard of a language: no interleaving, the paper's schedule, the best."""
+    results = content.of(language)
     by_name = {r.reference: r for r in results if r.reference}
     runs = [(name, by_name[name]) for name in (FLOOR, BASELINE) if name in by_name]
     runs += [
@@ -258,24 +277,20 @@ def _environment(content: Content) -> dict[str, str]:
     return rows
 
 
-def _figure(content: Content, folder: Path) -> Path:
+def _figure(content: Content, drawn: Sequence[Drawn], folder: Path) -> Path:
     """Draw the schedules of all languages as one PNG."""
     import altair as alt
     import vl_convert
 
-    from raystt.report import charts
+    from raystt.report.charts import specification
 
-    summary, found = content.summary, []
-    scale = charts.Scale(content.results, content.search.objective, summary["split"])
-    for language, entry in summary["languages"].items():
-        mine = [r for r in content.results if r.language == language]
-        if mine:
-            logs = {r.trial: log for r in mine if (log := _log(content.path, r)) is not None}
-            best = (entry["best"] or {}).get("trial")
-            chart = charts.schedules(mine, logs, best, content.search.references, scale)
-            found.append(chart.properties(width=420, title=language_title(language, entry)))
+    titles = {name: language_title(name, e) for name, e in content.summary["languages"].items()}
+    found = [
+        one.chart.properties(width=420, title=titles[one.language])
+        for one in drawn if one.name == "schedules"
+    ]  # fmt: skip
     path = folder / "schedules.png"
-    drawn = charts.specification(alt.concat(*found, columns=2))
     with replacing(path) as temporary:
-        temporary.write_bytes(vl_convert.vegalite_to_png(drawn, scale=2))
+        whole = specification(alt.concat(*found, columns=2))
+        temporary.write_bytes(vl_convert.vegalite_to_png(whole, scale=2))
     return path

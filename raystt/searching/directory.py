@@ -35,8 +35,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from raystt import __version__
 from raystt.config import SearchConfig, load_search, to_yaml
 from raystt.config.run import changed_keys
@@ -44,7 +42,7 @@ from raystt.corpus.card import Card
 from raystt.errors import BadInput
 from raystt.evaluation.clips import clip, keep_recordings
 from raystt.evaluation.jobs import clips_of
-from raystt.files import LOCK, locked, remove, write_atomic
+from raystt.files import LOCK, locked, remove_unfinished, write_atomic
 from raystt.lines import append, read, read_failures
 from raystt.results import Failure, Proposal, Result
 from raystt.training.states import drop_engine
@@ -235,9 +233,7 @@ class RunDirectory:
                 )
             if before.space != search.space:
                 self._retire_journal()
-        for left in [*self.path.rglob(".*.tmp")]:  # of processes that were killed as they wrote
-            if not psutil.pid_exists(int(left.name.split(".")[-2])):
-                remove(left)
+        remove_unfinished(self.path)
         for folder in (self.trials, self.states):
             folder.mkdir(exist_ok=True)
         version = {"format": FORMAT, "raystt": __version__}

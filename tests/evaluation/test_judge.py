@@ -13,7 +13,7 @@ import pytest
 import sacrebleu
 import soundfile
 import torch
-from tiny import SOURCE_UNITS, TARGET_UNITS, TEXT, tiny_corpus
+from tiny import SOURCE_UNITS, TEXT, heard_corpus
 
 from raystt.config import EvaluationConfig
 from raystt.corpus.card import Card
@@ -32,9 +32,7 @@ from raystt.evaluation.jobs import (
 )
 from raystt.evaluation.judge import Judge
 from raystt.interleaving.rules import Interleaving
-from raystt.preparation.fit_vocoder import Settings, train_vocoder
 from raystt.readers.utterance import audio_path
-from raystt.recognition.sphinx import PocketSphinx
 from raystt.speech.audio import write_flac
 from raystt.speech.tts import EspeakSynthesizer, Voice
 
@@ -43,16 +41,7 @@ from raystt.speech.tts import EspeakSynthesizer, Voice
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.set_num_threads(1)
     path = tmp_path_factory.mktemp("corpus")
-    tiny_corpus(path)
-    PocketSphinx.build(["the word sees a word", "a word"], path / "asr")
-    rng = np.random.default_rng(0)
-    spoken = []
-    for _ in range(4):
-        units = np.arange(12) % TARGET_UNITS
-        noise = 0.1 * rng.standard_normal(960 * 24).astype(np.float32)
-        spoken.append((units, np.full(12, 2), noise))
-    settings = Settings(TARGET_UNITS, steps=1, hidden=16)
-    train_vocoder(spoken, settings).save(path / "vocoder")
+    heard_corpus(path)
     return path
 
 

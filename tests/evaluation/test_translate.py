@@ -8,15 +8,13 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from tiny import SOURCE_UNITS, TARGET_UNITS, tiny_corpus, tiny_run
+from tiny import SOURCE_UNITS, heard_corpus, tiny_run
 
 from raystt import api
 from raystt.corpus.card import Card
 from raystt.evaluation import translate as translating
 from raystt.evaluation.generate import Generated
 from raystt.evaluation.translate import OutputError, Translation, check_output, translate_recording
-from raystt.preparation.fit_vocoder import Settings, train_vocoder
-from raystt.recognition.sphinx import PocketSphinx
 from raystt.speech.audio import AudioError
 from raystt.speech.encoders import encoder
 from raystt.speech.units import Codebook
@@ -27,12 +25,9 @@ from raystt.vocoder.loading import load_vocoder
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.set_num_threads(1)
     path = tmp_path_factory.mktemp("corpus")
-    tiny_corpus(path)
-    PocketSphinx.build(["the word sees a word", "a word"], path / "asr")
+    heard_corpus(path)
     rng = np.random.default_rng(0)
     noise = 0.1 * rng.standard_normal(960 * 24).astype(np.float32)
-    spoken = [(np.arange(12) % TARGET_UNITS, np.full(12, 2), noise)] * 4
-    train_vocoder(spoken, Settings(TARGET_UNITS, steps=1, hidden=16)).save(path / "vocoder")
     (frames,) = encoder("mfcc", None).features([noise])
     centroids = rng.standard_normal((SOURCE_UNITS, frames.shape[1])).astype(np.float32)
     one = np.ones(frames.shape[1], np.float32)

@@ -18,7 +18,8 @@ from raystt.evaluation.clips import CLIPS, clip, encode, heard, write_clips
 from raystt.evaluation.jobs import clips_of, hypotheses_of
 from raystt.report.listening import listening, marked
 from raystt.report.live import LiveReport
-from raystt.report.page import Content, html, write_report
+from raystt.report.page import Content, draw, write_report
+from raystt.report.page import html as html_of
 from raystt.results import Failure, Result, ResultsError
 from raystt.schedule import Schedule, from_dict
 from raystt.scores import bleu, sentence_bleu
@@ -77,6 +78,10 @@ def content(path: Path, results: list[Result], **changes: Any) -> Content:
     return Content(**(values | changes))
 
 
+def html(found: Content) -> str:
+    return html_of(found, draw(found))
+
+
 def write_trials(path: Path, results: list[Result]) -> None:
     """Write what trials leave: logs, hypotheses, and clips of a tone for all but one sentence."""
     tone = encode(0.3 * np.sin(np.arange(16000) / 20).astype(np.float32), 16000)
@@ -107,6 +112,15 @@ def write_trials(path: Path, results: list[Result]) -> None:
         path_of = hypotheses_of(trial, "dev")
         path_of.write_text("".join(json.dumps(line) + "\n" for line in lines))
         write_clips(clips_of(trial, "dev"), [b"", *[tone] * (CLIPS - 1)])
+
+
+def test_a_reference_may_be_the_best(tmp_path: Path) -> None:
+    """An ablation of the paper's schedule does not take its place."""
+    results = [r for r in made_up_search() if r.reference and r.language == "es"]
+    mask = replace(results[1], reference="mask", trial=90, asr_bleu=1.5)
+    page = html(content(tmp_path, [*results, mask], importances={}))
+    assert "best = paper" in page and f"{results[1].asr_bleu:.1f} [" in page
+    assert "mask" in page and "1.5 [" in page
 
 
 def test_words_are_marked() -> None:

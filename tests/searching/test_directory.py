@@ -40,13 +40,14 @@ def test_what_a_kill_left_half_written_goes_with_the_next_session(tmp_path: Path
         left = [
             directory.report / f".index.html.{dead}.tmp",
             directory.trials / "es-000" / f".a.{dead}.tmp",
+            directory.report / ".notes.tmp",
             directory.report / f".table.md.{mine}.tmp",
         ]
         for path in left:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text("<html>")
     with claimed(tiny_search(tmp_path), resume=True, overwrite=False):
-        assert [path.exists() for path in left] == [False, False, True]
+        assert [path.exists() for path in left] == [False, False, False, True]
 
 
 def test_a_changed_search_is_not_resumed(tmp_path: Path) -> None:

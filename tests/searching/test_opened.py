@@ -82,6 +82,8 @@ def test_a_report_needs_nothing_but_the_run(written: Path) -> None:
     assert {file.name for file in files} == {"index.html", "schedules.png", "table.md"}
     text = (written / "report" / "table.md").read_text(encoding="utf-8")
     assert "24.5 [19.5, 29.5]" in text and "+4.5" in text
+    # Scores of the other split are no trials.
+    assert "4 of 4 trials" in (written / "report" / "index.html").read_text(encoding="utf-8")
 
 
 def test_no_run_is_bad_input(tmp_path: Path) -> None:
