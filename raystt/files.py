@@ -48,10 +48,15 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def remove_unfinished(directory: Path) -> None:
-    """Delete what `replacing` left in a directory of processes that were killed as they wrote."""
+    """Delete what `replacing` left in a directory of processes that were killed as they wrote.
+
+    To be called before this process writes there. What carries its own number is of one before it:
+    the only process of a container is always number 1.
+    """
     for left in [*directory.rglob(".*.tmp")]:
         writer = left.name.split(".")[-2]
-        if not (writer.isdecimal() and psutil.pid_exists(int(writer))):
+        alive = writer.isdecimal() and psutil.pid_exists(int(writer))
+        if not alive or int(writer) == os.getpid():
             remove(left)
 
 

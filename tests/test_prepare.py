@@ -43,9 +43,13 @@ def test_a_directory_belongs_to_one_config(tmp_path):
     other = tiny(tmp_path, text_pairs=30).content()
     claim(tmp_path, asked)
     (tmp_path / "shards").mkdir()
-    (tmp_path / "shards" / ".part.1.tmp").touch()
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    theirs = f".part.{os.getppid()}.tmp"  # somebody writes there still
+    for left in (f".part.{ended.pid}.tmp", f".part.{os.getpid()}.tmp", ".notes.tmp", theirs):
+        (tmp_path / "shards" / left).touch()
     claim(tmp_path, asked)
-    assert not list((tmp_path / "shards").iterdir())
+    assert [left.name for left in (tmp_path / "shards").iterdir()] == [theirs]
     with pytest.raises(PrepareError) as caught:
         claim(tmp_path, other)
     for words in (
