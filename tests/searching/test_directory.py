@@ -36,12 +36,12 @@ def test_an_unfinished_search_is_not_started_over(tmp_path: Path) -> None:
 
 def test_what_a_kill_left_half_written_goes_with_the_next_session(tmp_path: Path) -> None:
     with claimed(tiny_search(tmp_path), resume=False, overwrite=False) as directory:
-        dead, mine = 2**22 + 1, os.getpid()  # no process has a number above 2**22
+        dead, alive = 2**22 + 1, os.getppid()  # no process has a number above 2**22
         left = [
             directory.report / f".index.html.{dead}.tmp",
             directory.trials / "es-000" / f".a.{dead}.tmp",
             directory.report / ".notes.tmp",
-            directory.report / f".table.md.{mine}.tmp",
+            directory.report / f".table.md.{alive}.tmp",
         ]
         for path in left:
             path.parent.mkdir(parents=True, exist_ok=True)
