@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 C = TypeVar("C", RunConfig, SearchConfig)
 Given = Path | str | RunConfig | SearchConfig
+Infra = Path | str | None
+"""A file that says where a config runs that is itself a file (`raystt.config.infra`)."""
 
 
 class RunInTheWay(BadInput):
@@ -50,8 +52,12 @@ class Trained:
     scores: tuple[Scored, ...]
 
 
-def check(config: Given) -> Report:
+def check(config: Given, *, infra: Infra = None) -> Report:
     """Check a run or a search without starting Ray, and say what it would do.
+
+    Args:
+        config: The run or search.
+        infra: Where it would run, see `Infra`.
 
     Returns:
         The report; its `problems` are what would keep it from running on this machine.
@@ -61,16 +67,22 @@ def check(config: Given) -> Report:
     """
     from raystt.checking import check as look
 
-    return look(config)
+    return look(config, infra)
 
 
 def prepare(
-    config: Given, *, stage: Stage | None = None, progress: bool = True, verbose: bool = False
+    config: Given,
+    *,
+    infra: Infra = None,
+    stage: Stage | None = None,
+    progress: bool = True,
+    verbose: bool = False,
 ) -> Card | None:
     """Prepare the corpus of a run or a search; goes on where it stopped.
 
     Args:
         config: The run or search.
+        infra: Where it runs, see `Infra`.
         stage: Fit this model only ("encoder", "units", "vocoder"), and what it needs.
         progress: Show the stages on standard error.
         verbose: Let what workers print reach the terminal.
@@ -79,7 +91,7 @@ def prepare(
         The card of the corpus; None after a single stage.
     """
     check_installation()
-    loaded = load_any(config) if isinstance(config, Path | str) else config
+    loaded = load_any(config, infra) if isinstance(config, Path | str) else config
     base = loaded.base if isinstance(loaded, SearchConfig) else loaded
     from raystt.checking import check_run
     from raystt.cluster.start import ray_session
@@ -88,7 +100,7 @@ def prepare(
     from raystt.preparation.prepare import prepare as prepare_corpus
 
     if not (Path(base.corpus.path) / FILE_NAME).exists():  # files that a card misses are made anew
-        check_run(config)
+        check_run(config, infra)
     with ExitStack() as stack:
         told = _stages(stack, progress)
         shared = [Path(base.corpus.path).resolve()]
@@ -106,6 +118,7 @@ def prepare(
 def train(
     config: Path | str | RunConfig,
     *,
+    infra: Infra = None,
     resume: bool = False,
     local: bool = False,
     progress: bool = True,
@@ -115,6 +128,7 @@ def train(
 
     Args:
         config: The run.
+        infra: Where it runs, see `Infra`.
         resume: Go on with a run that was stopped.
         local: Train and evaluate in this process, without Ray, for a debugger; the corpus must be
             prepared.
@@ -125,11 +139,11 @@ def train(
         RunInTheWay: The directory holds a run and `resume` is not set, or it was another run.
     """
     check_installation()
-    run = load_run(config) if isinstance(config, Path | str) else config
+    run = load_run(config, infra) if isinstance(config, Path | str) else config
     directory = Path(run.storage).resolve() / run.name
     from raystt.checking import check_run
 
-    check_run(config, local=local)
+    check_run(config, infra, local=local)
     corpus = Path(run.corpus.path).resolve()
     splits = list(dict.fromkeys((run.evaluation.split, run.evaluation.report_split)))
     with ExitStack() as stack:
@@ -168,6 +182,7 @@ def train(
 def evaluate(
     config: Path | str | RunConfig,
     *,
+    infra: Infra = None,
     model: Path | str | None = None,
     split: str | None = None,
     verbose: bool = False,
@@ -177,6 +192,7 @@ def evaluate(
     Args:
         config: The run, or a directory that holds `config.yaml` and `model/`, such as `best/es` of
             a search.
+        infra: Where it runs, see `Infra`.
         model: Directory of the model; by default the one beside the config or that `train` left.
         split: "dev" or "test"; by default that of the run.
         verbose: Let what workers print reach the terminal.
@@ -188,7 +204,7 @@ def evaluate(
         RunInTheWay: There is no model.
     """
     check_installation()
-    config, directory, found = _trained(config, model)
+    config, directory, found = _trained(config, model, infra)
     from raystt.cluster.start import ray_session
     from raystt.corpus.card import Card
     from raystt.pools.single import evaluate_model
@@ -228,6 +244,7 @@ def translate(model: Path | str, audio: Path | str, *, language: str | None = No
 def search(
     config: Path | str | SearchConfig,
     *,
+    infra: Infra = None,
     resume: bool = False,
     overwrite: bool = False,
     progress: bool = True,
@@ -237,6 +254,7 @@ def search(
 
     Args:
         config: The search.
+        infra: Where it runs, see `Infra`.
         resume: Go on with a search that was stopped; finished trials are not repeated.
         overwrite: Delete what is in the directory of the search.
         progress: Show the search on standard error.
@@ -246,7 +264,7 @@ def search(
         The search as `open_run` gives it. One that was finished is opened, and not run again.
     """
     check_installation()
-    loaded = load_search(config) if isinstance(config, Path | str) else config
+    loaded = load_search(config, infra) if isinstance(config, Path | str) else config
     from raystt.checking import check_run
     from raystt.report.live import LiveReport
     from raystt.searching.directory import RunDirectory, claimed
@@ -254,7 +272,7 @@ def search(
 
     place = RunDirectory(Path(loaded.base.storage) / loaded.name)
     # What is finished needs no sources any more, and no corpus.
-    checked = None if place.finished_summary(loaded) else check_run(config)
+    checked = None if place.finished_summary(loaded) else check_run(config, infra)
     with (
         claimed(loaded, resume=resume, overwrite=overwrite) as directory,
         ExitStack() as stack,
@@ -314,7 +332,7 @@ def report(run: Run, *, running: bool = False, figures: bool = True) -> list[Pat
 
 
 def _trained(
-    config: Path | str | RunConfig, model: Path | str | None
+    config: Path | str | RunConfig, model: Path | str | None, infra: Infra = None
 ) -> tuple[RunConfig, Path, Path]:
     """Return a run, its directory, and that of its model."""
     directory: Path | None = None
@@ -322,7 +340,7 @@ def _trained(
         if Path(config).is_dir():
             directory = Path(config).resolve()
             config = directory / "config.yaml"
-        config = load_run(config)
+        config = load_run(config, infra)
     directory = directory or Path(config.storage).resolve() / config.name
     found = Path(model or directory / "model").resolve()
     if not (found / "config.json").exists():

@@ -12,10 +12,10 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from raystt import __version__, api
+from raystt import api
+from raystt.arguments import parser
 from raystt.errors import BadInput
 from raystt.signals import terminable
 
@@ -23,21 +23,15 @@ if TYPE_CHECKING:
     from raystt.evaluation.jobs import Scored
 
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
-_CODES = (
-    "exit codes: 0 done, 1 failed, 2 bad input (the message says what to mend), 130 interrupted, "
-    "143 terminated"
-)
-
-Verb = Callable[[argparse.Namespace], int]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb and return its exit code."""
-    options = _parser().parse_args(arguments)
+    options = parser().parse_args(arguments)
     hint = "; the same command with --resume goes on" if hasattr(options, "resume") else ""
     try:
         with terminable(f"\nraystt: terminated{hint}\n"), _stdout_for_json(options.json):
-            return int(options.verb(options))
+            return _VERBS[options.verb](options)
     except KeyboardInterrupt:
         print(f"\nraystt: interrupted{hint}", file=sys.stderr)
         return INTERRUPTED
@@ -79,106 +73,10 @@ def _print_json(value: Any) -> None:
     print(json.dumps(value, indent=1), file=_json_output or sys.stdout)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="raystt",
-        description="Search how text should give way to speech while an LLM learns to translate "
-        "speech.",
-        epilog=_CODES,
-    )
-    parser.add_argument("--version", action="version", version=f"raystt {__version__}")
-    verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
-
-    def add(name: str, run: Verb, text: str, config: str) -> argparse.ArgumentParser:
-        verb = verbs.add_parser(name, help=text, description=text, epilog=_CODES)
-        verb.add_argument("config", type=Path, metavar=config)
-        verb.add_argument("--json", action="store_true", help="print the result as JSON")
-        verb.add_argument("--debug", action="store_true", help="show the traceback of a failure")
-        verb.set_defaults(verb=run)
-        return verb
-
-    def on_ray(verb: argparse.ArgumentParser) -> None:
-        verb.add_argument(
-            "--verbose", action="store_true", help="let what workers print reach the terminal"
-        )
-
-    prepare = add(
-        "prepare", _prepare,
-        "Prepare the corpus of a run or a search: units, alignment, shards and the models fitted "
-        "to it. Goes on where it stopped.", "CONFIG.yaml",
-    )  # fmt: skip
-    stages = prepare.add_mutually_exclusive_group()
-    for stage, text in (
-        ("encoder", "fine-tune the unit encoder with CTC (corpus.finetune), and stop"),
-        ("units", "fit the k-means codebooks (corpus.units), and stop"),
-        ("vocoder", "fit the vocoder (corpus.vocoder), and stop"),
-    ):
-        stages.add_argument(
-            f"--fit-{stage}", action="store_const", const=stage, dest="stage",
-            help=text + "; makes first what that needs",
-        )  # fmt: skip
-    on_ray(prepare)
-    add(
-        "check", _check,
-        "Check a run or a search without starting Ray, and print what it would do.", "CONFIG.yaml",
-    )  # fmt: skip
-    train = add("train", _train, "Train one run and evaluate it.", "RUN.yaml")
-    train.add_argument("--resume", action="store_true", help="go on with a run that was stopped")
-    train.add_argument(
-        "--local", action="store_true",
-        help="in this process, without Ray, for a debugger; the corpus must be prepared",
-    )  # fmt: skip
-    on_ray(train)
-    search = add(
-        "search", _search, "Search schedules: one study a language, references first.", "SPACE.yaml"
-    )
-    search.add_argument(
-        "--resume", action="store_true",
-        help="go on with a search that was stopped; finished trials are not repeated",
-    )  # fmt: skip
-    search.add_argument(
-        "--overwrite", action="store_true", help="delete what is in the directory of the search"
-    )
-    on_ray(search)
-    evaluate = add(
-        "evaluate", _evaluate,
-        "Evaluate a trained model: that of a run, or the best of a search (runs/NAME/best/LANG).",
-        "RUN.yaml|DIRECTORY",
-    )  # fmt: skip
-    evaluate.add_argument(
-        "--model", type=Path, help="model directory (default: the one that `train` left)"
-    )
-    evaluate.add_argument("--split", choices=["dev", "test"], help="default: evaluation.split")
-    on_ray(evaluate)
-    translate = add(
-        "translate", _translate,
-        "Translate a recording of any rate and format into speech, with a trained run or the best "
-        "of a search.", "MODEL_OR_RUN",
-    )  # fmt: skip
-    translate.add_argument("audio", type=Path, metavar="IN.wav")
-    translate.add_argument(
-        "-o", "--output", type=Path, required=True, metavar="OUT.wav",
-        help="where the translation goes; .wav, .flac, .mp3 or .ogg",
-    )  # fmt: skip
-    translate.add_argument("--language", help="the one spoken; a search of several needs it")
-    add(
-        "report", _report,
-        "Print the table of a search and write report/: a page to look at and listen to, and the "
-        "tables as Markdown; also of one that is still running.", "RUN_DIRECTORY",
-    )  # fmt: skip
-    dashboard = add(
-        "dashboard", _dashboard,
-        "Show a search in optuna-dashboard and TensorBoard, on this machine alone; Ctrl-C ends "
-        "them.", "RUN_DIRECTORY",
-    )  # fmt: skip
-    dashboard.add_argument(
-        "--port", type=int, default=0, help="first of two ports in a row (default: free ones)"
-    )
-    return parser
-
-
 def _prepare(options: argparse.Namespace) -> int:
-    card = api.prepare(options.config, stage=options.stage, verbose=options.verbose)
+    card = api.prepare(
+        options.config, infra=options.infra, stage=options.stage, verbose=options.verbose
+    )
     if card is None:
         print(f"{options.config}: {options.stage} fitted; go on without --fit-{options.stage}")
     elif options.json:
@@ -199,7 +97,7 @@ def _prepare(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    report = api.check(options.config)
+    report = api.check(options.config, infra=options.infra)
     if options.json:
         _print_json(report.as_dict())
     else:
@@ -209,7 +107,11 @@ def _check(options: argparse.Namespace) -> int:
 
 def _train(options: argparse.Namespace) -> int:
     trained = api.train(
-        options.config, resume=options.resume, local=options.local, verbose=options.verbose
+        options.config,
+        infra=options.infra,
+        resume=options.resume,
+        local=options.local,
+        verbose=options.verbose,
     )
     if trained.diverged_at is not None:
         print(f"raystt: the loss diverged at step {trained.diverged_at}", file=sys.stderr)
@@ -220,7 +122,11 @@ def _train(options: argparse.Namespace) -> int:
 
 def _evaluate(options: argparse.Namespace) -> int:
     score = api.evaluate(
-        options.config, model=options.model, split=options.split, verbose=options.verbose
+        options.config,
+        infra=options.infra,
+        model=options.model,
+        split=options.split,
+        verbose=options.verbose,
     )
     _print_scores([score], options.json)
     return DONE
@@ -274,6 +180,7 @@ def _beside(score: Scored) -> str:
 def _search(options: argparse.Namespace) -> int:
     run = api.search(
         options.config,
+        infra=options.infra,
         resume=options.resume,
         overwrite=options.overwrite,
         verbose=options.verbose,
@@ -319,6 +226,20 @@ def _dashboard(options: argparse.Namespace) -> int:
 
     serve(api.open_run(options.config).path, port=options.port, say=print)
     return DONE
+
+
+def _schema(options: argparse.Namespace) -> int:
+    from raystt.config.schema import json_schema
+
+    _print_json(json_schema())
+    return DONE
+
+
+_VERBS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "check": _check, "prepare": _prepare, "search": _search, "report": _report,
+    "dashboard": _dashboard, "train": _train, "evaluate": _evaluate, "translate": _translate,
+    "schema": _schema,
+}  # fmt: skip
 
 
 if __name__ == "__main__":

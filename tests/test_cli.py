@@ -19,6 +19,8 @@ from raystt import api
 from raystt.cli import main
 from raystt.config import to_yaml
 
+ROOT = Path(__file__).resolve().parents[1]
+
 
 @pytest.fixture
 def space(tmp_path: Path) -> Path:
@@ -27,17 +29,50 @@ def space(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("verb", ["prepare", "check", "train", "search", "evaluate", "report"])
+VERBS = [
+    "check", "prepare", "search", "report", "dashboard", "train", "evaluate", "translate", "schema",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("verb", VERBS)
 def test_help_says_what_a_verb_does(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         main([verb, "--help"])
     assert stop.value.code == 0
     text = capsys.readouterr().out
-    usage, said, *_ = text.split("\n\n")
-    assert f"raystt {verb} [-h]" in usage and "--json" in usage and said.endswith(".")
+    usage, said, more, *_ = text.split("\n\n")
+    assert f"raystt {verb} [-h]" in usage and said.endswith(".") and more.endswith((".", ".json"))
+    assert f"  raystt {verb}" in text.partition("examples:\n")[2] and "exit codes:" in text
     (options,) = [part for part in text.split("\n\n") if part.startswith("options:")]
     for option in re.split(r"\n  (?=-)", options)[1:]:
         assert re.search(r"\S\s{2,}\w", option), f"nothing is said of {option}"
+
+
+@pytest.mark.parametrize(
+    ("words", "completed"),
+    [
+        ("se", "search"),
+        ("search --inf", "--infra"),
+        ("search search_spaces/fir", "search_spaces/first.yaml"),
+        ("evaluate --split ''", "dev test"),
+    ],
+)
+def test_a_shell_completes_the_commands(
+    words: str, completed: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["--print-completion", "bash"])
+    assert stop.value.code == 0
+    script = tmp_path / "completion.bash"
+    script.write_text(
+        capsys.readouterr().out
+        + f"COMP_WORDS=(raystt {words})\n"
+        + "COMP_CWORD=$((${#COMP_WORDS[@]} - 1))\n"
+        + "_shtab_raystt raystt\n"
+        + 'echo "${COMPREPLY[@]}"\n'
+    )
+    done = subprocess.run(["bash", script], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout.split() == completed.split(), done.stderr
 
 
 def test_check_prints_a_report(space: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -95,8 +130,6 @@ def test_a_model_that_is_not_there_is_bad_input(
     assert main(["evaluate", str(path)]) == 2
     assert "train the run first" in capsys.readouterr().err
 
-
-ROOT = Path(__file__).resolve().parents[1]
 
 TERMINATED = """
 import sys, time
@@ -188,7 +221,7 @@ def test_what_others_print_does_not_mix_with_json(
 
         problems = ()
 
-    monkeypatch.setattr(api, "check", lambda config: Loud())
+    monkeypatch.setattr(api, "check", lambda config, **_: Loud())
     main(["check", str(tmp_path), "--json"])
     out, err = capsys.readouterr()
     assert json.loads(out) == {"problems": 0}

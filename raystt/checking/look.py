@@ -10,15 +10,20 @@ from raystt.checking.cost import Pairs, estimate
 from raystt.checking.report import PROGRESS, LanguageReport, Report, ScheduleReport, si
 from raystt.config import ConfigError, RunConfig, SearchConfig, parse_any
 from raystt.config.checks import complaints
-from raystt.config.yaml_source import Source, dotted, read
+from raystt.config.loading import read_config
+from raystt.config.yaml_source import Source, dotted
 from raystt.corpus.card import Card
 from raystt.readers.tables import SPLITS
 
 _PAPER_HOURS = {"fr": 180, "de": 119, "es": 97, "ca": 81, "it": 28, "ru": 16, "pt": 7}  # of CVSS-C
 
 
-def check(config: Path | str | RunConfig | SearchConfig) -> Report:
+def check(config: Path | str | RunConfig | SearchConfig, infra: Path | str | None = None) -> Report:
     """Check a run or a search, and all that it needs on this machine, without starting anything.
+
+    Args:
+        config: What is checked.
+        infra: The file that says where it runs (`load_run`), if it is a file itself.
 
     Returns:
         What it amounts to; what would keep it from running here is in `problems`.
@@ -31,7 +36,7 @@ def check(config: Path | str | RunConfig | SearchConfig) -> Report:
         if found := complaints(config):
             raise ConfigError([source.problem(c.location, c.reason, c.fix) for c in found])
     elif not isinstance(config, RunConfig):
-        source = read(config)
+        source = read_config(config, infra)
         config = parse_any(source)
     look = Look(config)
     card, pairs = _corpus(look, f"run `{f'raystt prepare {source.file}'.strip()}`")
@@ -44,13 +49,18 @@ def check(config: Path | str | RunConfig | SearchConfig) -> Report:
     return _report(look, source, card, pairs)
 
 
-def check_run(config: Path | str | RunConfig | SearchConfig, *, local: bool = False) -> Report:
+def check_run(
+    config: Path | str | RunConfig | SearchConfig,
+    infra: Path | str | None = None,
+    *,
+    local: bool = False,
+) -> Report:
     """Check as `check` does, before something is run; `local` runs need none of the resources.
 
     Raises:
         ConfigError: with every problem that was found as `FILE:LINE: key.path: reason; fix`.
     """
-    report = check(config)
+    report = check(config, infra)
     problems = [one for one in report.problems if not (local and one.key.startswith("resources"))]
     if problems:
         raise ConfigError(problems)

@@ -82,9 +82,10 @@ class Entry(Part):
     )
     log: bool = Field(default=False, description="draw the logarithm evenly")
     step: float | None = Field(default=None, gt=0, description="draw multiples of this above low")
-    when: Annotated[dict[str, Scalars], BeforeValidator(_listed)] = Field(
-        default_factory=dict, description="searched only while other keys take these values"
-    )
+    when: Annotated[
+        dict[str, Scalars],
+        BeforeValidator(_listed, json_schema_input_type=dict[str, Scalars | Value]),
+    ] = Field(default_factory=dict, description="searched only while other keys take these values")
     languages: Annotated[tuple[str, ...], Field(strict=False)] = Field(
         default=(), description="searched for these languages only; empty = all"
     )

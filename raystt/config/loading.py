@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from raystt.config.checks import complaints, meet
+from raystt.config.infra import InfraConfig, placed
 from raystt.config.run import RunConfig
 from raystt.config.search import SearchConfig
 from raystt.config.validation import explain
@@ -21,13 +22,17 @@ _STAND_INS: dict[str, Any] = {"name": "unnamed", "trials": None, "space": {}}
 """What takes the place of required keys, so that one of them hides nothing that is wrong beside."""
 
 
-def load_run(path: Path | str) -> RunConfig:
+def load_run(path: Path | str, infra: Path | str | None = None) -> RunConfig:
     """Read the config of a run.
+
+    Args:
+        path: Its YAML file.
+        infra: That of an `InfraConfig`: where it runs, in place of what `path` says of that.
 
     Raises:
         ConfigError: with every problem of the file as `FILE:LINE: key.path: reason; fix`.
     """
-    source = read(path)
+    source = read_config(path, infra)
     for key in ("space", "base"):
         if key in source.data:
             fix = "use `raystt search`, or write the config of a run"
@@ -35,22 +40,24 @@ def load_run(path: Path | str) -> RunConfig:
     return _build(RunConfig, source)
 
 
-def load_search(path: Path | str) -> SearchConfig:
-    """Read the config of a search.
-
-    Raises:
-        ConfigError: see `load_run`.
-    """
-    return _build(SearchConfig, read(path))
+def load_search(path: Path | str, infra: Path | str | None = None) -> SearchConfig:
+    """Read the config of a search, see `load_run`."""
+    return _build(SearchConfig, read_config(path, infra))
 
 
-def load_any(path: Path | str) -> RunConfig | SearchConfig:
-    """Read a search if the file has `space` or `base`, else a run.
+def load_any(path: Path | str, infra: Path | str | None = None) -> RunConfig | SearchConfig:
+    """Read a search if the file has `space` or `base`, else a run; see `load_run`."""
+    return parse_any(read_config(path, infra))
 
-    Raises:
-        ConfigError: see `load_run`.
-    """
-    return parse_any(read(path))
+
+def read_config(path: Path | str, infra: Path | str | None = None) -> Source:
+    """Read what `parse_any` validates; a file that says where it runs is validated here."""
+    source = read(path)
+    if infra is None:
+        return source
+    where = read(infra)
+    _build(InfraConfig, where)
+    return placed(source, where)
 
 
 def parse_any(source: Source) -> RunConfig | SearchConfig:

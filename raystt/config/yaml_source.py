@@ -62,11 +62,15 @@ class ConfigError(BadInput):
 
 @dataclass(frozen=True)
 class Source:
-    """A YAML file as plain data, and the line of each of its keys and items (from 1)."""
+    """A YAML file as plain data, and the line of each of its keys and items (from 1).
+
+    `elsewhere` are the locations that another file gave, and where they are in that.
+    """
 
     file: str
     data: dict[str, Any]
     lines: dict[Location, int] = field(default_factory=dict)
+    elsewhere: dict[Location, tuple[Source, Location]] = field(default_factory=dict)
 
     def line(self, location: Location) -> int:
         """Return the line of `location`, or of the nearest key above it that the file has."""
@@ -76,6 +80,9 @@ class Source:
 
     def problem(self, location: Location, reason: str, fix: str) -> Problem:
         """Make a problem of this file at `location`."""
+        for place, (other, there) in self.elsewhere.items():
+            if location[: len(place)] == place:
+                return other.problem(there + location[len(place) :], reason, fix)
         return Problem(self.file, self.line(location), dotted(location), reason, fix)
 
 

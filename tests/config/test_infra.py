@@ -1,0 +1,75 @@
+"""Where a search runs, in a file of its own: what is trained stays the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from raystt.checking import check
+from raystt.config import ConfigError, load_any, load_search
+
+ROOT = Path(__file__).resolve().parents[2]
+FIRST = ROOT / "search_spaces/first.yaml"
+INFRA = sorted((ROOT / "cluster/infra").glob("*.yaml"))
+GPUS = {"laptop": 0, "cpu": 0, "1x8": 8, "2x8": 16}
+
+
+@pytest.mark.parametrize("path", INFRA, ids=lambda path: path.stem)
+@pytest.mark.parametrize("space", ["first", "paper"])
+def test_the_shipped_ones_change_where_alone(space: str, path: Path) -> None:
+    plain = load_search(ROOT / f"search_spaces/{space}.yaml")
+    search = load_search(ROOT / f"search_spaces/{space}.yaml", path)
+    r = search.base.resources
+    assert r.trainers * r.gpus_per_worker + r.evaluators * r.gpus_per_evaluator == GPUS[path.stem]
+    assert r.encoders * r.gpus_per_encoder in (0, GPUS[path.stem])
+    changed = {"storage": search.base.storage, "resources": r}
+    corpus = plain.base.corpus.model_copy(update={
+        "path": search.base.corpus.path, "sources": search.base.corpus.sources,
+    })  # fmt: skip
+    base = plain.base.model_copy(update=changed | {"corpus": corpus})
+    assert search == plain.model_copy(update={"base": base})
+
+
+def test_relative_paths_start_at_the_root(tmp_path: Path) -> None:
+    infra = tmp_path / "infra.yaml"
+    infra.write_text("root: /mnt/all\n")
+    search = load_search(FIRST, infra)
+    assert search.base.storage == "/mnt/all/runs"
+    assert search.base.corpus.path == "/mnt/all/data/first"
+    run = tmp_path / "run.yaml"
+    run.write_text(
+        "name: mine\nstorage: /elsewhere\ncorpus:\n  reader: manifest\n"
+        "  sources: {manifest: recordings.tsv}\n  languages: {es: {train: 20}}\n"
+        "  tokenizer: some/model\n  alignment: {method: equal}\nmodel: {base: some/model}\n"
+    )
+    read = load_any(run, infra)
+    assert read.storage == "/elsewhere"
+    assert read.corpus.path == "/mnt/all/data/embedded"
+    assert read.corpus.sources.manifest == "/mnt/all/recordings.tsv"
+
+
+def test_mistakes_are_named_in_the_file_that_has_them(tmp_path: Path) -> None:
+    infra = tmp_path / "infra.yaml"
+    infra.write_text("resources:\n  trainers: 1\n  gpu_per_worker: 1\n")
+    with pytest.raises(ConfigError) as caught:
+        load_search(FIRST, infra)
+    (problem,) = caught.value.problems
+    assert (problem.file, problem.line) == (str(infra), 3)
+    assert problem.key == "resources.gpu_per_worker" and "gpus_per_worker" in problem.fix
+
+    infra.write_text("# many\nresources:\n  cpus: 2\n  trainers: 9\n")
+    (problem,) = check(FIRST, infra).problems
+    assert (problem.file, problem.line, problem.key) == (str(infra), 4, "resources.trainers")
+
+    infra.write_text("root: s3://bucket\n")
+    with pytest.raises(ConfigError, match=r"infra.yaml:1: root: .* mount"):
+        load_search(FIRST, infra)
+
+
+def test_what_is_wrong_with_the_space_stays_there(tmp_path: Path) -> None:
+    space = tmp_path / "space.yaml"
+    space.write_text(FIRST.read_text().replace("trials: 4", "trials: 0"))
+    with pytest.raises(ConfigError) as caught:
+        load_search(space, ROOT / "cluster/infra/laptop.yaml")
+    assert {problem.file for problem in caught.value.problems} == {str(space)}
