@@ -108,6 +108,7 @@ def measure(trials: int, sampler: str) -> dict[str, Any]:
         ):
             ledger = Ledger(search, directory, print)
             searcher = StudySearcher(search, directory.journal, ledger)
+            searcher.concurrent = 4
             actors = [
                 ray.remote(kind).options(num_cpus=0).remote() for kind in (Broker, Dispatcher)
             ]

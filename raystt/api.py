@@ -52,12 +52,13 @@ class Trained:
     scores: tuple[Scored, ...]
 
 
-def check(config: Given, *, infra: Infra = None) -> Report:
-    """Check a run or a search without starting Ray, and say what it would do.
+def check(config: Given, *, infra: Infra = None, cluster: bool = False) -> Report:
+    """Check a run or a search, and say what it would do. Starts nothing.
 
     Args:
         config: The run or search.
         infra: Where it would run, see `Infra`.
+        cluster: Join the cluster that it would join, and hold it against the nodes there.
 
     Returns:
         The report; its `problems` are what would keep it from running on this machine.
@@ -67,7 +68,20 @@ def check(config: Given, *, infra: Infra = None) -> Report:
     """
     from raystt.checking import check as look
 
-    return look(config, infra)
+    if not cluster:
+        return look(config, infra)
+    from raystt.cluster.start import alive_nodes, ray_session
+
+    loaded = load_any(config, infra) if isinstance(config, Path | str) else config
+    resources = (loaded.base if isinstance(loaded, SearchConfig) else loaded).resources
+    if not resources.cluster():
+        raise BadInput(
+            "resources.address: it names no cluster, nor does RAY_ADDRESS; set it to `auto` or to "
+            "an address, or leave out --cluster"
+        )
+    with ray_session(resources, pools=False):
+        nodes = alive_nodes()
+    return look(config, infra, nodes)
 
 
 def prepare(
@@ -104,15 +118,16 @@ def prepare(
     with ExitStack() as stack:
         told = _stages(stack, progress)
         shared = [Path(base.corpus.path).resolve()]
-        stack.enter_context(
+        session = stack.enter_context(
             ray_session(base.resources, pools=False, shared=shared, verbose=verbose)
         )
         if stage is not None:
-            fit(stage, base.corpus, resources=base.resources, progress=told)
+            fit(stage, base.corpus, resources=session.resources, progress=told)
             return None
         return prepare_corpus(
-            base.corpus, resources=base.resources, progress=told, interleaving=loaded.interleaving
-        )
+            base.corpus, resources=session.resources, progress=told,
+            interleaving=loaded.interleaving,
+        )  # fmt: skip
 
 
 def train(
@@ -164,7 +179,10 @@ def train(
             from raystt.preparation.prepare import prepare as prepare_corpus
 
             shared = [corpus, directory]
-            stack.enter_context(ray_session(run.resources, shared=shared, verbose=verbose))
+            session = stack.enter_context(
+                ray_session(run.resources, shared=shared, verbose=verbose)
+            )
+            run = run.model_copy(update={"resources": session.resources})
             prepare_corpus(
                 run.corpus, resources=run.resources, progress=told, interleaving=run.interleaving
             )
@@ -212,7 +230,8 @@ def evaluate(
     corpus = Path(config.corpus.path).resolve()
     Card.load(corpus)
     split = split or config.evaluation.split
-    with ray_session(config.resources, shared=[corpus, directory], verbose=verbose):
+    with ray_session(config.resources, shared=[corpus, directory], verbose=verbose) as session:
+        config = config.model_copy(update={"resources": session.resources})
         return evaluate_model(config, corpus, found, [split], directory)[0]
 
 

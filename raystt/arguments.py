@@ -95,12 +95,17 @@ def _check(verbs: _Verbs) -> None:
         verbs, "check", "Check a run or a search, and print what it would do.",
         "raystt check search_spaces/quickstart.yaml",
         "raystt check search_spaces/cvss.yaml --infra cluster/infra/2x8.yaml",
+        "RAY_ADDRESS=auto raystt check mine.yaml --cluster",
         more="Starts nothing. Every mistake is a line FILE:LINE: key: reason; fix. Without any, "
         "the trials, schedules, hours, memory and disk are printed, with what was assumed.",
     )  # fmt: skip
     _file(verb, "CONFIG.yaml", "a search (with `base`), or a run")
     _json(verb)
     _infra(verb)
+    verb.add_argument(
+        "--cluster", action="store_true",
+        help="join the cluster that it would run on, and print what its pools become there",
+    )  # fmt: skip
 
 
 def _prepare(verbs: _Verbs) -> None:

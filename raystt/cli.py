@@ -97,7 +97,7 @@ def _prepare(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    report = api.check(options.config, infra=options.infra)
+    report = api.check(options.config, infra=options.infra, cluster=options.cluster)
     if options.json:
         _print_json(report.as_dict())
     else:

@@ -58,7 +58,7 @@ def ray_local() -> Iterator[str]:
         with pytest.MonkeyPatch.context() as changed:
             changed.setenv("RAY_TMPDIR", place)
             session = ray_session(ResourcesConfig(cpus=2), pools=False)
-            dashboard = session.__enter__()
+            dashboard = session.__enter__().dashboard
         try:
             assert dashboard is not None
             yield dashboard

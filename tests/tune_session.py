@@ -90,6 +90,8 @@ def main(path: Path, kill_after: int, **changes: object) -> None:
         ledger = Dying(config, directory, print)
         ledger.kill_after = kill_after
         searcher = StudySearcher(config, directory.journal, ledger)
+        sizes = config.base.resources
+        searcher.concurrent = sizes.trainers + sizes.evaluators
         actors = [ray.remote(kind).options(num_cpus=0).remote() for kind in (Broker, Dispatcher)]
         pools = Pools(*actors, corpus="", states=str(directory.states),
                       trials=str(directory.trials))  # fmt: skip

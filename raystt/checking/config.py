@@ -8,6 +8,8 @@ from importlib.util import find_spec
 from typing import Any
 
 from raystt.checking.cost import Pairs
+from raystt.cluster.capacity import pool_bundles, shortage, to_mend, unplaced
+from raystt.cluster.plan import Nodes
 from raystt.config import RunBase, RunConfig, SearchConfig
 from raystt.config.checks import schedule_corners
 from raystt.interleaving.rules import untranscribed_complaint
@@ -54,8 +56,11 @@ class Look:
                 f"{package} is not installed, it is needed to {purpose}: pip install 'raystt[demo]'"
             )
 
-    def resources(self) -> None:
-        """Add up CPUs; Ray Data stalls silently when nothing is left for it."""
+    def resources(self, nodes: Nodes | None) -> None:
+        """Add up CPUs, of the nodes of a cluster if they are known.
+
+        Ray Data stalls silently when nothing is left for it.
+        """
         r = self.base.resources
         if r.data_cpus == 0:
             reason = "zero CPUs left for data: reading the shards would wait for ever"
@@ -66,7 +71,11 @@ class Look:
                 if not os.path.isabs(path):
                     reason = f"{path!r} is relative, and a cluster is joined"
                     self.complain(at, reason, "give the absolute path that all its nodes mount")
-            self.notes.append("CPUs and GPUs are compared with the cluster once it is joined")
+            if nodes is None:
+                self.notes.append("CPUs and GPUs are compared with the cluster once it is joined")
+            elif left := unplaced(pool_bundles(r), nodes):
+                at = ("resources", left[0].keys[0])
+                self.complain(at, shortage(left, nodes), to_mend(left))
             return
         have, reserved = r.local_cpus(), r.reserved_cpus
         sums = (

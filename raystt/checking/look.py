@@ -8,6 +8,7 @@ from raystt.checking import corpus, lengths
 from raystt.checking.config import Look
 from raystt.checking.cost import Pairs, estimate
 from raystt.checking.report import PROGRESS, LanguageReport, Report, ScheduleReport, si
+from raystt.cluster.plan import Nodes, describe, planned
 from raystt.config import ConfigError, RunConfig, SearchConfig, parse_any
 from raystt.config.checks import complaints
 from raystt.config.loading import read_config
@@ -18,12 +19,17 @@ from raystt.readers.tables import SPLITS
 _PAPER_HOURS = {"fr": 180, "de": 119, "es": 97, "ca": 81, "it": 28, "ru": 16, "pt": 7}  # of CVSS-C
 
 
-def check(config: Path | str | RunConfig | SearchConfig, infra: Path | str | None = None) -> Report:
+def check(
+    config: Path | str | RunConfig | SearchConfig,
+    infra: Path | str | None = None,
+    nodes: Nodes | None = None,
+) -> Report:
     """Check a run or a search, and all that it needs on this machine, without starting anything.
 
     Args:
         config: What is checked.
         infra: The file that says where it runs (`load_run`), if it is a file itself.
+        nodes: What the nodes of the cluster have that it joins, if somebody has looked.
 
     Returns:
         What it amounts to; what would keep it from running here is in `problems`.
@@ -38,15 +44,37 @@ def check(config: Path | str | RunConfig | SearchConfig, infra: Path | str | Non
     elif not isinstance(config, RunConfig):
         source = read_config(config, infra)
         config = parse_any(source)
+    config, plan = _sized(config, nodes)
     look = Look(config)
+    look.notes += plan
     card, pairs = _corpus(look, f"run `{f'raystt prepare {source.file}'.strip()}`")
-    look.resources()
+    look.resources(nodes)
     look.batches(pairs)
     _models(look)
     look.schedules()
     look.same_curves()
     look.trials(pairs)
     return _report(look, source, card, pairs)
+
+
+def _sized(
+    config: RunConfig | SearchConfig, nodes: Nodes | None
+) -> tuple[RunConfig | SearchConfig, list[str]]:
+    """Return the config with all sizes of its processes, and what is to be said of them."""
+    base = config.base if isinstance(config, SearchConfig) else config
+    asked = base.resources
+    if asked.auto and nodes is None and asked.cluster():
+        return config, ["resources: auto: `raystt check --cluster` says what they become there"]
+    found = planned(asked, nodes or [{"CPU": float(asked.local_cpus())}])
+    told = describe(found, nodes or [{"CPU": float(asked.local_cpus())}])
+    if nodes is None and not asked.auto:
+        told = []
+    elif nodes is None:
+        told.append("GPUs of this machine are seen when Ray starts")
+    changed = {"resources": found}
+    if isinstance(config, SearchConfig):
+        return config.model_copy(update={"base": config.base.model_copy(update=changed)}), told
+    return config.model_copy(update=changed), told
 
 
 def check_run(

@@ -111,11 +111,18 @@ def _place(
     return left
 
 
-def _shortage(left: Sequence[Bundle], nodes: Sequence[Mapping[str, float]]) -> str:
+def shortage(left: Sequence[Bundle], nodes: Sequence[Mapping[str, float]]) -> str:
+    """Say what finds no room, and on what nodes."""
     what = ", ".join(f"{count} x {bundle}" for bundle, count in Counter(left).items())
     sizes = Counter((node.get("CPU", 0.0), node.get("GPU", 0.0)) for node in nodes)
     there = ", ".join(f"{n} x ({cpus:g} CPU, {gpus:g} GPU)" for (cpus, gpus), n in sizes.items())
     return f"no node has room for {what}, beside the others; the nodes are {there}"
+
+
+def to_mend(left: Sequence[Bundle]) -> str:
+    """Say what to do about bundles that find no room."""
+    keys = dict.fromkeys(f"resources.{key}" for b in left for key in b.keys)
+    return f"lower {' or '.join(keys)}, or add nodes"
 
 
 def make_room(
@@ -144,11 +151,10 @@ def make_room(
         while left := unplaced(
             bundles, nodes := [node["Resources"] for node in ray.nodes() if node["Alive"]]
         ):
-            now, missing = time.monotonic(), _shortage(left, nodes)
+            now, missing = time.monotonic(), shortage(left, nodes)
             if now - began >= seconds:
-                keys = dict.fromkeys(f"resources.{key}" for b in left for key in b.keys)
                 raise ClusterTooSmall(
-                    f"resources: {missing}; lower {' or '.join(keys)}, or add nodes"
+                    f"resources: {missing}; {to_mend(left)}"
                     + (f" (waited {duration(seconds)})" if seconds else "")
                 )
             if not asked:

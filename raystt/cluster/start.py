@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import signal
@@ -10,10 +11,12 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from raystt.cluster.capacity import make_room, pool_bundles
+from raystt.cluster.plan import planned
 from raystt.cluster.sharing import check_shared
 from raystt.config import ResourcesConfig
 from raystt.errors import BadInput
@@ -51,6 +54,19 @@ class Unprotected(BadInput):
     """A Ray on this machine would run what anybody sends it."""
 
 
+@dataclass(frozen=True)
+class Session:
+    """What is known of Ray once it is there.
+
+    Attributes:
+        dashboard: Address of Ray's dashboard; None where it has none, or within another session.
+        resources: Those that were asked for, with all sizes (`resources: auto`).
+    """
+
+    dashboard: str | None
+    resources: ResourcesConfig
+
+
 @contextmanager
 def ray_session(
     resources: ResourcesConfig,
@@ -59,10 +75,8 @@ def ray_session(
     shared: Sequence[Path] = (),
     verbose: bool = False,
     on_message: Callable[[str], None] = _log.warning,
-) -> Iterator[str | None]:
+) -> Iterator[Session]:
     """Start a local Ray, or join a cluster (`ResourcesConfig.cluster`), for the time of the block.
-
-    Gives the address of Ray's dashboard, None where it has none or the block is within another.
 
     What a Ray that is started here listens on is said in docs/guarantees.md. What workers print and
     log goes to Ray's log directory, and with `verbose` to the terminal too, as does what Ray itself
@@ -100,7 +114,9 @@ def ray_session(
         address = resources.cluster()
         with _callers_sigterm():
             if address:
-                context = ray.init(address=address, runtime_env={"env_vars": env_vars}, **common)
+                known = _of_the_job()
+                missing = {name: value for name, value in env_vars.items() if name not in known}
+                context = ray.init(address=address, runtime_env={"env_vars": missing}, **common)
             else:
                 context = _start(resources, env_vars, common)
         if context.dashboard_url:
@@ -110,9 +126,9 @@ def ray_session(
             logging.getLogger(name).setLevel(level)
     try:
         if pools:
-            make_room(pool_bundles(resources), resources, on_message)
+            make_room(pool_bundles(planned(resources, alive_nodes())), resources, on_message)
         check_shared(shared)
-        yield dashboard
+        yield Session(dashboard, planned(resources, alive_nodes()))
     except SystemExit:
         # A shutdown under threads that wait for Ray, as the trainers have, may crash the process,
         # which ends anyway.
@@ -121,6 +137,21 @@ def ray_session(
     finally:
         if own:
             ray.shutdown()
+
+
+def alive_nodes() -> list[dict[str, float]]:
+    """Return what each node of the cluster has, whether it is in use or not."""
+    import ray
+
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def _of_the_job() -> set[str]:
+    """Name the environment variables of the Ray job that this is: Ray takes none of them twice."""
+    from ray._private.runtime_env.constants import RAY_JOB_CONFIG_JSON_ENV_VAR
+
+    job = json.loads(os.environ.get(RAY_JOB_CONFIG_JSON_ENV_VAR, "{}"))
+    return set((job.get("runtime_env") or {}).get("env_vars") or ())
 
 
 def _start(resources: ResourcesConfig, env_vars: dict[str, str], common: dict[str, Any]) -> Any:

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from raystt.config.base import Directory
 from raystt.config.corpus import CorpusConfig
-from raystt.config.parts import ResourcesConfig
+from raystt.config.parts import Resources, ResourcesConfig
 from raystt.config.run import RunBase
 from raystt.config.yaml_source import Source
 from raystt.strict import Location, Part
@@ -24,7 +24,7 @@ class InfraConfig(Part):
         description="where relative paths of corpus, sources and storage start; null = where "
         "raystt does",
     )
-    resources: ResourcesConfig = Field(
+    resources: Resources = Field(
         default=ResourcesConfig(),
         description="in place of all `resources` of the config; what is left out has its default",
     )

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from raystt.config.base import Count, Positive
 from raystt.config.corpus import Pretrained
@@ -104,9 +104,21 @@ def _gpus(value: float) -> float:
 Gpus = Annotated[float, Field(ge=0), AfterValidator(_gpus)]
 
 
+_PLANNED = (
+    "trainers", "cpus_per_worker", "gpus_per_worker", "evaluators", "cpus_per_evaluator",
+    "gpus_per_evaluator", "encoders", "cpus_per_encoder", "gpus_per_encoder", "data_cpus",
+    "threads_per_worker",
+)  # fmt: skip
+
+
 class ResourcesConfig(Part):
     """What runs where. CPUs are Ray's logical ones and may be fractions."""
 
+    auto: bool = Field(
+        default=False,
+        description="find the sizes of all processes from the nodes there are, and start more "
+        "trainers and evaluators on nodes that join; `resources: auto` is short for it",
+    )
     address: str | None = Field(
         default=None, description="Ray address; null = start Ray on this machine"
     )
@@ -133,6 +145,16 @@ class ResourcesConfig(Part):
         description="seconds that lost workers, nodes or storage are waited for before a stop",
     )
 
+    @model_validator(mode="after")
+    def _found_or_given(self) -> ResourcesConfig:
+        fields = type(self).model_fields
+        given = [name for name in _PLANNED if getattr(self, name) != fields[name].default]
+        if self.auto and given:
+            fix = "remove them, or `auto`"
+            reason = f"{', '.join(given)}: sizes that are to be found are given, too"
+            raise Invalid([Complaint(("auto",), reason, fix)])
+        return self
+
     @property
     def reserved_cpus(self) -> float:
         """CPUs that the two pools hold all the time."""
@@ -150,3 +172,14 @@ class ResourcesConfig(Part):
             return self.cpus
         affinity = getattr(os, "sched_getaffinity", None)
         return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+def _auto(value: Any) -> Any:
+    return {"auto": True} if value == "auto" else value
+
+
+Resources = Annotated[
+    ResourcesConfig,
+    BeforeValidator(_auto, json_schema_input_type=ResourcesConfig | Literal["auto"]),
+]
+"""Type of a field that holds resources, which may be the word `auto`."""

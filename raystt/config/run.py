@@ -14,6 +14,7 @@ from raystt.config.corpus import CorpusConfig
 from raystt.config.parts import (
     EvaluationConfig,
     ModelConfig,
+    Resources,
     ResourcesConfig,
     TrainingConfig,
 )
@@ -42,7 +43,7 @@ class RunBase(Part):
     )
     training: TrainingConfig = TrainingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
-    resources: ResourcesConfig = ResourcesConfig()
+    resources: Resources = ResourcesConfig()
     storage: Directory = Field(default="runs", description="directory that runs are written to")
 
     @model_validator(mode="after")

@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections import deque
+from collections import defaultdict, deque
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -96,8 +96,8 @@ class _Slot:
 
 @dataclass
 class _State:
+    slots: defaultdict[int, _Slot]
     queue: deque[_Ticket] = field(default_factory=deque)
-    slots: dict[int, _Slot] = field(default_factory=dict)
     stopped: bool = False
     given_up: str = ""
 
@@ -106,7 +106,9 @@ class Broker:
     """Async Ray actor; every public method is called remotely."""
 
     def __init__(self, slots: int) -> None:
-        self._state = _State(slots={slot: _Slot() for slot in range(slots)})
+        # Those that are started later are known when they ask.
+        known = {slot: _Slot() for slot in range(slots)}
+        self._state = _State(slots=defaultdict(_Slot, known))
         self._changed = asyncio.Condition()
         self._numbers = itertools.count(time.time_ns())  # no number of an earlier life
 

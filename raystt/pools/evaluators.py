@@ -113,15 +113,26 @@ class Dispatcher:
 
     def __init__(self, evaluators: list[str], patience: float) -> None:
         self._patience = patience
-        self._places = [_Place(ray.get_actor(name)) for name in evaluators]
+        self._places: list[_Place] = []
+        self._pulses: list[asyncio.Future[None]] = []
         self._idle: asyncio.Queue[_Place] = asyncio.Queue()
-        for place in self._places:
-            self._idle.put_nowait(place)
         self._given_up: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._pulses = [asyncio.ensure_future(self._feel(place)) for place in self._places]
+        self._take(evaluators)
 
     def __repr__(self) -> str:
         return "evaluators' dispatcher"
+
+    def _take(self, evaluators: list[str]) -> None:
+        for name in evaluators[len(self._places) :]:
+            place = _Place(ray.get_actor(name))
+            self._places.append(place)
+            self._idle.put_nowait(place)
+            self._pulses.append(asyncio.ensure_future(self._feel(place)))
+
+    @unlisted
+    async def introduce(self, evaluators: list[str]) -> None:
+        """Take the evaluators that are new; those that were there come first, as before."""
+        self._take(evaluators)
 
     async def run(self, job: EvaluationJob | CeilingJob, label: str) -> Served:
         """Have a model evaluated, or a ceiling measured.
@@ -227,27 +238,41 @@ class EvaluatorPool:
         resources: ResourcesConfig,
         on_message: Callable[[str], None] = lambda text: None,
     ) -> None:
-        actor = ray.remote(
+        self._actor = ray.remote(
             concurrency_groups={"control": 1},
             num_cpus=resources.cpus_per_evaluator,
             num_gpus=resources.gpus_per_evaluator,
             max_restarts=-1,
-            scheduling_strategy="DEFAULT",
+            # Those that need no GPU keep out of each other's way. The others lie together: shares
+            # of many devices would leave none whole.
+            scheduling_strategy="DEFAULT" if resources.gpus_per_evaluator else "SPREAD",
         )(Evaluator)
         self._resources, self._on_message = resources, on_message
+        self._arguments = (corpus, config, resources)
         # By names, which a dispatcher that starts again still has: handles would lie in the object
         # store, of which Ray warns.
-        mark = uuid.uuid4().hex[:8]
-        names = [f"evaluator-{number} {mark}" for number in range(resources.evaluators)]
-        self._actors = [
-            actor.options(name=name).remote(number, corpus, config, resources)
-            for number, name in enumerate(names)
-        ]
+        self._mark = uuid.uuid4().hex[:8]
+        self._actors: list[Any] = []
+        self.grow(resources.evaluators)
         self.dispatcher = (
             ray.remote(Dispatcher)
             .options(num_cpus=0, max_concurrency=1000, **beside_driver())
-            .remote(names, resources.patience)
+            .remote(self._names, resources.patience)
         )
+
+    @property
+    def _names(self) -> list[str]:
+        return [f"evaluator-{number} {self._mark}" for number in range(len(self._actors))]
+
+    def grow(self, count: int) -> None:
+        """Start evaluators until there are `count`; the dispatcher hears of them by `introduce`."""
+        for number in range(len(self._actors), count):
+            name = f"evaluator-{number} {self._mark}"
+            self._actors.append(self._actor.options(name=name).remote(number, *self._arguments))
+
+    def introduce(self) -> None:
+        """Tell the dispatcher who there is: one that was started again knows the first ones."""
+        self.dispatcher.introduce.remote(self._names)
 
     def __enter__(self) -> EvaluatorPool:
         return self

@@ -53,13 +53,15 @@ class TrainerPool:
         self._resources, self._storage, self._on_message = resources, storage, on_message
         self._errors: dict[int, BaseException] = {}
         self._started = self._stopping = False
-        # `fit()` blocks as long as its group lives: a thread each, which only waits.
-        self._threads = [
-            threading.Thread(target=self._keep, args=(number,), daemon=True)
-            for number in range(resources.trainers)
-        ]
-        for thread in self._threads:
-            thread.start()
+        self._threads: list[threading.Thread] = []
+        self.grow(resources.trainers)
+
+    def grow(self, count: int) -> None:
+        """Start slots until there are `count`; the new ones are not waited for."""
+        for number in range(len(self._threads), count):
+            # `fit()` blocks as long as its group lives: a thread each, which only waits.
+            self._threads.append(threading.Thread(target=self._keep, args=(number,), daemon=True))
+            self._threads[-1].start()
 
     def _keep(self, number: int) -> None:
         """Keep one worker group running until the broker says stop."""

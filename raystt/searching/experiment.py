@@ -19,7 +19,7 @@ from typing import Any
 from ray.train._internal.storage import StorageContext
 from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.logger import CSVLoggerCallback, JsonLoggerCallback, LoggerCallback, TBXLoggerCallback
-from ray.tune.search import ConcurrencyLimiter, SearchGenerator
+from ray.tune.search import SearchGenerator
 
 from raystt.config import SearchConfig
 from raystt.errors import BadInput
@@ -41,13 +41,10 @@ class ResumedSearch(SearchGenerator):  # type: ignore[misc]
         searcher: Where new trials come from.
         finished: The results of earlier sessions.
         run: Directory of the run.
-        concurrent: Most trials at a time.
     """
 
-    def __init__(
-        self, searcher: StudySearcher, finished: Iterable[Result], run: Path, concurrent: int
-    ) -> None:
-        super().__init__(ConcurrencyLimiter(searcher, max_concurrent=concurrent))
+    def __init__(self, searcher: StudySearcher, finished: Iterable[Result], run: Path) -> None:
+        super().__init__(searcher)
         self._before = deque(_finished_trial(result, run) for result in finished)
 
     def next_trial(self) -> TuneTrial | None:

@@ -11,11 +11,13 @@ from typing import Any
 from ray import tune
 
 from raystt.cluster.environment import environment
-from raystt.cluster.start import ray_session
+from raystt.cluster.plan import describe
+from raystt.cluster.start import alive_nodes, ray_session
 from raystt.config import SearchConfig
 from raystt.files import storage_error, unwritable, write_atomic
 from raystt.pools.errors import Interrupted
 from raystt.pools.evaluators import EvaluatorPool
+from raystt.pools.growth import Growth
 from raystt.pools.trainers import TrainerPool
 from raystt.preparation.prepare import prepare
 from raystt.progress import Snapshot
@@ -83,9 +85,12 @@ def run_search(
         shared = [corpus, directory.path]
         with ray_session(
             resources, shared=shared, verbose=verbose, on_message=on_message
-        ) as dashboard:
-            if dashboard:
-                on_message(f"Ray dashboard: {dashboard} (its token: `ray get-auth-token`)")
+        ) as session:
+            if session.dashboard:
+                on_message(f"Ray dashboard: {session.dashboard} (its token: `ray get-auth-token`)")
+            if resources.auto:
+                on_message(f"resources: {'; '.join(describe(session.resources, alive_nodes()))}")
+            resources = session.resources
             directory.write_environment(environment())
             prepare(
                 search.base.corpus, resources=resources, progress=on_prepare,
@@ -113,8 +118,13 @@ def run_search(
                 ledger.running = lambda: searcher.running().values()
                 ceilings = ask_ceilings(search, pools)
                 room = Room(directory, resources.trainers)
+                auto = search.base.resources.auto
+                growth = Growth(resources, trainers, evaluators, auto, on_message)
+                watch = Watch(
+                    search, ledger, room, pools, growth, searcher, on_progress, on_message
+                )
                 try:
-                    with Watch(search, ledger, room, pools, searcher, on_progress, on_message):
+                    with watch:
                         _tune(search, ledger, searcher, pools, directory, callbacks)
                         report_scores(search, ledger, pools, searcher, on_message)
                         confirm(search, ledger, directory, pools, on_message)
@@ -171,7 +181,6 @@ def _tune(
     experiment.mend(finished, directory.path)
     if searcher.missing <= 0 and not finished:
         return
-    resources = search.base.resources
     trainable = tune.with_resources(
         tune.with_parameters(Trial, pools=pools, search=search),
         # An empty bundle is rejected; the pools hold the resources, a trial only asks them.
@@ -180,13 +189,7 @@ def _tune(
     tuner = tune.Tuner(
         trainable,
         tune_config=tune.TuneConfig(
-            search_alg=experiment.ResumedSearch(
-                searcher,
-                finished,
-                directory.path,
-                # Trainers work on one trial while another is being evaluated.
-                concurrent=resources.trainers + resources.evaluators,
-            ),
+            search_alg=experiment.ResumedSearch(searcher, finished, directory.path),
             num_samples=-1,  # until the searcher says that there are no more
             reuse_actors=True,
             trial_name_creator=lambda trial: Proposal.from_config(trial.config).label,

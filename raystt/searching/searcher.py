@@ -55,6 +55,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         failures: Labels of the trials that could not be run.
         held: Why no trial is handed out now; empty if there is nothing in the way.
         stopped: Why the search has stopped before its end; empty if it has not.
+        concurrent: Most trials at a time; None = as many as Tune asks for.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         }
         self.failures: list[str] = []
         self.held = self.stopped = ""
+        self.concurrent: int | None = None
         self._books = books
         self._asked = {name: len(study.finished()) for name, study in self.studies.items()}
         self._open: dict[str, Proposal] = {}
@@ -104,7 +106,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         """Return the config of the next trial; FINISHED when all languages have theirs."""
         if self.stopped:
             return Searcher.FINISHED
-        if self.held:
+        if self.held or len(self._open) >= (self.concurrent or math.inf):
             return None
         for language in sorted(self._asked, key=lambda name: self._asked[name]):
             study = self.studies[language]

@@ -14,6 +14,7 @@ import ray
 
 from raystt.config import OBJECTIVES, SearchConfig
 from raystt.pools.broker import Activity
+from raystt.pools.growth import Growth
 from raystt.pools.placing import Waiting
 from raystt.progress import Ended, LanguageProgress, Running, Snapshot
 from raystt.ranking import best
@@ -36,6 +37,7 @@ class Watch:
         ledger: Its results.
         room: Looks at its storage.
         pools: Its broker and dispatcher.
+        growth: How large they are; looks for nodes that joined.
         searcher: Is held back while the storage has no room, and stopped when
             `resources.patience` is over for that, or for lost workers.
         on_progress: Told of the search every second.
@@ -48,19 +50,21 @@ class Watch:
         ledger: Ledger,
         room: Room,
         pools: Pools,
+        growth: Growth,
         searcher: StudySearcher,
         on_progress: Callable[[Snapshot], None],
         on_message: Callable[[str], None],
     ) -> None:
         self._search, self._ledger, self._room, self._pools = search, ledger, room, pools
-        self._searcher = searcher
+        self._growth, self._searcher = growth, searcher
+        searcher.concurrent = growth.concurrent
         self._on_progress, self._on_message = on_progress, on_message
         self._began = time.time()
         self._before = {(r.language, r.trial) for r in ledger.finished()}
         self._restarts = 0
         self._looked = 0.0
         self._held_since: float | None = None
-        self._waiting = Waiting(search.base.resources, on_message)
+        self._waiting = Waiting(growth.resources, on_message)
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._loop, daemon=True)
 
@@ -102,8 +106,10 @@ class Watch:
             self._searcher.stop(f"{short}; resources.patience is over")
 
     def _look_at_workers(self) -> None:
-        """Tell of workers that are not there, and give up when none of a kind comes back."""
-        resources, pools = self._search.base.resources, self._pools
+        """Use nodes that joined; tell of lost workers, and give up when none of a kind is left."""
+        self._growth.look()
+        self._searcher.concurrent = self._growth.concurrent
+        resources, pools = self._growth.resources, self._pools
         for pool, size in (
             (pools.broker, resources.trainers),
             (pools.dispatcher, resources.evaluators),
@@ -130,7 +136,7 @@ class Watch:
                 running=self._running(),
                 ended=tuple(ended),
                 failed=len(self._searcher.failures),
-                parallel=self._search.base.resources.trainers,
+                parallel=self._growth.resources.trainers,
                 score=OBJECTIVES[objective],
             )
         )

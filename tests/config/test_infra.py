@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 
 from raystt.checking import check
-from raystt.config import ConfigError, load_any, load_search
+from raystt.cluster.plan import planned
+from raystt.config import ConfigError, load_any, load_search, to_yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 FIRST = ROOT / "search_spaces/first.yaml"
 INFRA = sorted((ROOT / "cluster/infra").glob("*.yaml"))
-GPUS = {"laptop": 0, "cpu": 0, "1x8": 8, "2x8": 16}
+GPUS = {"laptop": 0, "cpu": 0, "1x8": 8, "2x8": 16, "auto": 8}
 
 
 @pytest.mark.parametrize("path", INFRA, ids=lambda path: path.stem)
@@ -21,9 +22,11 @@ def test_the_shipped_ones_change_where_alone(space: str, path: Path) -> None:
     plain = load_search(ROOT / f"search_spaces/{space}.yaml")
     search = load_search(ROOT / f"search_spaces/{space}.yaml", path)
     r = search.base.resources
+    if path.stem == "auto":
+        r = planned(r, [{"CPU": 64.0, "GPU": 8.0}])
     assert r.trainers * r.gpus_per_worker + r.evaluators * r.gpus_per_evaluator == GPUS[path.stem]
     assert r.encoders * r.gpus_per_encoder in (0, GPUS[path.stem])
-    changed = {"storage": search.base.storage, "resources": r}
+    changed = {"storage": search.base.storage, "resources": search.base.resources}
     corpus = plain.base.corpus.model_copy(update={
         "path": search.base.corpus.path, "sources": search.base.corpus.sources,
     })  # fmt: skip
@@ -73,3 +76,42 @@ def test_what_is_wrong_with_the_space_stays_there(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         load_search(space, ROOT / "cluster/infra/laptop.yaml")
     assert {problem.file for problem in caught.value.problems} == {str(space)}
+
+
+def test_auto_is_a_word_or_a_key(tmp_path: Path) -> None:
+    for text in ("resources: auto\n", "resources: {auto: true}\n"):
+        (tmp_path / "infra.yaml").write_text(text)
+        found = load_search(FIRST, tmp_path / "infra.yaml").base.resources
+        assert found.auto and found.address is None
+    again = tmp_path / "again.yaml"
+    again.write_text(to_yaml(load_search(FIRST, tmp_path / "infra.yaml")))
+    assert load_search(again).base.resources == found
+    (tmp_path / "infra.yaml").write_text("resources: {auto: true, trainers: 3}\n")
+    with pytest.raises(ConfigError, match="infra.yaml:1: resources.auto: trainers: sizes that"):
+        load_search(FIRST, tmp_path / "infra.yaml")
+
+
+def test_a_check_says_what_the_sizes_become(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.chdir(tmp_path)
+    infra = tmp_path / "infra.yaml"
+    infra.write_text("resources: {auto: true, cpus: 8}\n")
+    notes = check(FIRST, infra).notes
+    assert "1 nodes: 8 CPUs, 0 GPUs" in notes
+    assert any(note.startswith("4 trainers x 1 workers (1 CPU") for note in notes)
+
+    infra.write_text("root: /mnt\nresources: {auto: true, address: auto}\n")
+    assert any("check --cluster" in note for note in check(FIRST, infra).notes)
+    report = check(FIRST, infra, [{"CPU": 64.0, "GPU": 8.0}] * 2)
+    assert "2 nodes: 128 CPUs, 16 GPUs" in report.notes
+    assert report.cost is not None and report.cost.devices == 16
+
+    infra.write_text(
+        "root: /mnt\nresources:\n  address: auto\n  trainers: 9\n  gpus_per_worker: 1\n"
+    )
+    found = [p for p in check(FIRST, infra, [{"CPU": 64.0, "GPU": 8.0}]).problems]
+    (problem,) = [p for p in found if p.key == "resources.trainers"]
+    assert (problem.file, problem.line) == (str(infra), 4)
+    assert "1 x worker of a trainer (0.5 CPU, 1 GPU)" in problem.reason
