@@ -78,7 +78,10 @@ def config_of(path: Path, corpus: Path, **resources: Any) -> dict[str, Any]:
     }
     base = config["base"]
     base["training"] |= {"steps": 90 if ROUNDS else 60, "precision": "fp32"}
-    base["resources"] |= {"workers_per_trainer": 2, "cpus_per_worker": 0.25, **resources}
+    if resources.get("auto"):
+        base["resources"] = {"workers_per_trainer": 2, **resources}
+    else:
+        base["resources"] |= {"workers_per_trainer": 2, "cpus_per_worker": 0.25, **resources}
     return config
 
 

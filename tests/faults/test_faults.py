@@ -268,31 +268,3 @@ def test_hangs(
             os.kill(stopped, signal.SIGKILL)
     assert_whole(search, undisturbed)
     faults.survived()
-
-
-@whole
-def test_lost_nodes_with_and_without_spare_capacity(
-    start: Start, faults: Faults, undisturbed: Table, seed: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from ray.cluster_utils import Cluster
-
-    chance = random.Random(500 + seed)
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
-    nodes = [cluster.add_node(num_cpus=2) for _ in range(2)]
-    try:
-        search = start(address=cluster.address, patience=120)
-        for spare in (True, False):
-            search.wait_for_results(len(search.results()) + 1)
-            time.sleep(chance.uniform(0.0, 3.0))
-            done = len(search.results())
-            faults.throw(f"a lost node {'with' if spare else 'without'} spare capacity")
-            cluster.remove_node(nodes.pop(0), allow_graceful=False)
-            if not spare:
-                search.wait_for("has waited")
-                nodes.append(cluster.add_node(num_cpus=2))
-            faults.goes_on(search, done)
-        search.wait()
-        assert_whole(search, undisturbed)
-    finally:
-        cluster.shutdown()
-    faults.survived()
