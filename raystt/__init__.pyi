@@ -1,5 +1,6 @@
 from raystt.api import check as check
 from raystt.api import evaluate as evaluate
+from raystt.api import export as export
 from raystt.api import open_run as open_run
 from raystt.api import prepare as prepare
 from raystt.api import search as search

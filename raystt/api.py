@@ -240,7 +240,8 @@ def translate(model: Path | str, audio: Path | str, *, language: str | None = No
 
     Args:
         model: A trained run (its directory or YAML file), the best of a search
-            (`runs/NAME/best/LANGUAGE`), or a search, whose best of `language` is taken.
+            (`runs/NAME/best/LANGUAGE`), a search, whose best of `language` is taken, or what
+            `export` wrote.
         audio: The recording: any rate and format that libsndfile reads.
         language: The language that is spoken; a search of several needs it.
 
@@ -258,6 +259,30 @@ def translate(model: Path | str, audio: Path | str, *, language: str | None = No
     if language not in (None, run.language):
         raise RunInTheWay(f"{model}: it translates {run.language!r}, not {language!r}")
     return translate_recording(run, found, audio)
+
+
+def export(model: Path | str, out: Path | str, *, language: str | None = None) -> Path:
+    """Write a trained model as one directory that translates by itself, ready for a hub.
+
+    Args:
+        model: As for `translate`.
+        out: The directory to write.
+        language: The language that is spoken; a search of several needs it.
+
+    Returns:
+        `out`: transformers loads it, `raystt translate` takes it.
+
+    Raises:
+        RunInTheWay: There is no model.
+        BadInput: There is something at `out` already.
+    """
+    from raystt.evaluation.export import export_model
+
+    run, directory, found = _trained(_best_of(Path(model), language), None)
+    card = directory / "README.md"
+    about = card.read_text(encoding="utf-8") if card.exists() else f"# {run.name}\n"
+    export_model(run, found, Path(out), about)
+    return Path(out)
 
 
 def search(
@@ -354,6 +379,8 @@ def _trained(
     config: Path | str | RunConfig, model: Path | str | None, infra: Infra = None
 ) -> tuple[RunConfig, Path, Path]:
     """Return a run, its directory, and that of its model."""
+    from raystt.evaluation.export import exported
+
     directory: Path | None = None
     if isinstance(config, Path | str):
         if Path(config).is_dir():
@@ -361,6 +388,8 @@ def _trained(
             config = directory / "config.yaml"
         config = load_run(config, infra)
     directory = directory or Path(config.storage).resolve() / config.name
+    if model is None and (alone := exported(directory, config)):
+        return alone, directory, directory
     found = Path(model or directory / "model").resolve()
     if not (found / "config.json").exists():
         raise RunInTheWay(f"{found}: no model there; train the run first, or name --model")

@@ -38,7 +38,8 @@ def parser() -> argparse.ArgumentParser:
     )
     verbs = made.add_subparsers(title="verbs", required=True, metavar="VERB", dest="verb")
     for add in (
-        _check, _prepare, _search, _report, _dashboard, _train, _evaluate, _translate, _schema,
+        _check, _prepare, _search, _report, _dashboard, _train, _evaluate, _translate, _export,
+        _schema,
     ):  # fmt: skip
         add(verbs)
     return made
@@ -230,7 +231,7 @@ def _translate(verbs: _Verbs) -> None:
         more="Any rate and format that libsndfile reads. Prints what the recogniser heard in the "
         "translation, and the texts of a chain of thought. Runs in this process, without Ray.",
     )  # fmt: skip
-    _file(verb, "MODEL_OR_RUN", "a trained run, runs/NAME/best/LANG, or a search")
+    _file(verb, "MODEL_OR_RUN", "a trained run, runs/NAME/best/LANG, a search, or an export")
     _json(verb)
     verb.add_argument(
         "audio", type=Path, metavar="IN.wav", help="the recording"
@@ -239,6 +240,22 @@ def _translate(verbs: _Verbs) -> None:
         "-o", "--output", type=Path, required=True, metavar="OUT.wav",
         help="where the translation goes; .wav, .flac, .mp3 or .ogg",
     )  # fmt: skip
+    verb.add_argument("--language", help="the one spoken; a search of several needs it")
+
+
+def _export(verbs: _Verbs) -> None:
+    verb = _verb(
+        verbs, "export", "Write a trained model as one directory that translates by itself.",
+        "raystt export runs/first mine-es-en",
+        "hf upload NAME/mine-es-en mine-es-en",
+        more="Model and tokenizer as transformers loads them, the codebook, vocoder and "
+        "recogniser that it hears and speaks with, the config it was trained by, and a card "
+        "with schedule, data and scores: the layout of the hub.",
+    )  # fmt: skip
+    _file(verb, "MODEL_OR_RUN", "a trained run, runs/NAME/best/LANG, or a search")
+    verb.add_argument(
+        "output", type=Path, metavar="DIRECTORY", help="what to write"
+    ).complete = shtab.DIRECTORY  # type: ignore[attr-defined]
     verb.add_argument("--language", help="the one spoken; a search of several needs it")
 
 

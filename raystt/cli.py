@@ -155,6 +155,12 @@ def _translate(options: argparse.Namespace) -> int:
     return DONE
 
 
+def _export(options: argparse.Namespace) -> int:
+    out = api.export(options.config, options.output, language=options.language)
+    print(f"{out}: the model, and what it hears and speaks with; try `raystt translate {out} ...`")
+    return DONE
+
+
 def _print_scores(scores: Sequence[Scored], as_json: bool) -> None:
     if as_json:
         _print_json([asdict(score) for score in scores])
@@ -238,6 +244,7 @@ def _schema(options: argparse.Namespace) -> int:
 _VERBS: dict[str, Callable[[argparse.Namespace], int]] = {
     "check": _check, "prepare": _prepare, "search": _search, "report": _report,
     "dashboard": _dashboard, "train": _train, "evaluate": _evaluate, "translate": _translate,
+    "export": _export,
     "schema": _schema,
 }  # fmt: skip
 

@@ -30,7 +30,8 @@ def space(tmp_path: Path) -> Path:
 
 
 VERBS = [
-    "check", "prepare", "search", "report", "dashboard", "train", "evaluate", "translate", "schema",
+    "check", "prepare", "search", "report", "dashboard", "train", "evaluate", "translate",
+    "export", "schema",
 ]  # fmt: skip
 
 

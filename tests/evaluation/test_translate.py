@@ -8,10 +8,14 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from huggingface_hub import ModelCard
 from tiny import SOURCE_UNITS, heard_corpus, tiny_run
+from transformers import AutoModelForCausalLM
 
 from raystt import api
+from raystt.config import to_yaml
 from raystt.corpus.card import Card
+from raystt.errors import BadInput
 from raystt.evaluation import translate as translating
 from raystt.evaluation.generate import Generated
 from raystt.evaluation.translate import OutputError, Translation, check_output, translate_recording
@@ -97,3 +101,30 @@ def test_a_search_needs_the_language_that_is_spoken(tmp_path: Path) -> None:
     for language, part in ((None, "no language was named"), ("de", "no best of 'de'")):
         with pytest.raises(api.RunInTheWay, match=f"{part}.*es, fr"):
             api.translate(tmp_path, tmp_path / "in.wav", language=language)
+
+
+def test_an_exported_model_translates_wherever_it_lies(corpus: Path, tmp_path: Path) -> None:
+    run = tiny_run(corpus, steps=1)
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "config.yaml").write_text(to_yaml(run))
+    (folder / "model").symlink_to(corpus / "base")
+    (folder / "README.md").write_text("# Mine\n\n- Schedule of the text ratio: linear\n")
+    soundfile.write(tmp_path / "in.wav", 0.1 * np.sin(np.arange(16000) / 9), 16000)
+    before = translate(corpus, tmp_path / "in.wav")
+
+    out = api.export(folder, tmp_path / "exported")
+    with pytest.raises(BadInput, match="exported: is there already"):
+        api.export(folder, out)
+    moved = tmp_path / "moved"
+    out.rename(moved)
+    (moved / "config.yaml").write_text(
+        (moved / "config.yaml").read_text().replace(str(corpus), "/nowhere")
+    )
+    after = api.translate(moved, tmp_path / "in.wav")
+    assert np.array_equal(before.waveform, after.waveform) and before.heard == after.heard
+    assert AutoModelForCausalLM.from_pretrained(moved).num_parameters() > 1000
+    card = ModelCard.load(moved / "README.md")
+    assert card.data.language == ["es", "en"] and card.data.library_name == "transformers"
+    assert "Schedule of the text ratio" in card.text
+    assert not list((moved / "speech").glob("shards"))
