@@ -15,16 +15,8 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOMES = {
-    "raystt.api": (
-        "check",
-        "evaluate",
-        "export",
-        "open_run",
-        "prepare",
-        "search",
-        "train",
-        "translate",
-    ),
+    "raystt.api": ("check", "open_run", "prepare", "search"),
+    "raystt.runs": ("evaluate", "export", "train", "translate"),
     "raystt.config": ("RunConfig", "SearchConfig", "load_run", "load_search"),
     "raystt.errors": ("BadInput",),
     "raystt.interleaving.rules": ("Interleaving", "utterance_key"),

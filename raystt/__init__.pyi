@@ -1,11 +1,7 @@
 from raystt.api import check as check
-from raystt.api import evaluate as evaluate
-from raystt.api import export as export
 from raystt.api import open_run as open_run
 from raystt.api import prepare as prepare
 from raystt.api import search as search
-from raystt.api import train as train
-from raystt.api import translate as translate
 from raystt.config import RunConfig as RunConfig
 from raystt.config import SearchConfig as SearchConfig
 from raystt.config import load_run as load_run
@@ -20,6 +16,10 @@ from raystt.interleaving.streams import Layout as Layout
 from raystt.interleaving.streams import Side as Side
 from raystt.results import Proposal as Proposal
 from raystt.results import Result as Result
+from raystt.runs import evaluate as evaluate
+from raystt.runs import export as export
+from raystt.runs import train as train
+from raystt.runs import translate as translate
 from raystt.schedule import Constant as Constant
 from raystt.schedule import Cosine as Cosine
 from raystt.schedule import Exponential as Exponential

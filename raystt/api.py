@@ -1,55 +1,31 @@
-"""What the verbs do, as functions with progress by default; they print no results.
+"""What is done with a corpus and with a search, as functions with progress by default.
 
 Each takes a config or the path of its YAML file, and raises `raystt.errors.BadInput` for what the
-caller can mend. Ray is started, or joined, for the time of the call.
+caller can mend. Ray is started, or joined, for the time of the call. They print no results. What
+becomes of one run is in `raystt.runs`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from raystt.checking.installation import check_installation
-from raystt.config import RunConfig, SearchConfig, load_any, load_run, load_search, to_yaml
-from raystt.config.run import changed_keys
+from raystt.config import RunConfig, SearchConfig, load_any, load_search
+from raystt.config.loading import Infra
 from raystt.errors import BadInput
-from raystt.files import locked, write_atomic
+from raystt.progress import stage_progress
 
 if TYPE_CHECKING:
     from raystt.checking.report import Report
     from raystt.corpus.card import Card
-    from raystt.evaluation.jobs import Scored
-    from raystt.evaluation.translate import Translation
     from raystt.preparation.prepare import Stage
     from raystt.progress import Snapshot
     from raystt.searching.opened import Run
 
-C = TypeVar("C", RunConfig, SearchConfig)
 Given = Path | str | RunConfig | SearchConfig
-Infra = Path | str | None
-"""A file that says where a config runs that is itself a file (`raystt.config.infra`)."""
-
-
-class RunInTheWay(BadInput):
-    """The directory of a run holds another one, or none; the text says what to do."""
-
-
-@dataclass(frozen=True)
-class Trained:
-    """A run that was trained.
-
-    Attributes:
-        model: Directory of its model.
-        diverged_at: Step at which the loss was not finite; None = it was trained to the end.
-        scores: One entry a split, as `evaluate` returns it; none if it diverged.
-    """
-
-    model: Path
-    diverged_at: int | None
-    scores: tuple[Scored, ...]
 
 
 def check(config: Given, *, infra: Infra = None, cluster: bool = False) -> Report:
@@ -116,7 +92,7 @@ def prepare(
     if not (Path(base.corpus.path) / FILE_NAME).exists():  # files that a card misses are made anew
         check_run(config, infra)
     with ExitStack() as stack:
-        told = _stages(stack, progress)
+        told = stack.enter_context(stage_progress(progress))
         shared = [Path(base.corpus.path).resolve()]
         session = stack.enter_context(
             ray_session(base.resources, pools=False, shared=shared, verbose=verbose)
@@ -128,161 +104,6 @@ def prepare(
             base.corpus, resources=session.resources, progress=told,
             interleaving=loaded.interleaving,
         )  # fmt: skip
-
-
-def train(
-    config: Path | str | RunConfig,
-    *,
-    infra: Infra = None,
-    resume: bool = False,
-    local: bool = False,
-    progress: bool = True,
-    verbose: bool = False,
-) -> Trained:
-    """Train one run, evaluate it, and leave `<storage>/<name>/` with its model.
-
-    Args:
-        config: The run.
-        infra: Where it runs, see `Infra`.
-        resume: Go on with a run that was stopped.
-        local: Train and evaluate in this process, without Ray, for a debugger; the corpus must be
-            prepared.
-        progress: Show the steps on standard error.
-        verbose: Let what workers print reach the terminal.
-
-    Raises:
-        RunInTheWay: The directory holds a run and `resume` is not set, or it was another run.
-    """
-    check_installation()
-    run = load_run(config, infra) if isinstance(config, Path | str) else config
-    directory = Path(run.storage).resolve() / run.name
-    from raystt.checking import check_run
-
-    check_run(config, infra, local=local)
-    corpus = Path(run.corpus.path).resolve()
-    splits = list(dict.fromkeys((run.evaluation.split, run.evaluation.report_split)))
-    with ExitStack() as stack:
-        stack.enter_context(_claimed(run, directory, resume))
-        told = _stages(stack, progress)
-
-        def on_step(step: Any) -> None:
-            told("train", step.step, step.horizon)
-
-        if local:
-            from raystt.evaluation import alone
-
-            trained = alone.train_run(run, corpus, directory, on_step)
-            evaluate_model = alone.evaluate_model
-        else:
-            from raystt.cluster.start import ray_session
-            from raystt.pools import single
-            from raystt.preparation.prepare import prepare as prepare_corpus
-
-            shared = [corpus, directory]
-            session = stack.enter_context(
-                ray_session(run.resources, shared=shared, verbose=verbose)
-            )
-            run = run.model_copy(update={"resources": session.resources})
-            prepare_corpus(
-                run.corpus, resources=run.resources, progress=told, interleaving=run.interleaving
-            )
-            trained = single.train_run(run, corpus, directory, on_step)
-            evaluate_model = single.evaluate_model
-        link = directory / "model"
-        link.unlink(missing_ok=True)
-        link.symlink_to(trained.model.relative_to(directory))
-        scores: tuple[Scored, ...] = ()
-        if trained.diverged_at is None:
-            scores = evaluate_model(run, corpus, link, splits, directory)
-    return Trained(link, trained.diverged_at, scores)
-
-
-def evaluate(
-    config: Path | str | RunConfig,
-    *,
-    infra: Infra = None,
-    model: Path | str | None = None,
-    split: str | None = None,
-    verbose: bool = False,
-) -> Scored:
-    """Score a trained model.
-
-    Args:
-        config: The run, or a directory that holds `config.yaml` and `model/`, such as `best/es` of
-            a search.
-        infra: Where it runs, see `Infra`.
-        model: Directory of the model; by default the one beside the config or that `train` left.
-        split: "dev" or "test"; by default that of the run.
-        verbose: Let what workers print reach the terminal.
-
-    Returns:
-        ASR-BLEU with its interval and signature, the other metrics, and the ceiling.
-
-    Raises:
-        RunInTheWay: There is no model.
-    """
-    check_installation()
-    config, directory, found = _trained(config, model, infra)
-    from raystt.cluster.start import ray_session
-    from raystt.corpus.card import Card
-    from raystt.pools.single import evaluate_model
-
-    corpus = Path(config.corpus.path).resolve()
-    Card.load(corpus)
-    split = split or config.evaluation.split
-    with ray_session(config.resources, shared=[corpus, directory], verbose=verbose) as session:
-        config = config.model_copy(update={"resources": session.resources})
-        return evaluate_model(config, corpus, found, [split], directory)[0]
-
-
-def translate(model: Path | str, audio: Path | str, *, language: str | None = None) -> Translation:
-    """Translate a recording: speech to speech, in this process and without Ray.
-
-    Args:
-        model: A trained run (its directory or YAML file), the best of a search
-            (`runs/NAME/best/LANGUAGE`), a search, whose best of `language` is taken, or what
-            `export` wrote.
-        audio: The recording: any rate and format that libsndfile reads.
-        language: The language that is spoken; a search of several needs it.
-
-    Returns:
-        The waveform, what the recogniser heard of it, and the texts of a chain of thought.
-
-    Raises:
-        RunInTheWay: There is no model.
-        BadInput: The recording, or the language, cannot be used.
-    """
-    check_installation()
-    from raystt.evaluation.translate import translate_recording
-
-    run, _, found = _trained(_best_of(Path(model), language), None)
-    if language not in (None, run.language):
-        raise RunInTheWay(f"{model}: it translates {run.language!r}, not {language!r}")
-    return translate_recording(run, found, audio)
-
-
-def export(model: Path | str, out: Path | str, *, language: str | None = None) -> Path:
-    """Write a trained model as one directory that translates by itself, ready for a hub.
-
-    Args:
-        model: As for `translate`.
-        out: The directory to write.
-        language: The language that is spoken; a search of several needs it.
-
-    Returns:
-        `out`: transformers loads it, `raystt translate` takes it.
-
-    Raises:
-        RunInTheWay: There is no model.
-        BadInput: There is something at `out` already.
-    """
-    from raystt.evaluation.export import export_model
-
-    run, directory, found = _trained(_best_of(Path(model), language), None)
-    card = directory / "README.md"
-    about = card.read_text(encoding="utf-8") if card.exists() else f"# {run.name}\n"
-    export_model(run, found, Path(out), about)
-    return Path(out)
 
 
 def search(
@@ -322,7 +143,7 @@ def search(
         ExitStack() as stack,
     ):
         if checked is not None:
-            told = _stages(stack, progress)
+            told = stack.enter_context(stage_progress(progress))
             shown, message = _search_progress(stack, loaded.name, progress)
             for warning in checked.warnings:
                 message(f"warning: {warning}")
@@ -373,79 +194,6 @@ def report(run: Run, *, running: bool = False, figures: bool = True) -> list[Pat
         run.path, run.search, run.results, run.failures, run.summary, run.importances,
         run.environment, running,
     ), figures=figures)  # fmt: skip
-
-
-def _trained(
-    config: Path | str | RunConfig, model: Path | str | None, infra: Infra = None
-) -> tuple[RunConfig, Path, Path]:
-    """Return a run, its directory, and that of its model."""
-    from raystt.evaluation.export import exported
-
-    directory: Path | None = None
-    if isinstance(config, Path | str):
-        if Path(config).is_dir():
-            directory = Path(config).resolve()
-            config = directory / "config.yaml"
-        config = load_run(config, infra)
-    directory = directory or Path(config.storage).resolve() / config.name
-    if model is None and (alone := exported(directory, config)):
-        return alone, directory, directory
-    found = Path(model or directory / "model").resolve()
-    if not (found / "config.json").exists():
-        raise RunInTheWay(f"{found}: no model there; train the run first, or name --model")
-    return config, directory, found
-
-
-def _best_of(path: Path, language: str | None) -> Path:
-    """Return the directory of a search's best; of what is no search, the path itself."""
-    if not (path / "journal.log").exists():
-        return path
-    known = sorted(one.name for one in (path / "best").glob("*/"))
-    if language is None and len(known) == 1:
-        return path / "best" / known[0]
-    if language not in known:
-        asked = "no language was named" if language is None else f"it has no best of {language!r}"
-        raise RunInTheWay(
-            f"{path}: {asked}; give --language, one of: {', '.join(known) or 'none is finished'}"
-        )
-    return path / "best" / language
-
-
-@contextmanager
-def _claimed(run: RunConfig, directory: Path, resume: bool) -> Iterator[None]:
-    """Make a directory this run's own, and hold it for the time of the block."""
-    config = directory / "config.yaml"
-    running = RunInTheWay(
-        f"{directory}: this run is being trained by another process; wait for it, or give this "
-        "one another `name`"
-    )
-    with locked(directory, running):
-        _check_same(run, config, resume)
-        write_atomic(config, to_yaml(run))
-        yield
-
-
-def _check_same(run: RunConfig, config: Path, resume: bool) -> None:
-    """Refuse a directory of another run, and one to be gone on with that nobody asked for."""
-    if config.exists():
-        if not resume:
-            raise RunInTheWay(
-                f"{config.parent}: holds a run already; continue it with --resume, delete the "
-                "directory, or give this run another `name`"
-            )
-        before = load_run(config)
-        if before.fingerprint() != run.fingerprint():
-            raise RunInTheWay(
-                f"{config}: this run was started with another config "
-                f"({changed_keys(before, run)}); resume it with the same one, or give "
-                "this one another `name`"
-            )
-
-
-def _stages(stack: ExitStack, show: bool) -> Callable[[str, int, int], None]:
-    from raystt.progress import StageProgress
-
-    return stack.enter_context(StageProgress()) if show else lambda stage, done, total: None
 
 
 def _search_progress(

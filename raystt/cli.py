@@ -1,4 +1,4 @@
-"""The command line: parse, call `raystt.api`, print.
+"""The command line: parse, call `raystt.api` or `raystt.runs`, print.
 
 Results go to standard output (JSON with `--json`), progress to standard error. Heavy libraries are
 imported by the verbs that need them, so that `raystt check` answers at once.
@@ -14,7 +14,7 @@ from contextlib import contextmanager, redirect_stdout
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, TextIO
 
-from raystt import api
+from raystt import api, runs
 from raystt.arguments import parser
 from raystt.errors import BadInput
 from raystt.signals import terminable
@@ -106,7 +106,7 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _train(options: argparse.Namespace) -> int:
-    trained = api.train(
+    trained = runs.train(
         options.config,
         infra=options.infra,
         resume=options.resume,
@@ -121,7 +121,7 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    score = api.evaluate(
+    score = runs.evaluate(
         options.config,
         infra=options.infra,
         model=options.model,
@@ -136,7 +136,7 @@ def _translate(options: argparse.Namespace) -> int:
     from raystt.evaluation.translate import check_output
 
     check_output(options.output)
-    done = api.translate(options.config, options.audio, language=options.language)
+    done = runs.translate(options.config, options.audio, language=options.language)
     done.save(options.output)
     texts = {
         "written source": done.source_text, "written target": done.target_text,
@@ -156,7 +156,7 @@ def _translate(options: argparse.Namespace) -> int:
 
 
 def _export(options: argparse.Namespace) -> int:
-    out = api.export(options.config, options.output, language=options.language)
+    out = runs.export(options.config, options.output, language=options.language)
     print(f"{out}: the model, and what it hears and speaks with; try `raystt translate {out} ...`")
     return DONE
 

@@ -10,6 +10,7 @@ import heapq
 import textwrap
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Literal, Self
 
@@ -215,6 +216,11 @@ class _Display:
             self._bars.start()
         else:
             self._stop()
+
+
+def stage_progress(show: bool) -> AbstractContextManager[Callable[[str, int, int], None]]:
+    """Return what is told (stage, done, total), and shows it if it is to."""
+    return StageProgress() if show else nullcontext(lambda stage, done, total: None)
 
 
 class SearchProgress(_Display):

@@ -36,7 +36,7 @@ LAYERS = {
     "checking": ["raystt.checking"],
     "searching": ["raystt.searching"],
     "report": ["raystt.report"],
-    "api": ["raystt.api", "raystt.arguments", "raystt.cli", "raystt.signals", "raystt.__main__"],
+    "api": ["raystt.api", "raystt.runs", "raystt.arguments", "raystt.cli", "raystt.signals"],
 }
 ORDER = list(LAYERS)
 

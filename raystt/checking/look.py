@@ -11,7 +11,7 @@ from raystt.checking.report import PROGRESS, LanguageReport, Report, ScheduleRep
 from raystt.cluster.plan import Nodes, describe, planned
 from raystt.config import ConfigError, RunConfig, SearchConfig, parse_any
 from raystt.config.checks import complaints
-from raystt.config.loading import read_config
+from raystt.config.loading import Infra, read_config
 from raystt.config.yaml_source import Source, dotted
 from raystt.corpus.card import Card
 from raystt.readers.tables import SPLITS
@@ -21,7 +21,7 @@ _PAPER_HOURS = {"fr": 180, "de": 119, "es": 97, "ca": 81, "it": 28, "ru": 16, "p
 
 def check(
     config: Path | str | RunConfig | SearchConfig,
-    infra: Path | str | None = None,
+    infra: Infra = None,
     nodes: Nodes | None = None,
 ) -> Report:
     """Check a run or a search, and all that it needs on this machine, without starting anything.
@@ -79,7 +79,7 @@ def _sized(
 
 def check_run(
     config: Path | str | RunConfig | SearchConfig,
-    infra: Path | str | None = None,
+    infra: Infra = None,
     *,
     local: bool = False,
 ) -> Report:

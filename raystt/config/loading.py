@@ -17,12 +17,14 @@ from raystt.config.yaml_source import ConfigError, Source, read
 from raystt.strict import Complaint, Location
 
 M = TypeVar("M", bound=BaseModel)
+Infra = Path | str | None
+"""A file that says where a config runs that is itself a file (`raystt.config.infra`)."""
 
 _STAND_INS: dict[str, Any] = {"name": "unnamed", "trials": None, "space": {}}
 """What takes the place of required keys, so that one of them hides nothing that is wrong beside."""
 
 
-def load_run(path: Path | str, infra: Path | str | None = None) -> RunConfig:
+def load_run(path: Path | str, infra: Infra = None) -> RunConfig:
     """Read the config of a run.
 
     Args:
@@ -40,17 +42,17 @@ def load_run(path: Path | str, infra: Path | str | None = None) -> RunConfig:
     return _build(RunConfig, source)
 
 
-def load_search(path: Path | str, infra: Path | str | None = None) -> SearchConfig:
+def load_search(path: Path | str, infra: Infra = None) -> SearchConfig:
     """Read the config of a search, see `load_run`."""
     return _build(SearchConfig, read_config(path, infra))
 
 
-def load_any(path: Path | str, infra: Path | str | None = None) -> RunConfig | SearchConfig:
+def load_any(path: Path | str, infra: Infra = None) -> RunConfig | SearchConfig:
     """Read a search if the file has `space` or `base`, else a run; see `load_run`."""
     return parse_any(read_config(path, infra))
 
 
-def read_config(path: Path | str, infra: Path | str | None = None) -> Source:
+def read_config(path: Path | str, infra: Infra = None) -> Source:
     """Read what `parse_any` validates; a file that says where it runs is validated here."""
     source = read(path)
     if infra is None:

@@ -12,7 +12,7 @@ from huggingface_hub import ModelCard
 from tiny import SOURCE_UNITS, heard_corpus, tiny_run
 from transformers import AutoModelForCausalLM
 
-from raystt import api
+from raystt import runs
 from raystt.config import to_yaml
 from raystt.corpus.card import Card
 from raystt.errors import BadInput
@@ -94,13 +94,13 @@ def test_what_cannot_be_translated_is_refused(corpus: Path, tmp_path: Path) -> N
 
 def test_a_search_needs_the_language_that_is_spoken(tmp_path: Path) -> None:
     (tmp_path / "journal.log").touch()
-    with pytest.raises(api.RunInTheWay, match="none is finished"):
-        api.translate(tmp_path, tmp_path / "in.wav")
+    with pytest.raises(runs.RunInTheWay, match="none is finished"):
+        runs.translate(tmp_path, tmp_path / "in.wav")
     for name in ("es", "fr"):
         (tmp_path / "best" / name).mkdir(parents=True)
     for language, part in ((None, "no language was named"), ("de", "no best of 'de'")):
-        with pytest.raises(api.RunInTheWay, match=f"{part}.*es, fr"):
-            api.translate(tmp_path, tmp_path / "in.wav", language=language)
+        with pytest.raises(runs.RunInTheWay, match=f"{part}.*es, fr"):
+            runs.translate(tmp_path, tmp_path / "in.wav", language=language)
 
 
 def test_an_exported_model_translates_wherever_it_lies(corpus: Path, tmp_path: Path) -> None:
@@ -113,15 +113,15 @@ def test_an_exported_model_translates_wherever_it_lies(corpus: Path, tmp_path: P
     soundfile.write(tmp_path / "in.wav", 0.1 * np.sin(np.arange(16000) / 9), 16000)
     before = translate(corpus, tmp_path / "in.wav")
 
-    out = api.export(folder, tmp_path / "exported")
+    out = runs.export(folder, tmp_path / "exported")
     with pytest.raises(BadInput, match="exported: is there already"):
-        api.export(folder, out)
+        runs.export(folder, out)
     moved = tmp_path / "moved"
     out.rename(moved)
     (moved / "config.yaml").write_text(
         (moved / "config.yaml").read_text().replace(str(corpus), "/nowhere")
     )
-    after = api.translate(moved, tmp_path / "in.wav")
+    after = runs.translate(moved, tmp_path / "in.wav")
     assert np.array_equal(before.waveform, after.waveform) and before.heard == after.heard
     assert AutoModelForCausalLM.from_pretrained(moved).num_parameters() > 1000
     card = ModelCard.load(moved / "README.md")
