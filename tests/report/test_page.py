@@ -280,4 +280,14 @@ def test_the_page_in_a_browser(tmp_path: Path, browser: Any, width: int, scheme:
     assert length == pytest.approx(1.0, abs=0.15)
     wide = page.evaluate("document.documentElement.scrollWidth")
     assert wide <= width, "the page itself does not scroll sideways"
+    # On paper nothing is cut off: A4 without its margins.
+    page.emulate_media(media="print")
+    page.set_viewport_size({"width": 700, "height": 900})
+    cut = page.evaluate(
+        "[...document.querySelectorAll('table, .chart svg, .sentence, pre')]"
+        ".filter(e => e.getClientRects().length && e.getBoundingClientRect().right > 700)"
+        ".map(e => e.outerHTML.slice(0, 200))"
+    )
+    assert cut == []
+    assert page.locator("audio").first.is_hidden()
     context.close()
