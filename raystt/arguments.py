@@ -248,9 +248,10 @@ def _export(verbs: _Verbs) -> None:
         verbs, "export", "Write a trained model as one directory that translates by itself.",
         "raystt export runs/first mine-es-en",
         "hf upload NAME/mine-es-en mine-es-en",
-        more="Model and tokenizer as transformers loads them, the codebook, vocoder and "
-        "recogniser that it hears and speaks with, the config it was trained by, and a card "
-        "with schedule, data and scores: the layout of the hub.",
+        more="Model and tokenizer as transformers loads them, what was fitted to its corpus to "
+        "hear and speak with, the config it was trained by, and a card with schedule, data and, "
+        "of a search, scores: the layout of the hub. Models that the config names on the hub are "
+        "taken from there.",
     )  # fmt: skip
     _file(verb, "MODEL_OR_RUN", "a trained run, runs/NAME/best/LANG, or a search")
     verb.add_argument(

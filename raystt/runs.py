@@ -167,9 +167,13 @@ def translate(model: Path | str, audio: Path | str, *, language: str | None = No
         BadInput: The recording, or the language, cannot be used.
     """
     check_installation()
+    from raystt.evaluation.export import exported
     from raystt.evaluation.translate import translate_recording
 
-    run, _, found = _trained(_best_of(Path(model), language), None)
+    if run := exported(Path(model)):
+        found = Path(model).resolve()
+    else:
+        run, _, found = _trained(_best_of(Path(model), language), None)
     if language not in (None, run.language):
         raise RunInTheWay(f"{model}: it translates {run.language!r}, not {language!r}")
     return translate_recording(run, found, audio)
@@ -179,7 +183,7 @@ def export(model: Path | str, out: Path | str, *, language: str | None = None) -
     """Write a trained model as one directory that translates by itself, ready for a hub.
 
     Args:
-        model: As for `translate`.
+        model: As for `translate`, but for what was exported already.
         out: The directory to write.
         language: The language that is spoken; a search of several needs it.
 
@@ -188,14 +192,14 @@ def export(model: Path | str, out: Path | str, *, language: str | None = None) -
 
     Raises:
         RunInTheWay: There is no model.
-        BadInput: There is something at `out` already.
+        BadInput: There is something at `out` already, or it needs models of this machine.
     """
     from raystt.evaluation.export import export_model
 
     run, directory, found = _trained(_best_of(Path(model), language), None)
     card = directory / "README.md"
-    about = card.read_text(encoding="utf-8") if card.exists() else f"# {run.name}\n"
-    export_model(run, found, Path(out), about)
+    told = card.read_text(encoding="utf-8") if card.exists() else None
+    export_model(run, found, Path(out), told)
     return Path(out)
 
 
@@ -208,12 +212,15 @@ def _trained(
     directory: Path | None = None
     if isinstance(config, Path | str):
         if Path(config).is_dir():
+            if exported(Path(config)):
+                raise RunInTheWay(
+                    f"{config}: an exported model translates, and that alone; give the run or the "
+                    "search that it came from"
+                )
             directory = Path(config).resolve()
             config = directory / "config.yaml"
         config = load_run(config, infra)
     directory = directory or Path(config.storage).resolve() / config.name
-    if model is None and (alone := exported(directory, config)):
-        return alone, directory, directory
     found = Path(model or directory / "model").resolve()
     if not (found / "config.json").exists():
         raise RunInTheWay(f"{found}: no model there; train the run first, or name --model")

@@ -10,7 +10,7 @@ from typing import Any
 from raystt.checking.cost import Pairs
 from raystt.cluster.capacity import pool_bundles, shortage, to_mend, unplaced
 from raystt.cluster.plan import Nodes
-from raystt.config import RunBase, RunConfig, SearchConfig
+from raystt.config import ResourcesConfig, RunBase, RunConfig, SearchConfig
 from raystt.config.checks import schedule_corners
 from raystt.interleaving.rules import untranscribed_complaint
 from raystt.strict import Complaint, Location
@@ -56,10 +56,12 @@ class Look:
                 f"{package} is not installed, it is needed to {purpose}: pip install 'raystt[demo]'"
             )
 
-    def resources(self, nodes: Nodes | None) -> None:
-        """Add up CPUs, of the nodes of a cluster if they are known.
+    def resources(self, asked: ResourcesConfig, nodes: Nodes | None) -> None:
+        """Add up CPUs; Ray Data stalls silently when nothing is left for it.
 
-        Ray Data stalls silently when nothing is left for it.
+        Args:
+            asked: The resources as they were given.
+            nodes: Those of the cluster, if they are known.
         """
         r = self.base.resources
         if r.data_cpus == 0:
@@ -75,7 +77,7 @@ class Look:
                 self.notes.append("CPUs and GPUs are compared with the cluster once it is joined")
             elif left := unplaced(pool_bundles(r), nodes):
                 at = ("resources", left[0].keys[0])
-                self.complain(at, shortage(left, nodes), to_mend(left))
+                self.complain(at, shortage(left, nodes), to_mend(left, asked))
             return
         have, reserved = r.local_cpus(), r.reserved_cpus
         sums = (

@@ -8,8 +8,8 @@ from raystt.checking import corpus, lengths
 from raystt.checking.config import Look
 from raystt.checking.cost import Pairs, estimate
 from raystt.checking.report import PROGRESS, LanguageReport, Report, ScheduleReport, si
-from raystt.cluster.plan import Nodes, describe, planned
-from raystt.config import ConfigError, RunConfig, SearchConfig, parse_any
+from raystt.cluster.plan import Nodes, describe, local_gpus, planned
+from raystt.config import ConfigError, ResourcesConfig, RunConfig, SearchConfig, parse_any
 from raystt.config.checks import complaints
 from raystt.config.loading import Infra, read_config
 from raystt.config.yaml_source import Source, dotted
@@ -44,11 +44,12 @@ def check(
     elif not isinstance(config, RunConfig):
         source = read_config(config, infra)
         config = parse_any(source)
-    config, plan = _sized(config, nodes)
+    asked = (config.base if isinstance(config, SearchConfig) else config).resources
+    config, plan = _sized(config, asked, nodes)
     look = Look(config)
     look.notes += plan
     card, pairs = _corpus(look, f"run `{f'raystt prepare {source.file}'.strip()}`")
-    look.resources(nodes)
+    look.resources(asked, nodes)
     look.batches(pairs)
     _models(look)
     look.schedules()
@@ -58,23 +59,21 @@ def check(
 
 
 def _sized(
-    config: RunConfig | SearchConfig, nodes: Nodes | None
+    config: RunConfig | SearchConfig, asked: ResourcesConfig, nodes: Nodes | None
 ) -> tuple[RunConfig | SearchConfig, list[str]]:
     """Return the config with all sizes of its processes, and what is to be said of them."""
-    base = config.base if isinstance(config, SearchConfig) else config
-    asked = base.resources
-    if asked.auto and nodes is None and asked.cluster():
-        return config, ["resources: auto: `raystt check --cluster` says what they become there"]
-    found = planned(asked, nodes or [{"CPU": float(asked.local_cpus())}])
-    told = describe(found, nodes or [{"CPU": float(asked.local_cpus())}])
     if nodes is None and not asked.auto:
-        told = []
-    elif nodes is None:
-        told.append("GPUs of this machine are seen when Ray starts")
+        return config, []
+    if nodes is None and asked.cluster():
+        return config, ["resources: auto: `raystt check --cluster` says what they become there"]
+    here = nodes or [{"CPU": float(asked.local_cpus()), "GPU": float(local_gpus())}]
+    found = planned(asked, here)
     changed = {"resources": found}
     if isinstance(config, SearchConfig):
-        return config.model_copy(update={"base": config.base.model_copy(update=changed)}), told
-    return config.model_copy(update=changed), told
+        config = config.model_copy(update={"base": config.base.model_copy(update=changed)})
+    else:
+        config = config.model_copy(update=changed)
+    return config, describe(found, here)
 
 
 def check_run(
@@ -155,7 +154,8 @@ def _report(look: Look, source: Source, card: Card | None, pairs: Pairs) -> Repo
     }
     known = {**pairs, **_guessed(look, pairs)}
     words = lengths.word_counts(base.corpus, card, look.languages)
-    cost = estimate(look.config, card, sizes, words, known)
+    # Of sizes that are to be found, nothing is known yet.
+    cost = None if base.resources.auto else estimate(look.config, card, sizes, words, known)
     if cost is None:
         look.notes.append(
             f"no estimate of the cost: the sizes of model.base {base.model.base!r} are not known "

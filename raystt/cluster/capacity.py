@@ -119,8 +119,10 @@ def shortage(left: Sequence[Bundle], nodes: Sequence[Mapping[str, float]]) -> st
     return f"no node has room for {what}, beside the others; the nodes are {there}"
 
 
-def to_mend(left: Sequence[Bundle]) -> str:
+def to_mend(left: Sequence[Bundle], resources: ResourcesConfig) -> str:
     """Say what to do about bundles that find no room."""
+    if resources.auto:
+        return "give sizes in place of `resources: auto`, or add nodes"
     keys = dict.fromkeys(f"resources.{key}" for b in left for key in b.keys)
     return f"lower {' or '.join(keys)}, or add nodes"
 
@@ -154,7 +156,7 @@ def make_room(
             now, missing = time.monotonic(), shortage(left, nodes)
             if now - began >= seconds:
                 raise ClusterTooSmall(
-                    f"resources: {missing}; {to_mend(left)}"
+                    f"resources: {missing}; {to_mend(left, resources)}"
                     + (f" (waited {duration(seconds)})" if seconds else "")
                 )
             if not asked:

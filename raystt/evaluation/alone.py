@@ -10,7 +10,7 @@ from raystt.config import RunConfig
 from raystt.evaluation.ceiling import measure_ceiling
 from raystt.evaluation.jobs import CeilingJob, EvaluationJob, Scored, evaluate_run
 from raystt.evaluation.judge import Judge
-from raystt.training.device import device_of
+from raystt.training.device import device_here, device_of
 from raystt.training.jobs import SegmentResult, Step
 from raystt.training.run import train_in_segments
 from raystt.training.segment import train_segment
@@ -20,7 +20,7 @@ def train_run(
     run: RunConfig, corpus: Path, directory: Path, on_step: Callable[[Step], None]
 ) -> SegmentResult:
     """Train a run to its horizon; see `train_in_segments`."""
-    device = device_of(run.resources.gpus_per_worker, "gpus_per_worker")
+    device = _device(run, "gpus_per_worker")
     return train_in_segments(
         run, corpus, directory, lambda job: train_segment(job, on_step=on_step, device=device)
     )
@@ -30,10 +30,16 @@ def evaluate_model(
     run: RunConfig, corpus: Path, model: Path, splits: Sequence[str], folder: Path
 ) -> tuple[Scored, ...]:
     """Score a model on splits and write its hypotheses; see `evaluate_run`."""
-    device = device_of(run.resources.gpus_per_evaluator, "gpus_per_evaluator")
+    device = _device(run, "gpus_per_evaluator")
     judge = Judge(corpus, run.evaluation, device=device)
 
     def ask(job: EvaluationJob | CeilingJob) -> Any:
         return measure_ceiling(judge, job) if isinstance(job, CeilingJob) else judge.evaluate(job)
 
     return tuple(evaluate_run(run, corpus, model, split, folder, ask) for split in splits)
+
+
+def _device(run: RunConfig, key: str) -> str:
+    if run.resources.auto:
+        return device_here(0.0, auto=True)
+    return device_of(getattr(run.resources, key), key)

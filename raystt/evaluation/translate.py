@@ -20,7 +20,7 @@ from raystt.speech import SAMPLE_RATE
 from raystt.speech.audio import read_audio
 from raystt.speech.encoders import encoder
 from raystt.speech.units import Codebook, deduplicate
-from raystt.training.device import device_of
+from raystt.training.device import device_here
 
 FORMATS = ("wav", "flac", "mp3", "ogg")
 
@@ -100,7 +100,7 @@ def translate_recording(run: RunConfig, model: Path, audio: str | os.PathLike[st
     """
     waveform = read_audio(audio)
     corpus = Path(run.corpus.path).resolve()
-    device = device_of(run.resources.gpus_per_evaluator, "gpus_per_evaluator")
+    device = device_here(run.resources.gpus_per_evaluator, run.resources.auto)
     judge = Judge(corpus, run.evaluation.model_copy(update={"utmos": None}), device=device)
     generated = _generate(run, judge, model, waveform, device)
     _, (said,) = judge.speak([generated])

@@ -106,14 +106,23 @@ class Broker:
     """Async Ray actor; every public method is called remotely."""
 
     def __init__(self, slots: int) -> None:
-        # Those that are started later are known when they ask.
-        known = {slot: _Slot() for slot in range(slots)}
-        self._state = _State(slots=defaultdict(_Slot, known))
+        # One that is started later may ask before it is expected.
+        self._state = _State(slots=defaultdict(_Slot))
+        self._expect(slots)
         self._changed = asyncio.Condition()
         self._numbers = itertools.count(time.time_ns())  # no number of an earlier life
 
     def __repr__(self) -> str:
         return "broker"
+
+    def _expect(self, slots: int) -> None:
+        for number in range(slots):
+            self._state.slots[number]
+
+    @unlisted
+    async def expect(self, slots: int) -> None:
+        """Know of slots that were started since; they are absent until they ask."""
+        self._expect(slots)
 
     async def run(self, job: SegmentJob, label: str) -> Served:
         """Have a segment trained.

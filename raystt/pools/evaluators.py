@@ -271,7 +271,7 @@ class EvaluatorPool:
             self._actors.append(self._actor.options(name=name).remote(number, *self._arguments))
 
     def introduce(self) -> None:
-        """Tell the dispatcher who there is: one that was started again knows the first ones."""
+        """Tell the dispatcher who there is."""
         self.dispatcher.introduce.remote(self._names)
 
     def __enter__(self) -> EvaluatorPool:

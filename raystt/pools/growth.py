@@ -50,10 +50,13 @@ class Growth:
         more = grown(self.resources, alive_nodes())
         if more != self.resources:
             self._on_message(
-                f"the cluster has grown: {more.trainers} trainers (of {self.resources.trainers}), "
-                f"{more.evaluators} evaluators (of {self.resources.evaluators})"
+                f"the cluster has grown: {more.trainers} trainers (before: "
+                f"{self.resources.trainers}), {more.evaluators} evaluators (before: "
+                f"{self.resources.evaluators})"
             )
             self._trainers.grow(more.trainers)
             self._evaluators.grow(more.evaluators)
             self.resources = more
+        # Those that were started again know the first ones alone.
+        self._trainers.introduce()
         self._evaluators.introduce()

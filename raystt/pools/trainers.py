@@ -63,6 +63,10 @@ class TrainerPool:
             self._threads.append(threading.Thread(target=self._keep, args=(number,), daemon=True))
             self._threads[-1].start()
 
+    def introduce(self) -> None:
+        """Tell the broker how many slots there are, so that one without a place is missed."""
+        self.broker.expect.remote(len(self._threads))
+
     def _keep(self, number: int) -> None:
         """Keep one worker group running until the broker says stop."""
         died, asked = 0, 0

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from raystt.config import OBJECTIVES, RunConfig, SearchConfig, to_yaml
+from raystt.evaluation.export import USE
 from raystt.files import write_atomic
 from raystt.results import Result
 from raystt.searching.directory import RunDirectory
@@ -73,6 +74,7 @@ def write_best(
         f"- {score}{test}. The score on {winner.split} chose this trial and flatters it.\n"
         f"{_fresh(answer, search)}"
         f"- Signature: `{winner.signature}`\n\n"
+        f"{USE}\n\n"
         "`model/` loads with `AutoModelForCausalLM.from_pretrained`. `raystt train config.yaml` "
         "trains it again; `raystt evaluate .` scores it.\n",
     )

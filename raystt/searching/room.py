@@ -15,24 +15,24 @@ class Room:
 
     Args:
         directory: The search's directory.
-        parallel: How many states are written at a time, at most.
     """
 
-    def __init__(self, directory: RunDirectory, parallel: int) -> None:
-        self._directory, self._parallel = directory, parallel
+    def __init__(self, directory: RunDirectory) -> None:
+        self._directory = directory
         self._state = ""
         self._bytes = 0
 
-    def short(self, newest: str | None) -> str | None:
+    def short(self, newest: str | None, parallel: int) -> str | None:
         """Return what is wrong: too little free space for the states in the making, or no writing.
 
         Args:
             newest: Name of a state that lies there, from which the size of the next is known.
+            parallel: How many states are written at a time, at most.
         """
         if newest is not None and newest != self._state:
             self._state, files = newest, (self._directory.states / newest).rglob("*")
             self._bytes = max(self._bytes, sum(f.stat().st_size for f in files if f.is_file()))
-        needed = _LEAST_BYTES + self._parallel * self._bytes
+        needed = _LEAST_BYTES + parallel * self._bytes
         free = shutil.disk_usage(self._directory.path).free
         if free < needed:
             return (

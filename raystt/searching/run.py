@@ -117,7 +117,7 @@ def run_search(
                 searcher = StudySearcher(search, directory.journal, ledger)
                 ledger.running = lambda: searcher.running().values()
                 ceilings = ask_ceilings(search, pools)
-                room = Room(directory, resources.trainers)
+                room = Room(directory)
                 auto = search.base.resources.auto
                 growth = Growth(resources, trainers, evaluators, auto, on_message)
                 watch = Watch(

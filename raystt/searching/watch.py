@@ -92,7 +92,7 @@ class Watch:
         """Hold the searcher back while there is no room for another trial's states."""
         finished = self._ledger.finished()
         newest = finished[-1].states[-1] if finished else None
-        short = self._room.short(newest)
+        short = self._room.short(newest, self._growth.resources.trainers)
         self._searcher.held = short or ""
         if short is None:
             if self._held_since is not None:

@@ -34,6 +34,20 @@ def device_of(gpus: float, key: str) -> str:
     return "cuda"
 
 
+def device_here(gpus: float, auto: bool) -> str:
+    """Return "cuda" in a process that shares with nobody, if it may have a GPU and there is one.
+
+    Args:
+        gpus: GPUs that such a process would have on a cluster, as in `resources`.
+        auto: Whether that is to be found (`resources.auto`).
+    """
+    if not (gpus or auto):
+        return "cpu"
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 @functools.cache
 def can_compile() -> bool:
     """Say whether torch can compile for a GPU here: Triton needs a C compiler for its launchers."""

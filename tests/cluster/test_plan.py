@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raystt.cluster.capacity import encoder_bundles, pool_bundles, unplaced
+from raystt.cluster.capacity import pool_bundles, unplaced
 from raystt.cluster.plan import describe, grown, planned
 from raystt.config import ResourcesConfig
 
@@ -24,7 +24,11 @@ NODE = {"CPU": 64.0, "GPU": 8.0}
         ([{"CPU": 16.0, "GPU": 2.0}], 2, (1, 4.0, 1.0, 1, 0.0)),
         ([NODE], 1, (7, 4.0, 1.0, 2, 0.5)),
         ([NODE] * 2, 1, (14, 4.0, 1.0, 4, 0.5)),
-        ([NODE] * 2, 4, (3, 4.0, 1.0, 4, 0.5)),
+        ([NODE] * 2, 4, (3, 4.0, 1.0, 6, 0.5)),
+        ([{"CPU": 16.0, "GPU": 2.0}], 1, (1, 4.0, 1.0, 2, 0.5)),
+        ([{"CPU": 2.0}], 2, (1, 0.5, 0.0, 2, 0.0)),
+        ([{"CPU": 32.0}], 2, (8, 1.0, 0.0, 16, 0.0)),
+        ([{"CPU": 4.0}], 4, (1, 0.5, 0.0, 4, 0.0)),
         ([{"CPU": 0.0}, NODE], 1, (7, 4.0, 1.0, 2, 0.5)),
     ],
 )
@@ -48,14 +52,30 @@ NODES = st.lists(
 )  # fmt: skip
 
 
-@given(NODES.filter(lambda nodes: all(n["CPU"] >= 4 * n["GPU"] for n in nodes)))
-def test_it_fits_on_any_nodes_and_leaves_no_room(nodes: list[dict[str, float]]) -> None:
-    found = planned(AUTO, nodes)
-    assert unplaced(pool_bundles(found), nodes) == []
-    assert unplaced(encoder_bundles(found), nodes) == [] or not any(n["GPU"] for n in nodes)
-    more = grown(found, nodes)
-    assert unplaced(pool_bundles(more), nodes) == []
-    assert grown(more, nodes) == more and more.trainers >= found.trainers
+@given(NODES.filter(lambda nodes: all(n["CPU"] >= 4 * n["GPU"] for n in nodes)), st.integers(1, 4))
+def test_what_is_planned_fits_and_is_all_that_does(
+    nodes: list[dict[str, float]], workers: int
+) -> None:
+    found = planned(AUTO.model_copy(update={"workers_per_trainer": workers}), nodes)
+    left = unplaced(pool_bundles(found), nodes)
+    gpus = sum(int(node["GPU"]) for node in nodes)
+    if workers == 1 or gpus >= workers or (not gpus and sum(n["CPU"] for n in nodes) >= 8):
+        assert left == []
+    if not left:
+        assert grown(found, nodes) == found
+
+
+@given(st.lists(st.sampled_from([1, 2, 4, 8]), min_size=2, max_size=6))
+def test_nodes_that_join_one_by_one_come_to_the_same(sizes: list[int]) -> None:
+    nodes = [{"CPU": 8.0 * size, "GPU": float(size)} for size in sizes]
+    at_once = planned(AUTO, nodes)
+    found = planned(AUTO, nodes[:1])
+    for count in range(2, len(nodes) + 1):
+        found = grown(found, nodes[:count])
+        assert unplaced(pool_bundles(found), nodes[:count]) == []
+    if sizes[0] > 1:  # a single GPU is shared, and stays so
+        used = [r.trainers + r.evaluators / 2 for r in (found, at_once)]
+        assert abs(found.trainers - at_once.trainers) <= 1 and abs(used[0] - used[1]) <= 0.5
 
 
 def test_what_has_a_size_keeps_it() -> None:
@@ -77,6 +97,6 @@ def test_nodes_that_join_are_used_and_those_that_leave_change_nothing() -> None:
 
 def test_the_plan_is_told() -> None:
     lines = describe(planned(AUTO, [NODE] * 2), [NODE] * 2)
-    assert lines[0] == "2 nodes: 128 CPUs, 16 GPUs"
-    assert any(line.startswith("14 trainers x 1 workers (4 CPU, 1 GPU each)") for line in lines)
+    assert lines[0] == "nodes: 2, with 128 CPUs and 16 GPUs"
+    assert any(line.startswith("trainers: 14, of 1 workers (4 CPU, 1 GPU each)") for line in lines)
     assert lines[-1] == "taken: 78 CPUs, 16 GPUs"

@@ -99,13 +99,13 @@ def test_a_check_says_what_the_sizes_become(
     infra = tmp_path / "infra.yaml"
     infra.write_text("resources: {auto: true, cpus: 8}\n")
     notes = check(FIRST, infra).notes
-    assert "1 nodes: 8 CPUs, 0 GPUs" in notes
-    assert any(note.startswith("4 trainers x 1 workers (1 CPU") for note in notes)
+    assert "nodes: 1, with 8 CPUs and 0 GPUs" in notes
+    assert any(note.startswith("trainers: 4, of 1 workers (1 CPU") for note in notes)
 
     infra.write_text("root: /mnt\nresources: {auto: true, address: auto}\n")
     assert any("check --cluster" in note for note in check(FIRST, infra).notes)
     report = check(FIRST, infra, [{"CPU": 64.0, "GPU": 8.0}] * 2)
-    assert "2 nodes: 128 CPUs, 16 GPUs" in report.notes
+    assert "nodes: 2, with 128 CPUs and 16 GPUs" in report.notes
     assert report.cost is not None and report.cost.devices == 16
 
     infra.write_text(

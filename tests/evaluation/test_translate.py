@@ -103,28 +103,55 @@ def test_a_search_needs_the_language_that_is_spoken(tmp_path: Path) -> None:
             runs.translate(tmp_path, tmp_path / "in.wav", language=language)
 
 
-def test_an_exported_model_translates_wherever_it_lies(corpus: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("format_", ["direct", "chain_of_thought"])
+def test_an_exported_model_translates_wherever_it_lies(
+    corpus: Path, tmp_path: Path, format_: str
+) -> None:
     run = tiny_run(corpus, steps=1)
+    interleaving = run.interleaving.model_copy(update={"format": format_})
+    resources = run.resources.model_copy(update={"gpus_per_evaluator": 0.5})
+    run = run.model_copy(update={"interleaving": interleaving, "resources": resources})
     folder = tmp_path / "run"
     folder.mkdir()
     (folder / "config.yaml").write_text(to_yaml(run))
     (folder / "model").symlink_to(corpus / "base")
-    (folder / "README.md").write_text("# Mine\n\n- Schedule of the text ratio: linear\n")
     soundfile.write(tmp_path / "in.wav", 0.1 * np.sin(np.arange(16000) / 9), 16000)
-    before = translate(corpus, tmp_path / "in.wav")
+    before = runs.translate(folder, tmp_path / "in.wav")
 
     out = runs.export(folder, tmp_path / "exported")
     with pytest.raises(BadInput, match="exported: is there already"):
         runs.export(folder, out)
     moved = tmp_path / "moved"
     out.rename(moved)
-    (moved / "config.yaml").write_text(
-        (moved / "config.yaml").read_text().replace(str(corpus), "/nowhere")
-    )
     after = runs.translate(moved, tmp_path / "in.wav")
-    assert np.array_equal(before.waveform, after.waveform) and before.heard == after.heard
+    assert np.array_equal(before.waveform, after.waveform)
+    assert (before.heard, before.target_text) == (after.heard, after.target_text)
+    assert (after.target_text is not None) == (format_ == "chain_of_thought")
     assert AutoModelForCausalLM.from_pretrained(moved).num_parameters() > 1000
     card = ModelCard.load(moved / "README.md")
     assert card.data.language == ["es", "en"] and card.data.library_name == "transformers"
-    assert "Schedule of the text ratio" in card.text
+    assert "Schedule of the text ratio" in card.text and "raystt translate" in card.text
+    for path in (moved / "config.yaml", moved / "speech" / "card.json", moved / "README.md"):
+        assert str(tmp_path.parent) not in path.read_text() and str(corpus) not in path.read_text()
     assert not list((moved / "speech").glob("shards"))
+    for refused in (lambda: runs.export(moved, out), lambda: runs.evaluate(moved)):
+        with pytest.raises(runs.RunInTheWay, match="moved: an exported model translates, and that"):
+            refused()
+
+
+def test_a_model_of_this_machine_is_not_exported(corpus: Path, tmp_path: Path) -> None:
+    run = tiny_run(corpus, steps=1)
+    own = run.evaluation.model_copy(update={"asr": "whisper", "asr_model": str(tmp_path)})
+    (tmp_path / "config.yaml").write_text(to_yaml(run.model_copy(update={"evaluation": own})))
+    (tmp_path / "model").symlink_to(corpus / "base")
+    with pytest.raises(BadInput, match=r"evaluation.asr_model: .* is a directory of this machine"):
+        runs.export(tmp_path, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_card_keeps_its_facts_and_not_its_use(corpus: Path, tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text(to_yaml(tiny_run(corpus, steps=1)))
+    (tmp_path / "model").symlink_to(corpus / "base")
+    (tmp_path / "README.md").write_text("# Mine\n\n- a fact\n\n## Use\n\n`raystt evaluate .`\n")
+    text = (runs.export(tmp_path, tmp_path / "out") / "README.md").read_text()
+    assert "- a fact" in text and "raystt evaluate ." not in text and text.count("## Use") == 1

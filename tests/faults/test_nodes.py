@@ -106,10 +106,10 @@ def test_a_search_grows_with_its_cluster_and_shrinks(
 ) -> None:
     first = cluster.add_node(num_cpus=2)
     search = start(address=cluster.address, patience=120, auto=True)
-    search.wait_for("1 trainers x 2 workers (0.5 CPU, 0 GPU each)")
+    search.wait_for("trainers: 1, of 2 workers (0.5 CPU, 0 GPU each)")
     search.wait_for_results(1)
     cluster.add_node(num_cpus=2)
-    search.wait_for("the cluster has grown: 2 trainers (of 1), 2 evaluators (of 1)")
+    search.wait_for("the cluster has grown: 2 trainers (before: 1), 4 evaluators (before: 2)")
     search.wait_for_results(3)
     done = len(search.results())
     faults.throw("a node of a cluster that had grown")
