@@ -10,7 +10,8 @@
 # RUNTIME_ENV  what the job takes along (default: cluster/runtime_env.yaml)
 # RAY          the `ray` to call (default: .venv/bin/ray if it is there)
 #
-# To stop it: ray job stop ID. It goes on when submitted again with --resume.
+# To stop it: RAY_AUTH_MODE=token ray job stop --address ADDRESS ID. It goes on when submitted again
+# with --resume.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -36,6 +37,7 @@ if [ -n "${RAY_AUTH_TOKEN:-}${RAY_AUTH_TOKEN_PATH:-}" ] || [ -f ~/.ray/auth_toke
 fi
 ray=${RAY:-ray}
 if [ -z "${RAY:-}" ] && [ -x .venv/bin/ray ]; then ray=.venv/bin/ray; fi
+unset RAY_ADDRESS RAY_API_SERVER_ADDRESS # Ray would take them in place of --address
 exec "$ray" job submit --address "${ADDRESS:-http://127.0.0.1:8265}" --working-dir . \
     --runtime-env "${RUNTIME_ENV:-cluster/runtime_env.yaml}" ${options[@]+"${options[@]}"} -- \
     python -m raystt.cli search "$@"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from raystt.checking.installation import check_installation
 from raystt.config import RunConfig, SearchConfig, load_any, load_search
-from raystt.config.loading import Infra
+from raystt.config.loading import Infra, given
 from raystt.errors import BadInput
 from raystt.progress import stage_progress
 
@@ -44,11 +44,11 @@ def check(config: Given, *, infra: Infra = None, cluster: bool = False) -> Repor
     """
     from raystt.checking import check as look
 
+    loaded: RunConfig | SearchConfig = given(config, infra, load_any)
     if not cluster:
         return look(config, infra)
     from raystt.cluster.start import alive_nodes, ray_session
 
-    loaded = load_any(config, infra) if isinstance(config, Path | str) else config
     resources = (loaded.base if isinstance(loaded, SearchConfig) else loaded).resources
     if not resources.cluster():
         raise BadInput(
@@ -81,7 +81,7 @@ def prepare(
         The card of the corpus; None after a single stage.
     """
     check_installation()
-    loaded = load_any(config, infra) if isinstance(config, Path | str) else config
+    loaded: RunConfig | SearchConfig = given(config, infra, load_any)
     base = loaded.base if isinstance(loaded, SearchConfig) else loaded
     from raystt.checking import check_run
     from raystt.cluster.start import ray_session
@@ -129,7 +129,7 @@ def search(
         The search as `open_run` gives it. One that was finished is opened, and not run again.
     """
     check_installation()
-    loaded = load_search(config, infra) if isinstance(config, Path | str) else config
+    loaded = given(config, infra, load_search)
     from raystt.checking import check_run
     from raystt.report.live import LiveReport
     from raystt.searching.directory import RunDirectory, claimed

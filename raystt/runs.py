@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from raystt.checking.installation import check_installation
 from raystt.config import RunConfig, load_run, to_yaml
-from raystt.config.loading import Infra
+from raystt.config.loading import Infra, given
 from raystt.config.run import changed_keys
 from raystt.errors import BadInput
 from raystt.files import locked, write_atomic
@@ -68,7 +68,7 @@ def train(
         RunInTheWay: The directory holds a run and `resume` is not set, or it was another run.
     """
     check_installation()
-    run = load_run(config, infra) if isinstance(config, Path | str) else config
+    run = given(config, infra, load_run)
     directory = Path(run.storage).resolve() / run.name
     from raystt.checking import check_run
 
@@ -210,16 +210,15 @@ def _trained(
     from raystt.evaluation.export import exported
 
     directory: Path | None = None
-    if isinstance(config, Path | str):
-        if Path(config).is_dir():
-            if exported(Path(config)):
-                raise RunInTheWay(
-                    f"{config}: an exported model translates, and that alone; give the run or the "
-                    "search that it came from"
-                )
-            directory = Path(config).resolve()
-            config = directory / "config.yaml"
-        config = load_run(config, infra)
+    if isinstance(config, Path | str) and Path(config).is_dir():
+        if exported(Path(config)):
+            raise RunInTheWay(
+                f"{config}: an exported model translates, and that alone; give the run or the "
+                "search that it came from"
+            )
+        directory = Path(config).resolve()
+        config = directory / "config.yaml"
+    config = given(config, infra, load_run)
     directory = directory or Path(config.storage).resolve() / config.name
     found = Path(model or directory / "model").resolve()
     if not (found / "config.json").exists():

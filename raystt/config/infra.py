@@ -37,9 +37,10 @@ def placed(source: Source, infra: Source) -> Source:
         source: The file of the run or the search.
         infra: That of an `InfraConfig`, validated.
     """
-    at: Location = ("base",) if "base" in source.data else ()
+    search = "base" in source.data or "space" in source.data
+    at: Location = ("base",) if search else ()
     data = copy.deepcopy(source.data)
-    run = data.get("base", data)
+    run = data.get("base") if search else data
     if not isinstance(run, dict):  # refused when it is validated
         return source
     run["resources"] = infra.data.get("resources", {})

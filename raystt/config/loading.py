@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,6 +15,7 @@ from raystt.config.run import RunConfig
 from raystt.config.search import SearchConfig
 from raystt.config.validation import explain
 from raystt.config.yaml_source import ConfigError, Source, read
+from raystt.errors import BadInput
 from raystt.strict import Complaint, Location
 
 M = TypeVar("M", bound=BaseModel)
@@ -50,6 +52,26 @@ def load_search(path: Path | str, infra: Infra = None) -> SearchConfig:
 def load_any(path: Path | str, infra: Infra = None) -> RunConfig | SearchConfig:
     """Read a search if the file has `space` or `base`, else a run; see `load_run`."""
     return parse_any(read_config(path, infra))
+
+
+G = TypeVar("G", bound=RunConfig | SearchConfig)
+
+
+def given(config: Path | str | G, infra: Infra, load: Callable[[Path | str, Infra], G]) -> G:
+    """Return a config that is one already, or load it from its file.
+
+    Raises:
+        BadInput: `infra` is given for a config that is in no file.
+        ConfigError: see `load_run`.
+    """
+    if isinstance(config, Path | str):
+        return load(config, infra)
+    if infra is not None:
+        raise BadInput(
+            f"infra: {infra} would replace `resources` of a config that was made in Python; give "
+            "those to the config, or the path of its file"
+        )
+    return config
 
 
 def read_config(path: Path | str, infra: Infra = None) -> Source:

@@ -25,5 +25,9 @@ def json_schema() -> dict[str, Any]:
         **schema,
         "if": {"anyOf": [{"required": ["space"]}, {"required": ["base"]}]},
         "then": search,
-        "else": {"if": {"required": ["corpus"]}, "then": run, "else": infra},
+        "else": {
+            "if": {"minProperties": 1, "propertyNames": {"enum": [*InfraConfig.model_fields]}},
+            "then": infra,
+            "else": {"if": {"required": ["corpus"]}, "then": run, "else": search},
+        },
     }

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+import raystt
 from raystt.checking import check
 from raystt.cluster.plan import planned
 from raystt.config import ConfigError, load_any, load_search, to_yaml
+from raystt.errors import BadInput
 
 ROOT = Path(__file__).resolve().parents[2]
 FIRST = ROOT / "search_spaces/first.yaml"
@@ -115,3 +117,22 @@ def test_a_check_says_what_the_sizes_become(
     (problem,) = [p for p in found if p.key == "resources.trainers"]
     assert (problem.file, problem.line) == (str(infra), 4)
     assert "1 x worker of a trainer (0.5 CPU, 1 GPU)" in problem.reason
+
+
+def test_a_config_made_in_python_has_its_own_resources() -> None:
+    with pytest.raises(BadInput, match="infra: 2x8.yaml would replace `resources`"):
+        raystt.check(load_search(FIRST), infra="2x8.yaml")
+
+
+def test_a_search_without_a_base_is_told_that_alone(tmp_path: Path) -> None:
+    space = tmp_path / "space.yaml"
+    space.write_text("name: x\nlanguages: [es]\ntrials: 3\nspace: {}\n")
+    with pytest.raises(ConfigError) as caught:
+        load_any(space, ROOT / "cluster/infra/laptop.yaml")
+    assert [problem.key for problem in caught.value.problems] == ["base"]
+
+
+def test_sizes_that_are_unknown_cost_nothing_yet(tmp_path: Path) -> None:
+    infra = tmp_path / "infra.yaml"
+    infra.write_text("root: /mnt\nresources: {auto: true, address: auto}\n")
+    assert check(FIRST, infra).cost is None

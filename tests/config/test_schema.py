@@ -39,6 +39,14 @@ def test_what_a_search_writes_down_is_valid(validator: jsonschema.Draft202012Val
     validator.validate(parse(to_yaml(search.run_for("es", {}))).data)
 
 
+def test_a_file_that_was_just_begun_is_a_search(
+    validator: jsonschema.Draft202012Validator,
+) -> None:
+    messages = [error.message for error in validator.iter_errors({"name": "mine"})]
+    assert any("'languages' is a required property" in message for message in messages)
+    validator.validate({"root": "/mnt", "resources": "auto"})
+
+
 MISTYPED = [
     ("trails", "Additional properties are not allowed ('trails' was unexpected)"),
     ("base.training.steps", "0 is less than the minimum of 1"),

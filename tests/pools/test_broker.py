@@ -208,6 +208,24 @@ def test_a_group_is_absent_until_it_asks_and_again_when_it_goes_down(tmp_path: P
     asyncio.run(scenario())
 
 
+def test_a_slot_that_was_started_later_is_missed_until_it_asks(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        broker = Broker(1)
+        runs = [asyncio.create_task(broker.run(job(tmp_path), f"es#{n}")) for n in range(2)]
+        await given_to(broker, 0)
+        await broker.expect(3)
+        assert [a.worker for a in await broker.absences()] == ["trainer 1", "trainer 2"]
+        given = await given_to(broker, 2)
+        assert given.label == "es#1"
+        await broker.expect(3)
+        assert [a.worker for a in await broker.absences()] == ["trainer 1"]
+        assert [a.label for a in await broker.activity()] == ["es#0", "es#1"]
+        await broker.give_up("enough")
+        await asyncio.gather(*runs, return_exceptions=True)
+
+    asyncio.run(scenario())
+
+
 def test_waiting_is_counted_only_while_all_are_busy(tmp_path: Path) -> None:
     async def scenario() -> None:
         broker = Broker(1)

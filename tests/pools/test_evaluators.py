@@ -5,11 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import ray
 import torch
 from ray.util.state import list_actors
-from tiny import tiny_corpus
+from tiny import heard_corpus, tiny_corpus
 
 from raystt.config import EvaluationConfig, ResourcesConfig
+from raystt.evaluation.jobs import EvaluationJob
+from raystt.interleaving.rules import Interleaving
 from raystt.pools.evaluators import Evaluator, EvaluatorPool
 from raystt.training.device import NoGpu
 from raystt.vocoder.spectrum import VocoderError
@@ -25,6 +28,24 @@ def test_what_is_wrong_with_an_evaluator_is_told_as_it_is(ray_local: str, tmp_pa
             ("class_name", "=", "Evaluator"), ("state", "=", "ALIVE")
         ])  # fmt: skip
         assert actor.repr_name == "evaluator-0"
+
+
+def test_a_pool_grows_while_it_works(ray_local: str, tmp_path: Path) -> None:
+    heard_corpus(tmp_path)
+    config = EvaluationConfig(max_new_tokens=4, resamples=1)
+    resources = ResourcesConfig(evaluators=1, cpus_per_evaluator=0.25)
+    job = EvaluationJob(str(tmp_path / "base"), "es", "dev", config, Interleaving())
+    with EvaluatorPool(str(tmp_path), config, resources) as pool:
+        pool.wait_until_ready()
+        pool.grow(2)
+        pool.introduce()
+        asked = [pool.dispatcher.run.remote(job, f"es#{n}") for n in range(4)]
+        seen = 0
+        while len(ray.wait(asked, num_returns=4, timeout=0.05)[0]) < 4:
+            seen = max(seen, len(ray.get(pool.dispatcher.activity.remote())))
+        found = [one.result.asr_bleu for one in ray.get(asked)]
+        assert seen == 2 and len(set(found)) == 1
+        assert ray.get(pool.dispatcher.absences.remote()) == []
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")

@@ -68,6 +68,25 @@ def test_a_pool_that_is_starting_can_be_stopped(ray_local: str, tmp_path: Path) 
     assert not list_actors(address=ray_local, filters=alive)
 
 
+@pytest.mark.long
+def test_a_pool_grows_while_it_works(ray_local: str, tmp_path: Path) -> None:
+    path = tmp_path / "corpus"
+    tiny_corpus(path)
+    one = RESOURCES.model_copy(update={"workers_per_trainer": 1})
+    with TrainerPool(one, tmp_path / "ray") as pool:
+        pool.wait_until_ready()
+        pool.grow(2)
+        pool.introduce()
+        while ray.get(pool.broker.absences.remote()):  # the second is missed until it is there
+            time.sleep(0.2)
+        jobs = [segment(path, f"states-{n}", steps=6 + n, stop=6 + n) for n in range(4)]
+        asked = [pool.broker.run.remote(job, f"es#{n}") for n, job in enumerate(jobs)]
+        served = ray.get(asked)
+        assert [one.result.stop for one in served] == [6, 7, 8, 9]
+        done = {task.name for task in tasks(ray_local)}
+    assert any(name.startswith("trainer-1: ") for name in done)
+
+
 def test_a_group_of_two_trains_what_one_process_does(ray_local: str, tmp_path: Path) -> None:
     path = tmp_path / "corpus"
     tiny_corpus(path)

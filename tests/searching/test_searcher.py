@@ -61,6 +61,16 @@ def test_languages_take_turns_until_all_have_their_trials(searcher: StudySearche
     assert set(searcher.running()) == {f"{name}#{n}" for name in LANGUAGES for n in range(4)}
 
 
+def test_no_more_run_at_a_time_than_may(searcher: StudySearcher) -> None:
+    searcher.concurrent = 2
+    first, second, third = (searcher.suggest(f"t{n}") for n in range(3))
+    assert first is not None and second is not None and third is None
+    searcher.concurrent = 3  # the pools have grown
+    assert searcher.suggest("t3") is not None and searcher.suggest("t4") is None
+    searcher.on_trial_complete("t0", report(first, 12.0))
+    assert searcher.suggest("t5") is not None
+
+
 def test_a_config_is_flat_and_says_what_the_trial_is(searcher: StudySearcher) -> None:
     for n in range(8):
         config = searcher.suggest(f"t{n}")
