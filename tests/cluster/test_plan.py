@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import raystt
 from raystt.cluster.capacity import pool_bundles, unplaced
 from raystt.cluster.plan import describe, grown, planned
 from raystt.config import ResourcesConfig
@@ -100,3 +103,19 @@ def test_the_plan_is_told() -> None:
     assert lines[0] == "nodes: 2, with 128 CPUs and 16 GPUs"
     assert any(line.startswith("trainers: 14, of 1 workers (4 CPU, 1 GPU each)") for line in lines)
     assert lines[-1] == "taken: 78 CPUs, 16 GPUs"
+
+
+FIRST = Path(__file__).resolve().parents[2] / "search_spaces" / "first.yaml"
+
+
+def test_a_check_asks_the_cluster_that_is_there(
+    ray_local: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    infra = tmp_path / "infra.yaml"
+    infra.write_text(f"root: {tmp_path}\nresources: {{auto: true, address: auto}}\n")
+    notes = raystt.check(FIRST, infra=infra, cluster=True).notes
+    assert "nodes: 1, with 2 CPUs and 0 GPUs" in notes
+    assert any(note.startswith("trainers: 2, of 1 workers (0.5 CPU") for note in notes)
+    with pytest.raises(raystt.BadInput, match="it names no cluster, nor does RAY_ADDRESS"):
+        raystt.check(FIRST, cluster=True)
