@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 _ATTEMPTS = 3
 _PULSE_SECONDS = 10.0
+_REST_SECONDS = 0.5  # a search that is terminated has three seconds
 
 
 class Evaluator:
@@ -103,6 +104,7 @@ class _Place:
     heard: int = 0
     seen: float = field(default_factory=time.monotonic)
     moved: float = field(default_factory=time.monotonic)
+    asked: asyncio.Future[Any] | None = None
 
 
 class Dispatcher:
@@ -178,7 +180,7 @@ class Dispatcher:
     async def _feel(self, place: _Place) -> None:
         """Ask an evaluator again and again how far it is; end one that makes no progress."""
         while True:
-            asked = asyncio.ensure_future(_reply(place.evaluator.ping.remote()))
+            asked = place.asked = asyncio.ensure_future(_reply(place.evaluator.ping.remote()))
             while not asked.done():
                 await asyncio.wait([asked], timeout=_PULSE_SECONDS)
                 now, heard = time.monotonic(), asked.result() if asked.done() else None
@@ -206,6 +208,14 @@ class Dispatcher:
             for number, place in enumerate(self._places)
             if now - place.seen > 3 * _PULSE_SECONDS
         ]
+
+    async def rest(self) -> None:
+        """Ask the evaluators no more: of each question that their end cuts off, Ray tells users."""
+        for pulse in self._pulses:
+            pulse.cancel()
+        open_ = [p.asked for p in self._places if p.asked is not None and not p.asked.done()]
+        if open_:
+            await asyncio.wait(open_, timeout=_REST_SECONDS)
 
     async def give_up(self, cause: str) -> None:
         """Interrupt all that is asked for, now and later."""
@@ -306,5 +316,7 @@ class EvaluatorPool:
 
     def stop(self) -> None:
         """End the actors; the dispatcher first, which would ask for those that are gone."""
+        with suppress(ray.exceptions.RayError):
+            ray.get(self.dispatcher.rest.remote(), timeout=2 * _REST_SECONDS)
         for actor in [self.dispatcher, *self._actors]:
             ray.kill(actor)
