@@ -23,7 +23,7 @@ class Growth:
 
     Attributes:
         resources: What the pools have now. Lost nodes make it no less: what was on them waits for
-            others to come, and its work is done elsewhere.
+            others to come, and its work is done elsewhere, if one trainer finds room there.
     """
 
     def __init__(
