@@ -28,16 +28,18 @@ def planned(resources: ResourcesConfig, nodes: Nodes) -> ResourcesConfig:
     if not resources.auto:
         return resources
     found = _with_gpus(resources, nodes) or _on_cpus(resources, nodes)
-    return grown(found, nodes)
+    return fitted(found, nodes)
 
 
-def grown(resources: ResourcesConfig, nodes: Nodes) -> ResourcesConfig:
+def fitted(resources: ResourcesConfig, nodes: Nodes) -> ResourcesConfig:
     """Return concrete resources with as many trainers and evaluators as the nodes hold.
 
-    Each process keeps its size. Fewer nodes change nothing: what was lost waits for another node,
-    and the others take over its work.
+    Each process keeps its size. Where not even one trainer finds room, nothing changes: its node
+    may come back.
     """
-    found = resources
+    found = _of(resources, 1)
+    if unplaced(pool_bundles(found), nodes):
+        return resources
     while True:
         more = _of(found, found.trainers + 1)
         if unplaced(pool_bundles(more), nodes):
@@ -57,14 +59,14 @@ def _of(resources: ResourcesConfig, trainers: int) -> ResourcesConfig:
     workers = trainers * resources.workers_per_trainer
     if resources.gpus_per_evaluator:
         share = workers * resources.gpus_per_worker / 7
-        scoring = max(1, int(share / resources.gpus_per_evaluator))
+        scoring = int(share / resources.gpus_per_evaluator)
     elif resources.gpus_per_worker:
         scoring = trainers
     else:
         scoring = workers
     each = resources.data_cpus / resources.trainers
     return resources.model_copy(update={
-        "trainers": trainers, "evaluators": max(resources.evaluators, scoring),
+        "trainers": trainers, "evaluators": max(1, scoring),
         "data_cpus": each * trainers,
     })  # fmt: skip
 

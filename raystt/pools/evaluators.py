@@ -100,6 +100,8 @@ class _Place:
     """An evaluator, what it does, and when it was last seen alive and seen to move on."""
 
     evaluator: Any
+    pulse: asyncio.Future[None] | None = None
+    dismissed: bool = False
     label: str | None = None
     heard: int = 0
     seen: float = field(default_factory=time.monotonic)
@@ -115,8 +117,7 @@ class Dispatcher:
 
     def __init__(self, evaluators: list[str], patience: float) -> None:
         self._patience = patience
-        self._places: list[_Place] = []
-        self._pulses: list[asyncio.Future[None]] = []
+        self._places: dict[str, _Place] = {}
         self._idle: asyncio.Queue[_Place] = asyncio.Queue()
         self._given_up: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._take(evaluators)
@@ -125,16 +126,29 @@ class Dispatcher:
         return "evaluators' dispatcher"
 
     def _take(self, evaluators: list[str]) -> None:
-        for name in evaluators[len(self._places) :]:
-            place = _Place(ray.get_actor(name))
-            self._places.append(place)
-            self._idle.put_nowait(place)
-            self._pulses.append(asyncio.ensure_future(self._feel(place)))
+        for name in evaluators:
+            if name not in self._places:
+                # A dispatcher that starts again is told first of some that have ended since.
+                with suppress(ValueError):
+                    place = self._places[name] = _Place(ray.get_actor(name))
+                    place.pulse = asyncio.ensure_future(self._feel(place))
+                    self._idle.put_nowait(place)
 
     @unlisted
     async def introduce(self, evaluators: list[str]) -> None:
-        """Take the evaluators that are new; those that were there come first, as before."""
+        """Take the evaluators that are new, and let go of those that are no longer named.
+
+        Those are asked no more: of each question that their end cuts off, Ray tells users.
+        """
         self._take(evaluators)
+        gone = [self._places.pop(name) for name in list(self._places) if name not in evaluators]
+        for place in gone:
+            place.dismissed = True
+            if place.pulse is not None:
+                place.pulse.cancel()
+        open_ = [p.asked for p in gone if p.asked is not None and not p.asked.done()]
+        if open_:
+            await asyncio.wait(open_, timeout=_REST_SECONDS)
 
     async def run(self, job: EvaluationJob | CeilingJob, label: str) -> Served:
         """Have a model evaluated, or a ceiling measured.
@@ -144,11 +158,13 @@ class Dispatcher:
             StateLost: The model must be trained again.
             Interrupted: The storage took nothing, or no evaluator came back.
         """
-        waited = 0.0
-        for _ in range(_ATTEMPTS):
+        waited, attempts = 0.0, 0
+        while attempts < _ATTEMPTS:
             began = time.monotonic()
             place = await self._or_given_up(self._idle.get())
             waited += time.monotonic() - began
+            if place.dismissed:
+                continue
             place.label, place.moved = label, time.monotonic()
             try:
                 evaluate = place.evaluator.evaluate.options(name=f"Evaluator.evaluate {label}")
@@ -157,6 +173,7 @@ class Dispatcher:
                 raise unwrapped(error) from None
             except ray.exceptions.RayError as error:
                 last = str(error).strip().splitlines()[0]
+                attempts += not place.dismissed
             finally:
                 place.label = None
                 asyncio.ensure_future(self._free(place))
@@ -197,7 +214,8 @@ class Dispatcher:
     @unlisted
     async def activity(self) -> list[Activity]:
         """Return what is being evaluated."""
-        return [Activity(place.label, None) for place in self._places if place.label is not None]
+        labels = [place.label for place in self._places.values()]
+        return [Activity(label, None) for label in labels if label is not None]
 
     @unlisted
     async def absences(self) -> list[Absence]:
@@ -205,17 +223,9 @@ class Dispatcher:
         now = time.monotonic()
         return [
             Absence(f"evaluator {number}", now - place.seen, "")
-            for number, place in enumerate(self._places)
+            for number, place in enumerate(self._places.values())
             if now - place.seen > 3 * _PULSE_SECONDS
         ]
-
-    async def rest(self) -> None:
-        """Ask the evaluators no more: of each question that their end cuts off, Ray tells users."""
-        for pulse in self._pulses:
-            pulse.cancel()
-        open_ = [p.asked for p in self._places if p.asked is not None and not p.asked.done()]
-        if open_:
-            await asyncio.wait(open_, timeout=_REST_SECONDS)
 
     async def give_up(self, cause: str) -> None:
         """Interrupt all that is asked for, now and later."""
@@ -261,28 +271,29 @@ class EvaluatorPool:
         self._arguments = (corpus, config, resources)
         # By names, which a dispatcher that starts again still has: handles would lie in the object
         # store, of which Ray warns.
-        self._mark = uuid.uuid4().hex[:8]
-        self._actors: list[Any] = []
-        self.grow(resources.evaluators)
+        self._actors: dict[str, Any] = {}
+        self.resize(resources.evaluators)
         self.dispatcher = (
             ray.remote(Dispatcher)
             .options(num_cpus=0, max_concurrency=1000, **beside_driver())
-            .remote(self._names, resources.patience)
+            .remote(list(self._actors), resources.patience)
         )
 
-    @property
-    def _names(self) -> list[str]:
-        return [f"evaluator-{number} {self._mark}" for number in range(len(self._actors))]
-
-    def grow(self, count: int) -> None:
-        """Start evaluators until there are `count`; the dispatcher hears of them by `introduce`."""
+    def resize(self, count: int) -> None:
+        """Start evaluators until there are `count`, or end the last ones, whose work others do."""
         for number in range(len(self._actors), count):
-            name = f"evaluator-{number} {self._mark}"
-            self._actors.append(self._actor.options(name=name).remote(number, *self._arguments))
+            name = f"evaluator-{number} {uuid.uuid4().hex[:8]}"
+            self._actors[name] = self._actor.options(name=name).remote(number, *self._arguments)
+        surplus = [self._actors.pop(name) for name in list(self._actors)[count:]]
+        if surplus:
+            # First the dispatcher lets go of them, else their end would be a failure of theirs.
+            ray.wait([self.introduce()], timeout=2 * _REST_SECONDS)
+        for actor in surplus:
+            ray.kill(actor)
 
-    def introduce(self) -> None:
-        """Tell the dispatcher who there is."""
-        self.dispatcher.introduce.remote(self._names)
+    def introduce(self) -> Any:
+        """Tell the dispatcher who there is; return the reference of its answer."""
+        return self.dispatcher.introduce.remote(list(self._actors))
 
     def __enter__(self) -> EvaluatorPool:
         return self
@@ -300,7 +311,7 @@ class EvaluatorPool:
             BadInput: Its models cannot be loaded, or it was promised a GPU that is not there.
         """
         waiting = Waiting(self._resources, self._on_message)
-        loading = [actor.ready.remote() for actor in self._actors]
+        loading = [actor.ready.remote() for actor in self._actors.values()]
         while len(ray.wait(loading, num_returns=len(loading), timeout=1.0)[0]) < len(loading):
             absent = ray.get(self.dispatcher.absences.remote())
             cause = waiting.look(absent, of=len(absent))
@@ -317,6 +328,6 @@ class EvaluatorPool:
     def stop(self) -> None:
         """End the actors; the dispatcher first, which would ask for those that are gone."""
         with suppress(ray.exceptions.RayError):
-            ray.get(self.dispatcher.rest.remote(), timeout=2 * _REST_SECONDS)
-        for actor in [self.dispatcher, *self._actors]:
+            ray.get(self.dispatcher.introduce.remote([]), timeout=2 * _REST_SECONDS)
+        for actor in [self.dispatcher, *self._actors.values()]:
             ray.kill(actor)

@@ -1,10 +1,10 @@
-"""Pools that grow with the cluster: more trainers and evaluators on nodes that joined."""
+"""Pools that follow the cluster: more trainers and evaluators on nodes that joined."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from raystt.cluster.plan import grown
+from raystt.cluster.plan import fitted
 from raystt.cluster.start import alive_nodes
 from raystt.config import ResourcesConfig
 from raystt.pools.evaluators import EvaluatorPool
@@ -18,12 +18,13 @@ class Growth:
         resources: What the pools were started with.
         trainers: The trainers.
         evaluators: The evaluators.
-        auto: Whether they grow (`resources: auto`).
+        auto: Whether they follow the cluster (`resources: auto`).
         on_message: Told that they have.
 
     Attributes:
-        resources: What the pools have now. Lost nodes make it no less: what was on them waits for
-            others to come, and its work is done elsewhere, if one trainer finds room there.
+        resources: What the pools have now. Lost nodes make trainers no fewer: one without a place
+            takes nothing, and its work is done elsewhere. Evaluators that fitted before would take
+            the place of a trainer, so those too many end.
     """
 
     def __init__(
@@ -44,19 +45,30 @@ class Growth:
         return self.resources.trainers + self.resources.evaluators
 
     def look(self) -> None:
-        """Start what the nodes have room for."""
+        """Start what the nodes have room for, and end the evaluators that have none."""
         if not self._auto:
             return
-        more = grown(self.resources, alive_nodes())
-        if more != self.resources:
-            self._on_message(
-                f"the cluster has grown: {more.trainers} trainers (before: "
-                f"{self.resources.trainers}), {more.evaluators} evaluators (before: "
-                f"{self.resources.evaluators})"
-            )
-            self._trainers.grow(more.trainers)
-            self._evaluators.grow(more.evaluators)
-            self.resources = more
+        had, fits = self.resources, fitted(self.resources, alive_nodes())
+        if (fits.trainers, fits.evaluators) != (had.trainers, had.evaluators):
+            self._follow(had, fits)
         # Those that were started again know the first ones alone.
         self._trainers.introduce()
         self._evaluators.introduce()
+
+    def _follow(self, had: ResourcesConfig, fits: ResourcesConfig) -> None:
+        if fits.trainers < had.trainers:
+            fits = had.model_copy(update={"evaluators": min(had.evaluators, fits.evaluators)})
+        if fits == had:
+            return
+        changes = [
+            f"{now} {kind} (before: {before})"
+            for kind, before, now in (
+                ("trainers", had.trainers, fits.trainers),
+                ("evaluators", had.evaluators, fits.evaluators),
+            )
+        ]
+        which = "grown" if fits.trainers > had.trainers else "changed"
+        self._on_message(f"the cluster has {which}: {', '.join(changes)}")
+        self._trainers.grow(fits.trainers)
+        self._evaluators.resize(fits.evaluators)
+        self.resources = fits

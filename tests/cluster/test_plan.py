@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import raystt
 from raystt.cluster.capacity import pool_bundles, unplaced
-from raystt.cluster.plan import describe, grown, planned
+from raystt.cluster.plan import describe, fitted, planned
 from raystt.config import ResourcesConfig
 
 AUTO = ResourcesConfig(auto=True)
@@ -65,20 +65,20 @@ def test_what_is_planned_fits_and_is_all_that_does(
     if workers == 1 or gpus >= workers or (not gpus and sum(n["CPU"] for n in nodes) >= 8):
         assert left == []
     if not left:
-        assert grown(found, nodes) == found
+        assert fitted(found, nodes) == found
 
 
-@given(st.lists(st.sampled_from([1, 2, 4, 8]), min_size=2, max_size=6))
-def test_nodes_that_join_one_by_one_come_to_the_same(sizes: list[int]) -> None:
+@given(st.lists(st.sampled_from([1, 2, 4, 8]), min_size=2, max_size=6), st.integers(1, 3))
+def test_nodes_that_join_or_leave_come_to_what_is_left(sizes: list[int], workers: int) -> None:
+    """What was there before plays no part, but in the size of a process."""
     nodes = [{"CPU": 8.0 * size, "GPU": float(size)} for size in sizes]
-    at_once = planned(AUTO, nodes)
-    found = planned(AUTO, nodes[:1])
-    for count in range(2, len(nodes) + 1):
-        found = grown(found, nodes[:count])
-        assert unplaced(pool_bundles(found), nodes[:count]) == []
-    if sizes[0] > 1:  # a single GPU is shared, and stays so
-        used = [r.trainers + r.evaluators / 2 for r in (found, at_once)]
-        assert abs(found.trainers - at_once.trainers) <= 1 and abs(used[0] - used[1]) <= 0.5
+    found = first = planned(AUTO.model_copy(update={"workers_per_trainer": workers}), nodes[:1])
+    for count in [*range(2, len(nodes) + 1), *range(len(nodes) - 1, 0, -1)]:
+        found = fitted(found, nodes[:count])
+        if not unplaced(pool_bundles(first), nodes[:1]):
+            assert unplaced(pool_bundles(found), nodes[:count]) == []
+            assert found == fitted(first, nodes[:count])
+    assert found.evaluators >= 1
 
 
 def test_what_has_a_size_keeps_it() -> None:
@@ -90,12 +90,13 @@ def test_nothing_fits_on_no_node() -> None:
     assert unplaced(pool_bundles(planned(AUTO, [])), []) != []
 
 
-def test_nodes_that_join_are_used_and_those_that_leave_change_nothing() -> None:
+def test_nodes_that_join_are_used() -> None:
     one = planned(AUTO, [NODE])
-    two = grown(one, [NODE] * 2)
+    two = fitted(one, [NODE] * 2)
     assert (two.trainers, two.evaluators) == (14, 4)
     assert two.data_cpus / two.trainers == one.data_cpus / one.trainers  # what each group was told
-    assert grown(two, [NODE]) == two
+    assert fitted(two, [NODE]) == one
+    assert fitted(two, []) == two  # its nodes may come back
 
 
 def test_the_plan_is_told() -> None:

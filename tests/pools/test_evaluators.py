@@ -13,6 +13,7 @@ from tiny import heard_corpus, tiny_corpus
 from raystt.config import EvaluationConfig, ResourcesConfig
 from raystt.evaluation.jobs import EvaluationJob
 from raystt.interleaving.rules import Interleaving
+from raystt.pools.broker import Served
 from raystt.pools.evaluators import Evaluator, EvaluatorPool
 from raystt.training.device import NoGpu
 from raystt.vocoder.spectrum import VocoderError
@@ -30,22 +31,40 @@ def test_what_is_wrong_with_an_evaluator_is_told_as_it_is(ray_local: str, tmp_pa
         assert actor.repr_name == "evaluator-0"
 
 
-def test_a_pool_grows_while_it_works(ray_local: str, tmp_path: Path) -> None:
+def test_a_pool_grows_and_shrinks_while_it_works(ray_local: str, tmp_path: Path) -> None:
     heard_corpus(tmp_path)
     config = EvaluationConfig(max_new_tokens=4, resamples=1)
     resources = ResourcesConfig(evaluators=1, cpus_per_evaluator=0.25)
     job = EvaluationJob(str(tmp_path / "base"), "es", "dev", config, Interleaving())
+
+    def most_at_once(asked: list[ray.ObjectRef[Served]]) -> int:
+        seen = 0
+        while len(ray.wait(asked, num_returns=len(asked), timeout=0.05)[0]) < len(asked):
+            seen = max(seen, len(ray.get(pool.dispatcher.activity.remote())))
+        return seen
+
     with EvaluatorPool(str(tmp_path), config, resources) as pool:
         pool.wait_until_ready()
-        pool.grow(2)
+        pool.resize(2)
         pool.introduce()
         asked = [pool.dispatcher.run.remote(job, f"es#{n}") for n in range(4)]
-        seen = 0
-        while len(ray.wait(asked, num_returns=4, timeout=0.05)[0]) < 4:
-            seen = max(seen, len(ray.get(pool.dispatcher.activity.remote())))
+        assert most_at_once(asked) == 2
+        # One ends that is at work, more often than an evaluation may lose its evaluator.
+        for _ in range(4):
+            asked += [pool.dispatcher.run.remote(job, f"es#{n}") for n in range(2)]
+            while len(ray.get(pool.dispatcher.activity.remote())) < 2:
+                pass
+            pool.resize(1)
+            assert most_at_once(asked) <= 1
+            pool.resize(2)
+            pool.introduce()
+        pool.resize(1)
         found = [one.result.sentences for one in ray.get(asked)]
-        assert seen == 2 and all(len(one) == 4 and one == found[0] for one in found)
+        assert all(len(one) == 4 and one == found[0] for one in found)
         assert ray.get(pool.dispatcher.absences.remote()) == []
+        (actor,) = list_actors(address=ray_local, filters=[
+            ("class_name", "=", "Evaluator"), ("state", "=", "ALIVE")
+        ])  # fmt: skip
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
