@@ -97,8 +97,11 @@ class Alphabet:
 
 def word_starts(
     emission: np.ndarray, words: Sequence[Sequence[int]], blank: int, delimiter: int | None
-) -> list[int | None] | None:
-    """Align labels to an emission and return the frame of each word's first label.
+) -> list[float | None] | None:
+    """Align labels to an emission and return the frame at which each word starts.
+
+    A CTC model tells a label some frames after its sound begins. So a word starts in the middle
+    between the last label of the word before and its own first one; the first word, at its label.
 
     Args:
         emission: float32 [frames, labels], log probabilities.
@@ -107,15 +110,16 @@ def word_starts(
         delimiter: label between two words, if there is one.
 
     Returns:
-        One frame a word, None for a word without labels; None altogether where there are no labels
-        or too few frames for them.
+        One frame a word, which may be a half one, None for a word without labels; None altogether
+        where there are no labels or too few frames for them.
     """
     targets: list[int] = []
-    firsts: list[int | None] = []
+    borders: list[tuple[int, int] | None] = []  # the last label before a word, and its first one
     for labels in words:
+        before = len(targets) - 1
         if labels and targets and delimiter is not None:
             targets.append(delimiter)
-        firsts.append(len(targets) if labels else None)
+        borders.append((before, len(targets)) if labels else None)
         targets += labels
     # CTC needs a blank between two equal labels.
     needed = len(targets) + sum(a == b for a, b in zip(targets, targets[1:], strict=False))
@@ -125,7 +129,12 @@ def word_starts(
         torch.from_numpy(emission)[None], torch.tensor([targets], dtype=torch.int32), blank=blank
     )
     spans = merge_tokens(path[0], scores[0], blank=blank)
-    return [None if first is None else spans[first].start for first in firsts]
+
+    def start(before: int, first: int) -> float:
+        begins: int = spans[first].start
+        return begins if before < 0 else (spans[before].end + begins) / 2
+
+    return [None if border is None else start(*border) for border in borders]
 
 
 class CtcAligner:

@@ -35,15 +35,15 @@ def emission(path: str, letters: str = "-abc|") -> np.ndarray:
 @pytest.mark.parametrize(
     ("path", "words", "expected"),
     [
-        ("--aab-|cc-", ["ab", "c"], [2, 7]),
-        ("a-a|b", ["aa", "b"], [0, 4]),
-        ("-aab-|c-|", ["ab", "c"], [1, 6]),
+        ("--aab-|cc-", ["ab", "c"], [2, 6]),
+        ("a-a|b", ["aa", "b"], [0, 3.5]),
+        ("-aab-|c-|", ["ab", "c"], [1, 5]),
         # a word without labels has no start; no delimiter is asked for it
-        ("--aa|-cc-", ["a", "", "c"], [2, None, 6]),
-        ("--aa|-cc-", ["", "a", "c", ""], [None, 2, 6, None]),
+        ("--aa|-cc-", ["a", "", "c"], [2, None, 5]),
+        ("--aa|-cc-", ["", "a", "c", ""], [None, 2, 5, None]),
         # as many frames as labels, and a blank between equal ones
-        ("a|b", ["a", "b"], [0, 2]),
-        ("b|-b", ["b", "b"], [0, 3]),
+        ("a|b", ["a", "b"], [0, 1.5]),
+        ("b|-b", ["b", "b"], [0, 2]),
         # too few frames; no labels
         ("ab", ["a", "b"], None),
         ("aa", ["aa"], None),
@@ -166,9 +166,12 @@ def test_words_are_found_where_they_are_spoken(tones):
     find = CtcAligner(tones, "xx")
     found = find.words([wave for wave, _ in said], texts)
     for text, (_, starts), marks in zip(texts, said, found, strict=True):
-        marked = [i for i, word in enumerate(text.split()) if word != "7"]
-        assert [word for word, _ in marks] == marked
-        errors = np.array([seconds for _, seconds in marks]) - starts
+        words = {i: word for i, word in enumerate(text.split()) if word != "7"}
+        assert [word for word, _ in marks] == list(words)
+        letters = [sum(map(str.isalpha, word)) for word in words.values()]
+        ends = np.array(starts) + LETTER * np.array(letters)
+        middles = [starts[0], *(ends[:-1] + starts[1:]) / 2]  # of the pauses
+        errors = np.array([seconds for _, seconds in marks]) - middles
         assert np.abs(errors).max() <= 0.04, (text, errors)
     # Batch mates do not matter.
     for (wave, _), text, marks in zip(said, texts, found, strict=True):
@@ -243,7 +246,9 @@ def test_mms_aligns_as_its_bundle_does(small_mms):
         with torch.inference_mode():
             probabilities, _ = model(torch.from_numpy(wave)[None])
             spans = align(probabilities[0], tokenize(words))
-        expected = [span[0].start * 0.02 for span in spans]
+        expected = [spans[0][0].start * 0.02] + [
+            (a[-1].end + b[0].start) * 0.01 for a, b in zip(spans, spans[1:], strict=False)
+        ]
         assert [word for word, _ in marks] == indices
         assert [seconds for _, seconds in marks] == pytest.approx(expected)
         assert len(set(expected)) > 1
