@@ -2,7 +2,8 @@
 
     python benchmarks/interleaving.py [--save]
 
-Both build the same kind of training sequences from one batch, alternately in one process. The
+Both build the same kind of training sequences of a step's batch, alternately in one process. raystt
+builds those of several steps at once where batches are small, as in training. The
 reference selects words utterance by utterance as arXiv 2506.10299 writes it and joins Python lists;
 it draws from a shared generator, so its tokens differ and its work does not. Prints the ratio of
 the times, in CPU seconds so that a busy machine does not blur it; `--save` writes it with all that
@@ -23,6 +24,7 @@ from record import save
 
 from raystt.interleaving.rules import Interleaving
 from raystt.interleaving.sequences import Layout, Side, interleave
+from raystt.training.batches import _AT_ONCE
 
 LAYOUT = Layout(bos=1, separator=2, eos=3, mask=4, speech=5, text=6)
 WORDS, TEXT, UNITS = (5, 10), (1, 2), (3, 8)  # a side, a word, a word: as in the embedded corpus
@@ -77,9 +79,12 @@ def literal_batch(
 def measure(utterances: int, rounds: int) -> dict[str, Any]:
     """Time both on a batch, alternately; CPU seconds are medians of the rounds."""
     rng = random.Random(1)
-    sources, targets = make_side(utterances, rng), make_side(utterances, rng)
+    steps = max(1, _AT_ONCE // utterances)
+    count = steps * utterances
+    sources, targets = make_side(count, rng), make_side(count, rng)
     source, target = Side.from_words(sources), Side.from_words(targets)
-    keys = np.array([rng.getrandbits(64) for _ in range(utterances)], np.uint64)
+    keys = np.array([rng.getrandbits(64) for _ in range(count)], np.uint64)
+    ratios = np.full((count, 2), RATIO)
     interleaving = Interleaving(rule="poisson", span_mean=SPAN_MEAN)
     generator = np.random.default_rng(1)
     seconds: dict[str, list[float]] = {"vectorised": [], "literal": []}
@@ -89,15 +94,19 @@ def measure(utterances: int, rounds: int) -> dict[str, Any]:
         made = interleave(
             source,
             target,
-            RATIO,
+            ratios,
             keys=keys,
-            epochs=np.full(utterances, turn, np.int64),
+            epochs=np.full(count, turn, np.int64),
             seed=1,
             interleaving=interleaving,
             layout=LAYOUT,
         )
+        for first in range(0, count, utterances):
+            made.part(first, first + utterances)
         middle = time.process_time()
-        literal_batch(sources, targets, RATIO, generator)
+        for first in range(0, count, utterances):
+            some = slice(first, first + utterances)
+            literal_batch(sources[some], targets[some], RATIO, generator)
         end = time.process_time()
         if turn:  # the first turn warms up
             seconds["vectorised"].append(middle - begin)
@@ -106,9 +115,10 @@ def measure(utterances: int, rounds: int) -> dict[str, Any]:
     fast, slow = (statistics.median(seconds[name]) for name in ("vectorised", "literal"))
     return {
         "batch_utterances": utterances,
+        "steps_at_once": steps,
         "rounds": rounds,
-        "vectorised_samples_per_second": round(utterances / fast),
-        "literal_samples_per_second": round(utterances / slow),
+        "vectorised_samples_per_second": round(count / fast),
+        "literal_samples_per_second": round(count / slow),
         "vectorised_tokens_per_second": round(tokens / rounds / fast),
         "ratio": round(slow / fast, 2),
     }

@@ -57,22 +57,45 @@ class Sequences:
         tokens: int32 [total].
         labels: int64 [total], the token where it is to be predicted, -100 elsewhere; not shifted.
         offsets: int64 [utterances + 1].
-        words_text: Words that became text, in both interleaved streams together.
-        words_total: Words of both interleaved streams.
-        tokens_text: Text tokens of both interleaved streams.
-        tokens_total: Tokens of both interleaved streams; framing (modality tokens are that too)
-            and plain text do not count.
-
-    Of `replacement: mask`, masked words and masks count as text.
+        counts: int64 [utterances, 4], of both interleaved streams together: words that became text,
+            words, text tokens, tokens. Framing (modality tokens are that too) and plain text do not
+            count; of `replacement: mask`, masked words and masks count as text.
     """
 
     tokens: Tokens
     labels: npt.NDArray[np.int64]
     offsets: Offsets
-    words_text: int
-    words_total: int
-    tokens_text: int
-    tokens_total: int
+    counts: Offsets
+
+    def part(self, start: int, stop: int) -> Sequences:
+        """Return the sequences of the utterances from `start` up to `stop`."""
+        first, last = self.offsets[start], self.offsets[stop]
+        return Sequences(
+            self.tokens[first:last],
+            self.labels[first:last],
+            self.offsets[start : stop + 1] - first,
+            self.counts[start:stop],
+        )
+
+    @property
+    def words_text(self) -> int:
+        """Return how many words became text."""
+        return int(self.counts[:, 0].sum())
+
+    @property
+    def words_total(self) -> int:
+        """Return how many words there are."""
+        return int(self.counts[:, 1].sum())
+
+    @property
+    def tokens_text(self) -> int:
+        """Return how many tokens are text in the place of units."""
+        return int(self.counts[:, 2].sum())
+
+    @property
+    def tokens_total(self) -> int:
+        """Return how many tokens there are."""
+        return int(self.counts[:, 3].sum())
 
     @property
     def achieved_words(self) -> float:
@@ -105,8 +128,9 @@ def interleave(
     Args:
         source: Source side of the batch.
         target: Target side of the same utterances.
-        ratio: Nominal text ratio in [0, 1]; 0 is pure speech, 1 is pure text. Two, of source and
-            target, where they differ.
+        ratio: Nominal text ratio in [0, 1]; 0 is pure speech, 1 is pure text. [2], of source and
+            target, where they differ; [utterances, 2], where those of utterances do: batches of
+            several steps can be built at once.
         keys: uint64 [utterances], from `utterance_key`.
         epochs: int64 [utterances], how often each utterance was seen before.
         seed: Seed of the run.
@@ -119,7 +143,7 @@ def interleave(
     Raises:
         ValueError: The ratio is outside [0, 1], or the arguments differ in their utterances.
     """
-    ratios = np.broadcast_to(np.asarray(ratio, np.float64), 2)
+    ratios = np.broadcast_to(np.asarray(ratio, np.float64), (len(keys), 2))
     if not ((ratios >= 0.0) & (ratios <= 1.0)).all():
         raise ValueError(f"ratio is {ratio!r}; give a share of words in [0, 1]")
     sizes = {
@@ -134,8 +158,8 @@ def interleave(
 
     draw = functools.partial(thresholds, interleaving, seed=seed, keys=keys, epochs=epochs)
     source_text, target_text = _choose((source, target), ratios, draw, interleaving.side)
-    speech_in = mixed(source, source_text, interleaving, layout)
-    speech_out = mixed(target, target_text, interleaving, layout)
+    speech_in, counts_in = mixed(source, source_text, interleaving, layout)
+    speech_out, counts_out = mixed(target, target_text, interleaving, layout)
     utterances = sizes["source"]
     separator = mark(layout.separator, utterances)
     context = [mark(layout.bos, utterances), speech_in, separator]
@@ -151,10 +175,7 @@ def interleave(
         tokens=tokens,
         labels=labels,
         offsets=offsets,
-        words_text=int(source_text.sum() + target_text.sum()),
-        words_total=len(source_text) + len(target_text),
-        tokens_text=speech_in.replaced + speech_out.replaced,
-        tokens_total=speech_in.content + speech_out.content,
+        counts=counts_in + counts_out,
     )
 
 
@@ -173,7 +194,7 @@ def prompt(source: Side, layout: Layout, interleaving: Interleaving) -> Prompts:
         One prompt an utterance.
     """
     none = np.zeros(int(source.word_offsets[-1]), dtype=np.bool_)
-    speech = mixed(source, none, interleaving, layout)
+    speech, _ = mixed(source, none, interleaving, layout)
     utterances = len(source.word_offsets) - 1
     marks = mark(layout.bos, utterances), mark(layout.separator, utterances)
     tokens, offsets, _ = joined([marks[0], speech, marks[1]])
@@ -185,15 +206,16 @@ def _choose(
 ) -> tuple[Bools, Bools]:
     """Say which words of the source and of the target are text, bool [words] each.
 
-    Both sides are drawn in one pass, as twice as many utterances.
+    `ratios` are [utterances, 2]. Both sides are drawn in one pass, as twice as many utterances.
     """
     words = len(sides[0].text_offsets) - 1, len(sides[1].text_offsets) - 1
     counts = np.concatenate([side.word_counts for side in sides])
     if not ratios.any():
         return np.zeros(words[0], np.bool_), np.zeros(words[1], np.bool_)
+    by_word = [np.repeat(ratios[:, n], side.word_counts) for n, side in enumerate(sides)]
     drawn = np.split(draw(word_counts=counts, streams=(SOURCE, TARGET)), [words[0]])
     source, target = (
-        (side <= ratio) & (ratio > 0.0 and interleaved in ("both", name))
-        for side, ratio, name in zip(drawn, ratios, ("source", "target"), strict=True)
+        (words <= ratio) & (ratio > 0.0) & (interleaved in ("both", name))
+        for words, ratio, name in zip(drawn, by_word, ("source", "target"), strict=True)
     )
     return source, target

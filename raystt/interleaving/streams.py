@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -108,15 +108,10 @@ class Side:
 
 
 class Stream(NamedTuple):
-    """One part of every sequence: tokens int32 [total] and their count int64 [utterances].
-
-    `content` counts the tokens that are no framing, `replaced` those in the place of units.
-    """
+    """One part of every sequence: tokens int32 [total] and their count int64 [utterances]."""
 
     tokens: Tokens
     lengths: Offsets
-    content: int = 0
-    replaced: int = 0
 
 
 def mark(token: int, utterances: int) -> Stream:
@@ -132,7 +127,9 @@ def plain(side: Side, interleaving: Interleaving, layout: Layout) -> Stream:
     return stream
 
 
-def mixed(side: Side, chosen: Bools, interleaving: Interleaving, layout: Layout) -> Stream:
+def mixed(
+    side: Side, chosen: Bools, interleaving: Interleaving, layout: Layout
+) -> tuple[Stream, Offsets]:
     """Take the replacement of the chosen words and the units of the others, in order.
 
     Args:
@@ -140,6 +137,11 @@ def mixed(side: Side, chosen: Bools, interleaving: Interleaving, layout: Layout)
         chosen: bool [words], the words to replace.
         interleaving: What replaces them, which units are theirs, and whether runs are announced.
         layout: Tokens of masks and modalities.
+
+    Returns:
+        The stream, and of each utterance how many words and tokens took the place of units, and how
+        many there are without framing, int64 [utterances, 4]: words replaced, words, tokens
+        replaced, tokens.
     """
     masked = interleaving.replacement == "mask"
     unit_offsets = side.unit_offsets if interleaving.alignment == "words" else _equal_spans(side)
@@ -151,12 +153,16 @@ def mixed(side: Side, chosen: Bools, interleaving: Interleaving, layout: Layout)
     tokens = pool[_ranges(starts, lengths)]
     if masked:
         tokens[np.repeat(chosen, lengths)] = layout.mask
-    stream = Stream(
-        tokens, np.diff(ends[side.word_offsets]), len(tokens), int(lengths[chosen].sum())
-    )
+    stream = Stream(tokens, np.diff(ends[side.word_offsets]))
+    counts = [_sums(chosen, side), side.word_counts, _sums(lengths * chosen, side), stream.lengths]
     if interleaving.modality_tokens:
-        return _announced(stream, np.repeat(as_text, lengths), layout)
-    return stream
+        stream = _announced(stream, np.repeat(as_text, lengths), layout)
+    return stream, np.stack(counts, axis=1)
+
+
+def _sums(values: npt.NDArray[Any], side: Side) -> Offsets:
+    """Add up what there is of each word over the words of each utterance."""
+    return np.diff(np.concatenate(([0], np.cumsum(values)))[side.word_offsets])
 
 
 def _equal_spans(side: Side) -> Offsets:

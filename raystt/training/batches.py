@@ -11,6 +11,8 @@ others have and how many tokens the loss is averaged over.
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -25,6 +27,7 @@ from raystt.interleaving.rules import Interleaving, untranscribed_complaint, utt
 from raystt.interleaving.sequences import Layout, Sequences, interleave
 
 IGNORED = -100
+_AT_ONCE = 1024  # utterances; more are no faster
 
 
 class Untranscribed(BadInput, ValueError):
@@ -85,12 +88,35 @@ def assemble(
     world_size: int,
     max_tokens: int,
 ) -> StepBatch:
-    """Interleave a global batch at `ratio` and pack one rank's share of it.
+    """Interleave a global batch at `ratio` and pack one rank's share of it; see `assembled`."""
+    (batch,) = assembled(
+        [table], np.broadcast_to(np.asarray(ratio, np.float64), (1, 2)), card=card,
+        interleaving=interleaving, seed=seed, rank=rank, world_size=world_size,
+        max_tokens=max_tokens,
+    )  # fmt: skip
+    return batch
+
+
+def assembled(
+    tables: Iterable[pa.Table],
+    ratios: npt.NDArray[np.float64],
+    *,
+    card: Card,
+    interleaving: Interleaving,
+    seed: int,
+    rank: int,
+    world_size: int,
+    max_tokens: int,
+) -> Iterator[StepBatch]:
+    """Interleave global batches, one a step, and pack one rank's share of each.
+
+    Small batches are interleaved many at a time: a call of numpy costs as much for 16 utterances
+    as for 200.
 
     Args:
-        table: Global batch, `corpus.reading.COLUMNS` and `epoch`.
-        ratio: Nominal share of words that are text, in [0, 1]; two, of source and target, where
-            they differ.
+        tables: A global batch each step, `corpus.reading.COLUMNS` and `epoch`, of one size.
+        ratios: float64 [steps, 2], nominal share of words of source and target that are text, in
+            [0, 1].
         card: The corpus card (token ids).
         interleaving: Rule, sides, format and controls.
         seed: Seed of the thresholds (shared by all trials of a search).
@@ -98,24 +124,40 @@ def assemble(
         world_size: Number of workers.
         max_tokens: Bound of a micro-batch, in tokens; one longer sequence goes alone.
 
+    Yields:
+        A batch for each table, and so fewer than there are ratios if the tables end early.
+
     Raises:
         Untranscribed: The interleaving needs source text that the corpus does not have.
     """
     complaint = None if card.transcribed else untranscribed_complaint(interleaving)
     if complaint is not None:
         raise Untranscribed(complaint)
-    offset = card.tokenizer.unit_offset
-    keys = np.array([utterance_key(name) for name in table["id"].to_pylist()], dtype=np.uint64)
-    sequences = interleave(
-        side(table, "source", offset),
-        side(table, "target", offset),
-        ratio,
-        keys=keys,
-        epochs=table["epoch"].to_numpy(),
-        seed=seed,
-        interleaving=interleaving,
-        layout=layout_of(card),
-    )
+    offset, layout = card.tokenizer.unit_offset, layout_of(card)
+    stream, done = iter(tables), 0
+    while (first := next(stream, None)) is not None:
+        several = max(1, min(_AT_ONCE // max(first.num_rows, 1), len(ratios) - done))
+        chunk = [first, *itertools.islice(stream, several - 1)]
+        rows = [table.num_rows for table in chunk]
+        table = pa.concat_tables(chunk)
+        keys = np.array([utterance_key(name) for name in table["id"].to_pylist()], dtype=np.uint64)
+        sequences = interleave(
+            side(table, "source", offset),
+            side(table, "target", offset),
+            np.repeat(ratios[done : done + len(chunk)], rows, axis=0),
+            keys=keys,
+            epochs=table["epoch"].to_numpy(),
+            seed=seed,
+            interleaving=interleaving,
+            layout=layout,
+        )
+        ends = np.cumsum(rows)
+        for start, stop in zip(ends - rows, ends, strict=True):
+            yield _step_batch(sequences.part(start, stop), rank, world_size, max_tokens)
+        done += len(chunk)
+
+
+def _step_batch(sequences: Sequences, rank: int, world_size: int, max_tokens: int) -> StepBatch:
     lengths = np.diff(sequences.offsets)
     groups = [_pack(members, lengths, max_tokens) for members in _share(lengths, world_size)]
     wanted = max(len(group) for group in groups)

@@ -17,7 +17,8 @@ from raystt.corpus.reading import local_batches, split_shards
 from raystt.errors import BadInput
 from raystt.interleaving.rules import Interleaving
 from raystt.interleaving.sequences import Layout
-from raystt.training.batches import StepBatch, assemble, layout_of
+from raystt.training import batches
+from raystt.training.batches import StepBatch, assemble, assembled, layout_of
 
 
 @pytest.fixture(scope="module")
@@ -134,3 +135,28 @@ def test_changed_shard_is_refused(tmp_path: Path) -> None:
     pq.write_table(pq.read_table(path, partitioning=None).slice(1), path)
     with pytest.raises(ValueError, match=r"part-00000.parquet.*prepare the corpus again"):
         list(local_batches(shards, seed=1, start_step=0, stop_step=4, batch=4))
+
+
+@pytest.mark.parametrize("at_once", [1, 7, 8, 20, 24, 1024])
+def test_batches_are_the_same_however_many_are_built_at_once(
+    corpus, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, card = corpus
+    shards = split_shards(path, card, "es", "train")
+    tables = list(local_batches(shards, seed=3, start_step=0, stop_step=9, batch=8))
+    ratios = np.linspace([0.9, 0.4], [0.0, 0.0], 9)
+    given = {
+        "card": card, "interleaving": Interleaving(), "seed": 3, "rank": 1, "world_size": 2,
+        "max_tokens": 60,
+    }  # fmt: skip
+    monkeypatch.setattr(batches, "_AT_ONCE", at_once)
+    found = list(assembled(tables[:8], ratios, **given))
+    assert len(found) == 8  # no more than there are
+    for table, ratio, made in zip(tables, ratios, found, strict=False):
+        alone = assemble(table, ratio, **given)
+        for one, other in zip(made.micro_batches, alone.micro_batches, strict=True):
+            for field in dataclasses.fields(one):
+                assert np.array_equal(getattr(one, field.name), getattr(other, field.name))
+        assert dataclasses.replace(made, micro_batches=()) == dataclasses.replace(
+            alone, micro_batches=()
+        )
