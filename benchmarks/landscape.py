@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -137,15 +138,27 @@ def known(path: Path) -> list[Row]:
     return [json.loads(line) for line in lines]
 
 
+def measured(rows: Sequence[Row]) -> set[tuple[str, int]]:
+    """Return the trials of which all signals are there, by language and number."""
+    counts = Counter((row["language"], row["trial"]) for row in rows)
+    return {trial for trial, count in counts.items() if count == len(SIGNALS)}
+
+
+def choose(results: Sequence[Result], rows: Sequence[Row], count: int) -> list[Result]:
+    """Return the trials of a language to measure; enough that were measured before are kept.
+
+    They were spread over the scores when they were chosen: a search may have grown since.
+    """
+    whole = measured(rows)
+    before = [r for r in results if (r.language, r.trial) in whole]
+    return before if len(before) >= count else spread(results, count)
+
+
 def measure(search: SearchConfig, directory: RunDirectory, trials: Sequence[Result]) -> None:
     """Measure what is missing of some trials, a line each as it is there."""
     path = directory.path / "landscape.jsonl"
     rows = known(path)
-    whole = {
-        (r.language, r.trial) for r in trials
-        if sum((row["language"], row["trial"]) == (r.language, r.trial) for row in rows)
-        == len(SIGNALS)
-    }  # fmt: skip
+    whole = measured(rows)
     wanted = [r for r in trials if (r.language, r.trial) not in whole]
     rows = [row for row in rows if (row["language"], row["trial"]) in whole]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
@@ -230,9 +243,10 @@ def main() -> int:
     directory = RunDirectory(options.run)
     search = directory.load_config()
     results = [r for r in directory.read() if r.split == search.base.evaluation.split]
+    rows = known(directory.path / "landscape.jsonl")
     chosen = [
         trial for name in search.languages
-        for trial in spread([r for r in results if r.language == name], options.schedules)
+        for trial in choose([r for r in results if r.language == name], rows, options.schedules)
     ]  # fmt: skip
     # Languages in turns, so that it can be cut off anywhere.
     chosen.sort(key=lambda r: (r.trial * 7919) % 101)
