@@ -156,7 +156,6 @@ LIGHT = {
     "raystt.config": ["ray", "torch", "transformers", "optuna", "deepspeed"],
     "raystt.checking": ["ray", "torch", "transformers", "optuna", "deepspeed"],
     "raystt.results": ["ray", "torch", "altair"],
-    "raystt.training.run": ["ray", "torch"],
 }
 HEAVY = {"raystt.training.segment": ["ray", "optuna"], "raystt.evaluation": ["ray", "optuna"]}
 

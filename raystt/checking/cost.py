@@ -125,6 +125,8 @@ def estimate(
     trials, first = sum(count for *_, count in runs), runs[0][1]
     segments = config.fidelity.segments if isinstance(config, SearchConfig) else 1
     written, trained = (2 if bf16 else 4) * model.parameters, model.trained(first, new)
+    engine = (12 if bf16 else 8) * trained
+    checkpoints = first.training.checkpoint_every is not None
     # the longest pairs of all languages: a process must hold them all in turn
     longest = max(lengths.values(), key=lambda one: one.source_units + one.target_units)
     reserve = {"reserve": device.reserve}
@@ -145,8 +147,9 @@ def estimate(
         if device.memory is not None else {},
         disk={
             "models": trials * written,
-            "states between segments": (segments - 1) * trials * (
-                written + (12 if bf16 else 8) * trained),
+            "states between segments": (segments - 1) * trials * (written + engine),
+            # two of each segment are kept, and a third one is being written
+            "checkpoints": 3 * resources.trainers * (written + engine) if checkpoints else 0,
             "shards": sum(
                 (pairs[name, "train"] or 0) * size.row_bytes(one) for name, one in lengths.items()
             ),

@@ -64,7 +64,7 @@ class TrainingConfig(Part):
     zero_stage: int = Field(default=0, ge=0, le=3, description="DeepSpeed ZeRO stage")
     log_every: Count = Field(default=10, description="steps between two lines of the log")
     checkpoint_every: Count | None = Field(
-        default=None, description="`raystt train`: steps between two states to continue from"
+        default=None, description="steps between checkpoints within a segment"
     )
 
 

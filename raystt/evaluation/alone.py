@@ -11,19 +11,18 @@ from raystt.evaluation.ceiling import measure_ceiling
 from raystt.evaluation.jobs import CeilingJob, EvaluationJob, Scored, evaluate_run
 from raystt.evaluation.judge import Judge
 from raystt.training.device import device_here, device_of
-from raystt.training.jobs import SegmentResult, Step
-from raystt.training.run import train_in_segments
+from raystt.training.jobs import SegmentResult, Step, whole_run
 from raystt.training.segment import train_segment
+from raystt.training.states import sweep
 
 
 def train_run(
     run: RunConfig, corpus: Path, directory: Path, on_step: Callable[[Step], None]
 ) -> SegmentResult:
-    """Train a run to its horizon; see `train_in_segments`."""
+    """Train a run to its horizon; see `whole_run`."""
     device = _device(run, "gpus_per_worker")
-    return train_in_segments(
-        run, corpus, directory, lambda job: train_segment(job, on_step=on_step, device=device)
-    )
+    sweep(directory / "states")
+    return train_segment(whole_run(run, corpus, directory), on_step=on_step, device=device)
 
 
 def evaluate_model(

@@ -2,7 +2,7 @@
 
 A worker group asks for its next job; a trial asks for a job to be run. Jobs wait in the order in
 which they came. A group that asks again while a job of its own is unfinished was restarted: it
-gets that job again, at most `_ATTEMPTS` times.
+gets that job again, at most `_ATTEMPTS` times since its last checkpoint.
 
 All of its state can be lost: Ray starts a broker that died again and repeats the calls that were
 not answered, and a segment that was finished in the meantime is found where it lies.
@@ -202,6 +202,12 @@ class Broker:
         if slot.ticket is not None and slot.ticket.assignment.number == ticket:
             # A rank whose peer died tells only that; the first to speak knows best.
             slot.ticket.stumbled = slot.ticket.stumbled or error
+
+    async def saved(self, number: int, ticket: int) -> None:
+        """Note that a slot's job has another checkpoint: after that, it may be tried as often."""
+        slot = self._state.slots[number]
+        if slot.ticket is not None and slot.ticket.assignment.number == ticket:
+            slot.ticket.attempts = 0
 
     def _answer(self, slot: _Slot, outcome: SegmentResult | Exception) -> None:
         ticket, slot.ticket = slot.ticket, None

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import gc
 import time
+from collections.abc import Iterator
 from typing import Any
 
+import pyarrow as pa
 import ray
 import torch
 import torch.distributed as dist
 
 from raystt.config import ResourcesConfig
+from raystt.corpus.card import Card
 from raystt.pools.broker import Assignment, NothingYet
+from raystt.pools.ending import told_to_end
 from raystt.pools.errors import Interrupted, JobFailed, answer
 from raystt.pools.stream import stream_batches
 from raystt.pools.stuck import unless_stuck
 from raystt.training.device import device_of
 from raystt.training.engine import join_process_group
-from raystt.training.jobs import SegmentResult, Step
+from raystt.training.jobs import Preempted, SegmentJob, SegmentResult, Step
 from raystt.training.segment import train_segment
 
 # Steps are told to the broker at most this often: a remote call costs about a millisecond.
@@ -71,6 +75,7 @@ def _train(
     """Train a segment; an error of the job's is returned, so that it fails one trial, not the pool.
 
     Raises:
+        Preempted: The group starts again, elsewhere if its node is going.
         Exception: In a group, an error that may be the group's: it starts again.
     """
     told = 0.0
@@ -85,14 +90,28 @@ def _train(
             told = time.monotonic()
             broker.report.remote(slot, given.number, step)
 
+    def on_checkpoint() -> None:
+        ray.get(broker.saved.remote(slot, given.number))
+
     try:
-        with unless_stuck(patience, stuck) as alive:
+        with unless_stuck(patience, stuck) as alive, told_to_end() as ends:
+
+            def batches(job: SegmentJob, card: Card) -> Iterator[pa.Table]:
+                for table in stream_batches(job, card, cpus=cpus):
+                    alive()
+                    yield table
+
+            def ending() -> bool:
+                alive()
+                return ends()
+
             return train_segment(
-                given.job,
-                batches=lambda j, card: alive(stream_batches(j, card, cpus=cpus)),
-                on_step=on_step,
-                device=device,
-            )
+                given.job, batches=batches, on_step=on_step, on_checkpoint=on_checkpoint,
+                ending=ending, device=device,
+            )  # fmt: skip
+    except Preempted as preempted:
+        ray.get(broker.stumbled.remote(slot, given.number, str(preempted)))
+        raise
     except Exception as error:
         found = answer(error, given.job.states, alone=alone)
         if found is None:

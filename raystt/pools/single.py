@@ -1,4 +1,4 @@
-"""One training run through the pools: train in segments, evaluate, and leave a model directory."""
+"""One training run through the pools: train, evaluate, and leave a model directory."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from raystt.evaluation.jobs import CeilingJob, EvaluationJob, Scored, evaluate_r
 from raystt.pools.broker import served
 from raystt.pools.evaluators import EvaluatorPool
 from raystt.pools.trainers import TrainerPool
-from raystt.training.jobs import SegmentJob, SegmentResult, Step
-from raystt.training.run import train_in_segments
+from raystt.training.jobs import SegmentResult, Step, whole_run
+from raystt.training.states import sweep
 
 
 def train_run(
     run: RunConfig, corpus: Path, directory: Path, on_step: Callable[[Step], None]
 ) -> SegmentResult:
-    """Train a run to its horizon; see `train_in_segments`.
+    """Train a run to its horizon; see `whole_run`.
 
     Args:
         run: The run.
@@ -32,19 +32,16 @@ def train_run(
         JobFailed: A segment could not be trained.
     """
     resources = run.resources.model_copy(update={"trainers": 1})
+    sweep(directory / "states")
     with TrainerPool(resources, directory / "ray") as trainers:
         trainers.wait_until_ready()
-
-        def train(job: SegmentJob) -> SegmentResult:
-            pending = trainers.broker.run.remote(job, run.name)
-            while not ray.wait([pending], timeout=1.0)[0]:
-                for activity in ray.get(trainers.broker.activity.remote()):
-                    if activity.step is not None:
-                        on_step(activity.step)
-            result: SegmentResult = served(pending).result
-            return result
-
-        return train_in_segments(run, corpus, directory, train)
+        pending = trainers.broker.run.remote(whole_run(run, corpus, directory), run.name)
+        while not ray.wait([pending], timeout=1.0)[0]:
+            for activity in ray.get(trainers.broker.activity.remote()):
+                if activity.step is not None:
+                    on_step(activity.step)
+        result: SegmentResult = served(pending).result
+        return result
 
 
 def evaluate_model(

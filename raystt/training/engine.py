@@ -153,6 +153,9 @@ class Engine:
             dist_init_required=False,
         )
         self._engine.checkpoint_engine.load = _load_safely
+        # Stage 0 clips fp32 gradients by their norm, and forgets it.
+        self._norm: torch.Tensor | None = None
+        self._engine.clip_fp32_gradients = self._clip
         # What a state can be continued by, and the keys of the config that say so.
         self._group = {
             "resources.workers_per_trainer": self.world_size,
@@ -200,6 +203,24 @@ class Engine:
     def learning_rate(self) -> float:
         """The learning rate of the next step."""
         return float(self._engine.get_lr()[0])
+
+    @property
+    def gradient_norm(self) -> float | None:
+        """The norm of the last step's gradients before they were clipped, if it was taken."""
+        norm = self._engine.get_global_grad_norm()
+        norm = self._norm if norm is None else norm
+        return None if norm is None else float(norm)
+
+    def _clip(self) -> None:
+        from deepspeed.runtime.utils import clip_grad_norm_
+
+        limit = self._engine.gradient_clipping()
+        self._norm = clip_grad_norm_(self._engine.module.parameters(), limit)
+
+    @property
+    def peak_memory(self) -> int:
+        """Most bytes that tensors took on this rank's GPU so far; 0 on a CPU."""
+        return torch.cuda.max_memory_allocated() if self._device == "cuda" else 0
 
     def save(self, directory: Path) -> None:
         """Write everything needed to continue bit for bit on the same world size.

@@ -61,13 +61,28 @@ class SegmentJob:
         return np.round(left[:, None] * before, DECIMALS)
 
 
+def whole_run(run: RunConfig, corpus: Path, directory: Path) -> SegmentJob:
+    """Return a run of its own as one segment.
+
+    Args:
+        run: The run.
+        corpus: Directory of the prepared corpus.
+        directory: Directory of the run; gets `states/`, `train.jsonl` and TensorBoard events.
+    """
+    return SegmentJob(
+        run=run, corpus=str(corpus), start=0, stop=run.training.steps, parent=None,
+        states=str(directory / "states"), log=str(directory),
+    )  # fmt: skip
+
+
 @dataclass(frozen=True)
 class SegmentResult:
     """Outcome of a segment; `state` holds `model/` and, before the horizon, `engine/`.
 
-    `status` is "complete" or "diverged" (the loss was not finite at `diverged_at`). `seconds` is
-    the time of the steps, `setup_seconds` what came before and after them. `reused` says that the
-    state was found and not trained now.
+    `status` is "complete", "diverged" (the loss was not finite at `diverged_at`) or "unfinished": a
+    checkpoint within the segment, without a model. `seconds` is the time of the steps,
+    `setup_seconds` what came before and after them. `reused` says that the state was found and not
+    trained now.
     """
 
     state: str
@@ -106,6 +121,10 @@ def plan(steps: int, segments: int) -> list[tuple[int, int]]:
     """Cut `steps` into (start, stop) of `segments` nearly equal segments."""
     borders = [round(i * steps / segments) for i in range(segments + 1)]
     return list(zip(borders[:-1], borders[1:], strict=True))
+
+
+class Preempted(RuntimeError):
+    """A segment was broken off because its process is to end; what was trained of it is saved."""
 
 
 class StateLost(RuntimeError):

@@ -23,6 +23,7 @@ class TrainingLog:
     def __init__(self, directory: Path | None, start: int) -> None:
         self._file: Any = None
         self._board: Any = None
+        self._before = (0, 0.0)
         if directory is None:
             return
         # Imported late: it costs half a second that silent ranks need not pay.
@@ -35,10 +36,22 @@ class TrainingLog:
         self._file = path.open("a")
         self._board = SummaryWriter(str(directory), purge_step=start)
 
-    def write(self, step: Step, learning_rate: float, batch: StepBatch) -> None:
-        """Write what is known of a step."""
+    def write(
+        self, step: Step, batch: StepBatch, learning_rate: float, norm: float | None, memory: int
+    ) -> None:
+        """Write what is known of a step.
+
+        Args:
+            step: The step; its tokens and seconds are sums over the segment.
+            batch: Its global batch.
+            learning_rate: That of the next step.
+            norm: Of the gradients before they were clipped; None = nobody took it.
+            memory: Most bytes in use on the GPU; 0 = there is none.
+        """
         if self._file is None:
             return
+        tokens, seconds = step.tokens - self._before[0], step.seconds - self._before[1]
+        self._before = step.tokens, step.seconds
         values = {
             "loss": step.loss,
             "ratio": step.ratio,
@@ -47,8 +60,13 @@ class TrainingLog:
             "learning_rate": learning_rate,
             "batch_tokens": batch.tokens,
             "tokens": step.tokens,
+            "tokens_per_second": round(tokens / max(seconds, 1e-9), 1),
             "seconds": round(step.seconds, 3),
         }
+        if norm is not None:
+            values["gradient_norm"] = norm
+        if memory:
+            values["peak_memory_gib"] = round(memory / 2**30, 2)
         self._file.write(json.dumps({"step": step.step, **values}) + "\n")
         self._file.flush()
         for name, value in values.items():

@@ -7,6 +7,8 @@ states/<key>/
   engine/     what is needed to go on; none at the horizon, or once it was dropped
 ```
 
+`states/<key>-<step>/` is a checkpoint within the segment, until that is finished: an engine alone.
+
 A state that is not what its `done.json` says is discarded: its segment is trained again. What is on
 its way in or out bears a name in `.partial`. Errors of the storage itself (permissions, a stale
 mount) are no damage and go up as OSError. Imports no torch.
@@ -91,6 +93,30 @@ def publish(partial: Path, state: Path, result: SegmentResult) -> None:
         remove(partial)
 
 
+def checkpoint_of(state: Path, step: int) -> Path:
+    """Return the name of a checkpoint within a segment."""
+    return state.with_name(f"{state.name}-{step}")
+
+
+def latest_checkpoint(state: Path) -> SegmentResult | None:
+    """Return the last verified checkpoint within an unfinished segment, None if there is none."""
+    for checkpoint in reversed(_checkpoints(state)):
+        if (found := find(checkpoint)) is not None:
+            return found
+    return None
+
+
+def drop_checkpoints(state: Path, *, keep: int = 0) -> None:
+    """Discard the checkpoints within a segment, but for the last ones."""
+    for checkpoint in _checkpoints(state)[: -keep or None]:
+        discard(checkpoint)
+
+
+def _checkpoints(state: Path) -> list[Path]:
+    found = state.parent.glob(f"{state.name}-*[0-9]")
+    return sorted(found, key=lambda path: int(path.name.rpartition("-")[2]))
+
+
 def find(state: Path, on_damage: Callable[[str], None] = _LOG.warning) -> SegmentResult | None:
     """Return the result of a finished segment, every file of it verified.
 
@@ -160,6 +186,9 @@ def sweep(states: Path) -> None:
     """Delete what dead processes left half-written or half-deleted. Nothing else may run."""
     for left in states.glob("*.partial"):
         remove(left)
+    for checkpoint in states.glob("*-*"):
+        if (states / checkpoint.name.rpartition("-")[0] / _DONE).exists():
+            discard(checkpoint)
     for engine in states.glob("*/engine"):
         try:
             dropped = not _parse(_read(engine.parent)).of("engine")

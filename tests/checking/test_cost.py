@@ -191,6 +191,16 @@ def test_what_does_not_fit_is_told(tmp_path: Path) -> None:
     assert "lower training.micro_batch_tokens" in fix
 
 
+def test_checkpoints_take_room_of_weights_and_optimiser(tmp_path: Path) -> None:
+    model, resources = {"base": "meta-llama/Llama-3.2-1B"}, {"gpus_per_worker": 1, "trainers": 2}
+    for every, copies in ((None, 0), (100, 3)):
+        training = {"checkpoint_every": every, "precision": "bf16"}
+        given = run(tmp_path, model=model, training=training, resources=resources)
+        cost = estimate(given, None, {"es": PAIR}, TEN, PAIRS)
+        assert cost is not None
+        assert cost.disk["checkpoints"] == copies * 2 * 14 * cost.parameters
+
+
 def test_nothing_loops_over_steps_or_trials(tmp_path: Path) -> None:
     given = tiny_search(tmp_path).model_copy(update={"trials": 10**12})
     cost = estimate(given, None, dict.fromkeys(given.languages, PAIR), TEN, {

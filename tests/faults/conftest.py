@@ -172,5 +172,5 @@ def assert_whole(search: Search, undisturbed: dict[Any, Any]) -> None:
     assert {trial.number: trial.value for trial in told} == scores
     known = run.experiment.dataframe()
     assert dict(zip(known["config/trial"], known.asr_bleu, strict=True)) == scores
-    for pattern in ("states/*.partial", "states/*/engine", "**/.*.tmp"):
+    for pattern in ("states/*.partial", "states/*-*", "states/*/engine", "**/.*.tmp"):
         assert not list(search.directory.glob(pattern))

@@ -25,13 +25,15 @@ from searches import Search
 pytestmark = [pytest.mark.ray, pytest.mark.faults, pytest.mark.timeout(2400)]
 whole = pytest.mark.skipif(not ROUNDS, reason="`make faults` runs it")
 
+WORKER = "a worker of a group of two"
 PROCESSES = {
-    "a worker of a group of two": "ray::RayTrainWorker",
-    "an evaluator": "ray::Evaluator",
-    "the broker": "ray::Broker",
-    "the dispatcher": "ray::Dispatcher",
-    "a controller of Ray Train": "ray::TrainController",
-    "an actor of Tune": "ray::Trial",
+    WORKER: ("ray::RayTrainWorker", signal.SIGKILL),
+    f"SIGTERM to {WORKER}": ("ray::RayTrainWorker", signal.SIGTERM),
+    "an evaluator": ("ray::Evaluator", signal.SIGKILL),
+    "the broker": ("ray::Broker", signal.SIGKILL),
+    "the dispatcher": ("ray::Dispatcher", signal.SIGKILL),
+    "a controller of Ray Train": ("ray::TrainController", signal.SIGKILL),
+    "an actor of Tune": ("ray::Trial", signal.SIGKILL),
 }
 Table = dict[Any, Any]
 
@@ -44,11 +46,11 @@ def test_killed_processes(start: Start, faults: Faults, undisturbed: Table, seed
         lambda: (search.directory / "trials").exists() and search.workers("ray::Trial")
     )
     kinds = len(PROCESSES) if ROUNDS else 2
-    for name, title in chance.sample(sorted(PROCESSES.items()), kinds):
+    for name, (title, kind) in chance.sample(sorted(PROCESSES.items()), kinds):
         time.sleep(chance.uniform(0.0, 1.5))
         done = len(search.results())
         faults.throw(name)
-        search.kill_worker(title, chance=chance)
+        search.kill_worker(title, kind, chance=chance)
         faults.goes_on(search, done)
     if not ROUNDS and search.process.poll() is None:  # else a scenario of its own
         faults.throw("SIGKILL to the driver")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -101,6 +102,32 @@ def test_a_trial_on_two_nodes_loses_one_and_gets_another(
     faults.survived()
 
 
+def test_a_drained_node_is_left_before_it_goes(
+    start: Start, faults: Faults, undisturbed: Table, seed: int, cluster: Cluster
+) -> None:
+    chance = random.Random(900 + seed)
+    nodes = [cluster.add_node(num_cpus=2) for _ in range(2)]
+    search = start(address=cluster.address, patience=120)
+    search.wait_for_results(1)
+    time.sleep(chance.uniform(0.0, 5.0))
+    node = next(node for node in nodes if on_node(node, "ray::RayTrainWorker"))
+    done = len(search.results())
+    faults.throw("a drained node")
+    drain = ["ray", "drain-node", "--address", cluster.address, "--node-id", node.node_id,
+             "--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "spot",
+             "--deadline-remaining-seconds", "120"]  # fmt: skip
+    subprocess.run(drain, check=True, timeout=60)
+    limit = time.monotonic() + 100
+    while on_node(node, "ray::RayTrainWorker"):
+        assert time.monotonic() < limit, search.printed
+        time.sleep(0.2)
+    kill_node(cluster, node)
+    faults.goes_on(search, done)
+    search.wait()
+    assert_whole(search, undisturbed)
+    faults.survived()
+
+
 def test_a_search_grows_with_its_cluster_and_shrinks(
     start: Start, faults: Faults, undisturbed: Table, seed: int, cluster: Cluster
 ) -> None:
@@ -115,12 +142,9 @@ def test_a_search_grows_with_its_cluster_and_shrinks(
     faults.throw("a node of a cluster that had grown")
     kill_node(cluster, first)
     faults.goes_on(search, done)
-    if search.process.wait(timeout=900) != 0:
-        # Evaluators may have taken the last room of a trainer: then it stops, and sizes are found
-        # anew for what is left.
-        assert "resources.patience is over" in search.printed
-        assert "--resume goes on with what is missing" in search.printed
-        search = start("--resume", address=cluster.address, patience=120, auto=True)
     search.wait()
+    assert "the cluster has changed: 2 trainers (before: 2), 2 evaluators (before: 4)" in (
+        search.printed
+    )
     assert_whole(search, undisturbed)
     faults.survived()

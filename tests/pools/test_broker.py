@@ -57,6 +57,25 @@ def test_restarted_group_gets_its_job_again(tmp_path: Path) -> None:
     asyncio.run(scenario())
 
 
+def test_a_job_may_lose_its_group_three_times_since_its_last_checkpoint(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        broker = Broker(1)
+        run = asyncio.create_task(broker.run(job(tmp_path), "es#0"))
+        first = await given_to(broker)
+        for _ in range(4):
+            for _ in range(2):
+                assert await broker.next_job(0) is first
+            await broker.saved(0, first.number)
+        await broker.saved(0, first.number - 1)  # of a job that it has no more
+        for _ in range(2):
+            assert await broker.next_job(0) is first
+        asyncio.create_task(broker.next_job(0))
+        with pytest.raises(JobFailed, match="es#0.*died 3 times"):
+            await run
+
+    asyncio.run(scenario())
+
+
 def test_question_of_a_dead_group_takes_no_job(tmp_path: Path) -> None:
     async def scenario() -> None:
         broker = Broker(1)

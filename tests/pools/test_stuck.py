@@ -11,7 +11,8 @@ from raystt.pools.stuck import unless_stuck
 
 with unless_stuck(1.0, lambda: print("told", flush=True)) as alive:
     time.sleep(1.5)  # models are loaded
-    for number in alive(iter(range(3))):
+    for number in range(3):
+        alive()
         print(number, flush=True)
         time.sleep({seconds})
 print("done")

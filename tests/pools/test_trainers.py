@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -88,6 +90,45 @@ def test_a_pool_grows_while_it_works(ray_local: str, tmp_path: Path) -> None:
         assert seen == 2
 
 
+def terminated(pool: TrainerPool, dashboard: str, job: SegmentJob) -> SegmentResult:
+    """Train a segment whose worker, or one of whose workers, gets SIGTERM on its way."""
+
+    def steps() -> int:
+        doing = ray.get(pool.broker.activity.remote())
+        return doing[0].step.step if doing and doing[0].step else 0
+
+    asked = pool.broker.run.remote(job, "es#2")
+    restarts = ray.get(pool.broker.restarts.remote())
+    while (before := steps()) < 60:
+        time.sleep(0.05)
+    alive = [("class_name", "=", "RayTrainWorker"), ("state", "=", "ALIVE")]
+    workers = list_actors(address=dashboard, detail=True, filters=alive)
+    os.kill(max(worker.pid for worker in workers), signal.SIGTERM)
+    while ray.get(pool.broker.restarts.remote()) == restarts:
+        assert not ray.wait([asked], timeout=0.1)[0]
+    while not (after := steps()):
+        time.sleep(0.05)
+    assert after > before
+    result: SegmentResult = ray.get(asked).result
+    # No checkpoint is left.
+    assert [path.name for path in Path(job.states).iterdir()] == [Path(result.state).name]
+    return result
+
+
+@pytest.mark.long
+def test_a_worker_that_is_terminated_loses_no_step(ray_local: str, tmp_path: Path) -> None:
+    path = tmp_path / "corpus"
+    tiny_corpus(path)
+    one = RESOURCES.model_copy(update={"workers_per_trainer": 1})
+    with TrainerPool(one, tmp_path / "ray") as pool:
+        pool.wait_until_ready()
+        result = terminated(pool, ray_local, segment(path, "pool", steps=400, stop=400))
+    alone = train_segment(segment(path, "alone", steps=400, stop=400))
+    mine, theirs = (load_file(r.model / "model.safetensors") for r in (alone, result))
+    assert all((theirs[name] == tensor).all() for name, tensor in mine.items())
+    assert (result.tokens, result.loss) == (alone.tokens, alone.loss)
+
+
 def test_a_group_of_two_trains_what_one_process_does(ray_local: str, tmp_path: Path) -> None:
     path = tmp_path / "corpus"
     tiny_corpus(path)
@@ -101,6 +142,8 @@ def test_a_group_of_two_trains_what_one_process_does(ray_local: str, tmp_path: P
             ray.get(bad)
         # The group came back after the error, and finds the finished segment.
         again = ray.get(pool.broker.run.remote(segment(path, "pool", **options), "es#0"))
+        long = {**options, "steps": 400, "stop": 400}
+        broken_off = terminated(pool, ray_local, segment(path, "broken", **long))
         assert {"broker.run", "trainer-0: es#0"} <= {task.name for task in tasks(ray_local)}
         # What the dashboard's view of Ray Train shows.
         state = ray.get_actor(TRAIN_STATE_ACTOR_NAME, namespace=TRAIN_STATE_ACTOR_NAMESPACE)
@@ -109,6 +152,9 @@ def test_a_group_of_two_trains_what_one_process_does(ray_local: str, tmp_path: P
     result: SegmentResult = served.result
     assert again.result == replace(result, reused=True)
     alone = train_segment(segment(path, "alone", **options))
+    unbroken = train_segment(segment(path, "unbroken", **long))
+    assert broken_off.tokens == unbroken.tokens
+    assert broken_off.loss == pytest.approx(unbroken.loss, rel=0.05)
     assert result.tokens == alone.tokens and result.achieved_words == alone.achieved_words
     assert result.loss == pytest.approx(alone.loss, rel=1e-4)
     mine, theirs = (load_file(r.model / "model.safetensors") for r in (alone, result))

@@ -1,10 +1,10 @@
-"""A run of its own: what is lost of it is trained again, to the bit."""
+"""A segment that was broken off goes on from its last checkpoint, to the bit."""
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -12,12 +12,15 @@ import torch
 from safetensors.torch import load_file
 from tiny import tiny_corpus, tiny_run
 
-from raystt.training.jobs import CheckpointError, SegmentJob, SegmentResult
-from raystt.training.run import train_in_segments
+from raystt.training.jobs import Preempted, SegmentJob, SegmentResult, Step, whole_run
 from raystt.training.segment import train_segment
-from raystt.training.states import drop_engine
+from raystt.training.states import drop_checkpoints, sweep
 
 pytestmark = pytest.mark.slow
+
+
+class Killed(BaseException):
+    """What a kill leaves: nothing of it is caught."""
 
 
 @pytest.fixture(scope="module")
@@ -27,110 +30,147 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-class Trainer:
-    """Trains segments of two steps; `before` does something to the states before a job."""
-
-    def __init__(self, corpus: Path, directory: Path) -> None:
-        self.corpus, self.directory = corpus, directory
-        self.asked: list[int] = []
-        self.trained: list[int] = []
-        self.states: dict[int, Path] = {}
-        self.before: Callable[[SegmentJob], object] = lambda job: None
-
-    def train(self, job: SegmentJob) -> SegmentResult:
-        self.asked.append(job.start)
-        self.before(job)
-        result = train_segment(job)
-        self.states[job.start] = Path(result.state)
-        if not result.reused:
-            self.trained.append(job.start)
-        return result
-
-    def run(self) -> SegmentResult:
-        run = tiny_run(self.corpus, checkpoint_every=2)
-        return train_in_segments(run, self.corpus, self.directory, self.train)
-
-
 def weights(result: SegmentResult) -> dict[str, torch.Tensor]:
     return load_file(result.model / "model.safetensors")
-
-
-@pytest.fixture(scope="module")
-def undisturbed(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.Tensor]:
-    return weights(Trainer(corpus, tmp_path_factory.mktemp("run")).run())
 
 
 def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
 
 
-def cut_engine(state: Path) -> None:
-    shard = max((state / "engine").rglob("*.pt"), key=lambda path: path.stat().st_size)
-    shard.write_bytes(shard.read_bytes()[:-1])
+def without_times(result: SegmentResult) -> dict[str, object]:
+    left = asdict(result)
+    return {k: v for k, v in left.items() if k not in ("seconds", "setup_seconds", "state")}
+
+
+class Trainer:
+    """Trains a run of six steps and dies before one of them; remembers which it did."""
+
+    def __init__(self, corpus: Path, directory: Path, every: int | None = 2) -> None:
+        self.directory = directory
+        self.job = whole_run(tiny_run(corpus, checkpoint_every=every), corpus, directory)
+        self.done: list[int] = []
+        self.checkpoints = 0
+
+    def train(self, *, dies_after: int = 0, ends_after: int = 0) -> SegmentResult:
+        self.done = []
+
+        def on_step(step: Step) -> None:
+            self.done.append(step.step)
+            if step.step == dies_after:
+                raise Killed
+
+        def on_checkpoint() -> None:
+            self.checkpoints += 1
+
+        return train_segment(
+            self.job, on_step=on_step, on_checkpoint=on_checkpoint,
+            ending=lambda: self.done[-1] == ends_after,
+        )  # fmt: skip
+
+    def left(self) -> list[Path]:
+        return sorted((self.directory / "states").glob("*-*"))
+
+    def logged(self) -> list[int]:
+        return [json.loads(line)["step"] for line in (self.directory / "train.jsonl").open()]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> SegmentResult:
+    return Trainer(corpus, tmp_path_factory.mktemp("run"), every=None).train()
+
+
+def cut(checkpoint: Path) -> None:
+    largest = max(checkpoint.rglob("*.pt"), key=lambda path: path.stat().st_size)
+    largest.write_bytes(largest.read_bytes()[:-1])
 
 
 @pytest.mark.parametrize(
-    ("lose", "states", "asked"),
-    [
-        (cut_engine, [2], [0, 2, 4, 2, 4]),
-        (drop_engine, [2], [0, 2, 4, 2, 4]),
-        (shutil.rmtree, [0, 2], [0, 2, 4, 2, 0, 2, 4]),
-    ],
+    ("damaged", "first"), [(0, 5), (1, 3), (2, 1)], ids=["whole", "last cut", "both cut"]
 )
-def test_what_is_lost_is_trained_again(
-    corpus: Path,
-    tmp_path: Path,
-    undisturbed: dict[str, torch.Tensor],
-    lose: Callable[[Path], object],
-    states: list[int],
-    asked: list[int],
+def test_what_was_killed_goes_on_from_its_last_checkpoint(
+    corpus: Path, tmp_path: Path, undisturbed: SegmentResult, damaged: int, first: int
 ) -> None:
     trainer = Trainer(corpus, tmp_path)
+    with pytest.raises(Killed):
+        trainer.train(dies_after=5)
+    assert [path.name.rpartition("-")[2] for path in trainer.left()] == ["2", "4"]
+    assert trainer.checkpoints == 2
+    for checkpoint in trainer.left()[2 - damaged :]:
+        cut(checkpoint)
+    result = trainer.train()
+    assert trainer.done == list(range(first, 7))
+    assert same(weights(result), weights(undisturbed))
+    assert without_times(result) == without_times(undisturbed)
+    assert trainer.logged() == [1, 2, 3, 4, 5, 6]
+    assert trainer.left() == []
 
-    def once(job: SegmentJob) -> None:
-        if trainer.asked == [0, 2, 4]:
-            for start in states:
-                lose(trainer.states[start])
 
-    trainer.before = once
-    assert same(weights(trainer.run()), undisturbed)
-    assert trainer.asked == asked
-    lines = [json.loads(line) for line in (tmp_path / "train.jsonl").open()]
-    assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
+def test_what_is_to_end_saves_a_checkpoint_first(
+    corpus: Path, tmp_path: Path, undisturbed: SegmentResult
+) -> None:
+    trainer = Trainer(corpus, tmp_path, every=None)
+    for last, did in ((3, [1, 2, 3]), (4, [4])):
+        with pytest.raises(Preempted, match=rf"after step {last} of 6"):
+            trainer.train(ends_after=last)
+        assert trainer.done == did
+    result = trainer.train()
+    assert trainer.done == [5, 6] and same(weights(result), weights(undisturbed))
+    assert without_times(result) == without_times(undisturbed)
+    assert trainer.logged() == [1, 2, 3, 4, 5, 6]
 
 
-def test_a_run_keeps_two_engines_and_in_the_end_none(corpus: Path, tmp_path: Path) -> None:
-    trainer = Trainer(corpus, tmp_path)
+def test_a_checkpoint_needs_no_parent(corpus: Path, tmp_path: Path) -> None:
+    """And a later segment, a branch too, has its own."""
+    run = tiny_run(corpus)
+    first = train_segment(SegmentJob(run, str(corpus), 0, 3, None, str(tmp_path / "states")))
+    for cooldown in (False, True):
+        job = SegmentJob(
+            run, str(corpus), 3, 6, first.state, str(tmp_path / "states"), cooldown=cooldown
+        )
+        whole = train_segment(job)
+        expected = weights(whole)
+        shutil.rmtree(whole.state)
+        steps = iter([False, True])
+        with pytest.raises(Preempted):
+            train_segment(job, ending=lambda steps=steps: next(steps))
+        aside = shutil.move(first.state, tmp_path / "aside")
+        assert same(weights(train_segment(job)), expected)
+        shutil.move(aside, first.state)
 
-    def engines() -> set[int]:
-        return {start for start, state in trainer.states.items() if (state / "engine").exists()}
 
-    seen: list[set[int]] = []
-    trainer.before = lambda job: seen.append(engines())
-    run = tiny_run(corpus, checkpoint_every=1)
-    (tmp_path / "states" / "abc.1.partial").mkdir(parents=True)
-    train_in_segments(run, corpus, tmp_path, trainer.train)
-    assert seen == [set(), {0}, {0, 1}, {1, 2}, {2, 3}, {3, 4}]
-    assert engines() == set()
-    assert {path.name for path in (tmp_path / "states").iterdir()} == {
-        state.name for state in trainer.states.values()
-    }
+def test_two_checkpoints_are_kept_and_a_finished_segment_has_none(
+    corpus: Path, tmp_path: Path
+) -> None:
+    trainer = Trainer(corpus, tmp_path, every=1)
+    with pytest.raises(Killed):
+        trainer.train(dies_after=5)
+    assert [path.name.rpartition("-")[2] for path in trainer.left()] == ["3", "4"]
+    copied = [(path, tmp_path / path.name) for path in trainer.left()]
+    for path, copy in copied:
+        shutil.copytree(path, copy)
+    result = trainer.train()
+    for path, copy in copied:  # a kill between the last rename and their end leaves them there
+        shutil.copytree(copy, path)
+    (tmp_path / "states" / "abc.1.partial").mkdir()
+    sweep(tmp_path / "states")
+    assert [path.name for path in (tmp_path / "states").iterdir()] == [Path(result.state).name]
+
+
+def test_checkpoints_are_in_the_order_of_their_steps(tmp_path: Path) -> None:
+    for step in (9, 10, 11):
+        (tmp_path / f"abc-{step}").mkdir()
+    (tmp_path / "abcd-3").mkdir()
+    drop_checkpoints(tmp_path / "abc", keep=2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["abc-10", "abc-11", "abcd-3"]
 
 
 def test_a_finished_run_is_verified_and_mended(
-    corpus: Path, tmp_path: Path, undisturbed: dict[str, torch.Tensor]
+    corpus: Path, tmp_path: Path, undisturbed: SegmentResult
 ) -> None:
     trainer = Trainer(corpus, tmp_path)
-    model = trainer.run().model
-    trainer.trained.clear()
-    assert trainer.run().reused and trainer.trained == []
+    model = trainer.train().model
+    assert trainer.train().reused and trainer.done == []
     (model / "model.safetensors").write_bytes(b"0123456789")
-    assert same(weights(trainer.run()), undisturbed) and trainer.trained == [0, 2, 4]
-
-
-def test_states_that_do_not_last_end_the_run(corpus: Path, tmp_path: Path) -> None:
-    trainer = Trainer(corpus, tmp_path)
-    trainer.before = lambda job: shutil.rmtree(job.parent) if job.parent else None
-    with pytest.raises(CheckpointError, match="third time"):
-        trainer.run()
-    assert trainer.asked == [0, 2] * 3
+    assert same(weights(trainer.train()), weights(undisturbed))
+    assert trainer.done == [1, 2, 3, 4, 5, 6]

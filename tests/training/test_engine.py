@@ -64,6 +64,29 @@ def test_bf16_gradients_of_many_micro_batches_are_added_up_in_fp32(stage: int) -
     assert (sums[0] - sums[1]).norm() < 0.003 * sums[1].norm()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", [0, 1, 2])
+@pytest.mark.parametrize("limit", [0.1, 1e9])
+def test_the_norm_is_that_of_gradients_before_they_are_clipped(stage: int, limit: float) -> None:
+    torch.manual_seed(1)
+    model = new_llama(vocabulary=64, hidden=32, layers=1, heads=2, pad=0, bos=1, eos=2)
+    part = micro_batch(1)
+    logits = model(
+        input_ids=part.tokens[None], position_ids=part.positions[None], use_cache=False,
+        logits_to_keep=part.predicting, cu_seq_lens_q=part.borders, max_length_q=LENGTH,
+    ).logits[0]  # fmt: skip
+    loss = F.cross_entropy(logits, part.targets)
+    gradients = torch.autograd.grad(loss, list(model.parameters()))
+    expected = torch.cat([gradient.flatten() for gradient in gradients]).norm().item()
+    config = TrainingConfig(precision="fp32", zero_stage=stage, gradient_clipping=limit)
+    engine = Engine(model, config, 100, "cpu")
+    assert not engine.gradient_norm  # before the first step
+    engine.step(StepBatch((part,), LENGTH - 1, LENGTH, 0, 1, 0, 1))
+    assert engine.gradient_norm == pytest.approx(expected, rel=1e-4)
+    assert engine.peak_memory == 0
+    engine.close()
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 def test_compiled_layers_give_the_same_gradients(dropout: float) -> None:

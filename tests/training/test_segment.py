@@ -90,6 +90,7 @@ def test_training_lowers_the_loss_and_changes_the_base(corpus: Path) -> None:
     lines = [json.loads(x) for x in (corpus.parent / "log" / "train.jsonl").open()]
     assert [line["step"] for line in lines] == list(range(1, 41))
     assert np.mean([x["loss"] for x in lines[-4:]]) < np.mean([x["loss"] for x in lines[:4]]) - 0.3
+    assert all(x["gradient_norm"] > 0 and x["tokens_per_second"] > 0 for x in lines)
     assert lines[0]["ratio"] == pytest.approx(0.9)
     assert lines[-1]["ratio"] == lines[-1]["achieved_words"] == 0.0
     assert list((corpus.parent / "log").glob("events.out.tfevents.*"))
