@@ -33,6 +33,8 @@ class Ledger:
     ) -> None:
         self._search, self._directory, self._on_message = search, directory, on_message
         self._results = latest(directory.read())
+        # Before the search grew; what leads now is confirmed at its end.
+        self._confirmed = {(r.language, r.trial) for r in directory.read_confirmation()}
         # Those that may have a model still: to look at all, at each score, takes time without end.
         self._stored = self.finished()
 
@@ -90,7 +92,8 @@ class Ledger:
         for language in self._search.languages if not kept else ():
             mine = [r for r in finished if r.language == language]
             winner = best(mine, self._search.objective)
-            kept += [*to_confirm(self._search, mine), *([winner] if winner else [])]
+            confirmed = [r for r in mine if (language, r.trial) in self._confirmed]
+            kept += [*to_confirm(self._search, mine), *confirmed, *([winner] if winner else [])]
         if self._search.keep == "fixed" or not chosen:
             kept += [result for result in finished if result.reference is not None]
         return kept

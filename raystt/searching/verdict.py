@@ -105,7 +105,9 @@ def _answer(
     search: SearchConfig, known: Confirmation, results: Sequence[Result], winner: Result
 ) -> Answer:
     config = search.base.evaluation
-    tried = [r for r in to_confirm(search, results) if known.results(r, config.report_split)]
+    # Not those alone that lead now: what led before a search grew has its fresh seeds still.
+    complete = ranked(results, search.objective)
+    tried = [r for r in complete if known.results(r, config.report_split)]
     fresh = {one.trial: known.mean(one) for one in tried}
     candidates = [r for r in tried if r.reference not in search.references]
     references = {str(r.reference): r for r in tried if r.reference in search.references}

@@ -98,6 +98,21 @@ def test_what_is_worse_is_called_worse(run: RunDirectory) -> None:
     assert answer.chosen.reference == "paper"
 
 
+def test_what_led_before_a_search_grew_may_still_be_the_best(run: RunDirectory) -> None:
+    fresh(run, 2, t3=0.9, t5=0.7, t1=0.8, t2=0.7)
+    before = answers(run.load_config(), run)["es"]
+    assert before.best and before.best.trial == 3
+    for number, score in ((6, 40.0), (7, 39.0)):
+        run.append(trial(number, score))
+    assert 3 not in [r.trial for r in to_confirm(run.load_config(), run.read())]
+    fresh(run, 3, t6=0.6, t7=0.6)
+    after = answers(run.load_config(), run)["es"]
+    assert after.best and after.best.trial == 3 and set(after.fresh) == {1, 2, 3, 5, 6, 7}
+    # More was compared, so it takes more to be better.
+    assert after.differences["paper"].score == before.differences["paper"].score
+    assert after.differences["paper"].p >= before.differences["paper"].p
+
+
 def test_a_trial_without_all_its_fresh_seeds_is_no_answer(run: RunDirectory) -> None:
     fresh(run, 3, t3=0.95, t5=0.9, t1=0.7, t2=0.7)
     (run.trials / "es-003-seed3" / "hypotheses-test.jsonl").unlink()
