@@ -1,11 +1,13 @@
 """Replay searches on a measured landscape: true regret and optimism against cost.
 
     python benchmarks/search.py TABLE [--repetitions 200] [--processes 2] [--ways PART] [--save]
+    python benchmarks/search.py TABLE … --save --resume benchmarks/results/search-….json
 
 TABLE is what `landscape.py --save` wrote. Each way to search is repeated with other random numbers
 in each of its languages. Cost is counted in full trainings, everything included that a way needs
 before it answers. Regret is what the best schedule of the family scores more than the answer, by
 the surface and without noise; optimism is what was reported for the answer minus what it scores.
+All ways take hours: `--save` writes what is there after each, and `--resume` goes on.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from typing import Any
 
 import numpy as np
 import optuna
-from record import ROOT, save
+from record import ROOT, git, save
 from surrogate import Landscape, curve_of, read_table
 from ways import BUDGETS, NEEDS, WAYS, Answer, Answers
 
@@ -108,6 +110,9 @@ def main() -> int:
         "--ways", default="", metavar="PART", help="one, or those with this in its name"
     )
     parser.add_argument("--save", action="store_true", help="write into benchmarks/results/")
+    parser.add_argument(
+        "--resume", type=Path, metavar="RESULTS", help="take the ways that were written before"
+    )
     options = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.simplefilter("ignore")
@@ -124,11 +129,19 @@ def main() -> int:
             "part_noise": {f"{k} {a}": round(v, 2) for (k, a), v in one.part_noise.items()},
         }  # fmt: skip
         print(name, json.dumps(setting[name]), flush=True)
-    rows = []
+    rows: list[dict[str, Any]] = []
+    if options.resume:
+        before = json.loads(options.resume.read_text(encoding="utf-8"))
+        if before["setting"] != setting:
+            parser.error(f"{options.resume}: of another table, or of other repetitions")
+        rows = before["results"]
     print(" " * 42 + "regret (optimism) at " + ", ".join(map(str, BUDGETS)))
     measured = {kind for one in LANDSCAPES.values() for kind, _ in one.parts}
     part = options.ways
     chosen = [part] if part in WAYS else [name for name in WAYS if part in name]
+    chosen = [name for name in chosen if name not in {row["way"] for row in rows}]
+    # Of some ways alone: beside what all of them gave.
+    file, commit = "-".join(["search", *re.findall(r"\w+", part)]), git("rev-parse", "HEAD")
     with multiprocessing.get_context("fork").Pool(options.processes) as pool:
         for name in chosen:
             if name in NEEDS and NEEDS[name] not in measured:
@@ -139,12 +152,10 @@ def main() -> int:
             mine = summed(name, LANDSCAPES, top, runs)
             cells = (f"{row['regret']:5.2f} ({row['optimism']:4.1f})" for row in mine)
             print(f"{name:>42} {' '.join(cells)}  {time.monotonic() - began:.0f} s", flush=True)
-            rows += mine
-    if options.save:
-        # Of some ways alone: beside what all of them gave.
-        name = "-".join(["search", *re.findall(r"\w+", part)])
-        save(name, "each way, on the same landscape", setting, rows,
-             packages=["optuna", "ray", "scikit-learn"])  # fmt: skip
+            rows += [row | {"commit": commit} for row in mine]
+            if options.save:
+                save(file, "each way, on the same landscape", setting, rows,
+                     packages=["optuna", "ray", "scikit-learn"])  # fmt: skip
     return 0
 
 
