@@ -16,6 +16,7 @@ from typing import Any
 from raystt import __version__
 
 ROOT = Path(__file__).resolve().parents[1]
+CODE = ("raystt", "benchmarks", ":(exclude)benchmarks/results")
 
 
 def git(*arguments: str) -> str:
@@ -62,7 +63,7 @@ def save(
         "reference": reference,
         "date": today,
         "commit": git("rev-parse", "HEAD"),
-        "uncommitted_changes": bool(git("status", "--porcelain", "--", "raystt", "benchmarks")),
+        "uncommitted_changes": bool(git("status", "--porcelain", "--", *CODE)),
         "command": " ".join(["python", *map(_shown, sys.argv)]),
         "versions": {
             "raystt": __version__,
