@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 
 from raystt.config import OBJECTIVES, SearchConfig
 from raystt.pools.errors import JobFailed
+from raystt.progress import duration
 from raystt.results import Proposal, Result
 from raystt.searching.directory import RunDirectory
 from raystt.searching.ledger import Ledger
@@ -51,6 +53,7 @@ def confirm(
         if wanted:
             schedules = len({(one.language, one.trial, one.knob) for one, _ in wanted})
             on_message(f"{what}: {len(wanted)} trainings, schedules: {schedules}")
+        start = time.monotonic()
         with ThreadPoolExecutor(max_workers=_AT_ONCE) as waiting:
             begun = [waiting.submit(run, *one) for one in wanted]
             for number, done in enumerate(as_completed(begun), start=1):
@@ -59,7 +62,12 @@ def confirm(
                 for result in done.result()[-1:]:  # one line a training
                     score = f"{name} {result.value(search.objective):.1f} on {result.split}"
                     score = score if result.status == "complete" else result.status
-                    on_message(f"{number}/{len(wanted)} {result.label} on a fresh seed: {score}")
+                    open_ = len(wanted) - number
+                    left = duration((time.monotonic() - start) / number * open_)
+                    on_message(
+                        f"{number}/{len(wanted)} {result.label} on a fresh seed: {score}"
+                        + (f", about {left} left" if open_ else "")
+                    )
 
     train("confirming on fresh seeds", missing(search, directory, ledger.finished()))
     around = missing_neighbours(search, directory, answers(search, directory))
