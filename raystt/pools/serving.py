@@ -97,7 +97,7 @@ def _train(
         with unless_stuck(patience, stuck) as alive, told_to_end() as ends:
 
             def batches(job: SegmentJob, card: Card) -> Iterator[pa.Table]:
-                for table in stream_batches(job, card, cpus=cpus):
+                for table in stream_batches(job, card, cpus=cpus, patience=patience):
                     alive()
                     yield table
 

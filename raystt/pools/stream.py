@@ -24,18 +24,18 @@ from raystt.corpus.reading import read_piece, split_shards
 from raystt.pools.errors import Interrupted
 from raystt.training.jobs import SegmentJob
 
-_FIRST_BATCH_SECONDS = 300.0  # a machine that is busy with other work takes two minutes
-
 
 class DataStalled(Interrupted):
     """Ray Data gave no first batch in time: nobody left it a CPU."""
 
 
-def stream_batches(job: SegmentJob, card: Card, *, cpus: float) -> Iterator[pa.Table]:
+def stream_batches(
+    job: SegmentJob, card: Card, *, cpus: float, patience: float
+) -> Iterator[pa.Table]:
     """Yield the global batches of a segment, read by Ray Data tasks of `cpus` CPUs each.
 
     Raises:
-        DataStalled: No batch came within five minutes.
+        DataStalled: No batch came within `patience` seconds.
         Exception: Whatever the shards' reader raises.
     """
     batch = job.run.training.batch_utterances
@@ -73,7 +73,7 @@ def stream_batches(job: SegmentJob, card: Card, *, cpus: float) -> Iterator[pa.T
     )
     what = f"{job.corpus}, language {job.run.language!r}"
     try:
-        yield from watched(stream, what, _FIRST_BATCH_SECONDS)
+        yield from watched(stream, what, patience)
     except ray.exceptions.RayTaskError as error:
         raise error.cause from None  # what a shard's reader says: whose fault it is hangs on it
 
@@ -100,8 +100,8 @@ def watched(stream: Iterator[pa.Table], what: str, seconds: float) -> Iterator[p
         first = answers.get(timeout=seconds)
     except queue.Empty:
         raise DataStalled(
-            f"{what}: Ray Data gave no batch within {seconds:.0f} s; no CPU may be left for it: "
-            "raise resources.data_cpus or lower resources.trainers"
+            f"{what}: Ray Data gave no batch within {seconds:.0f} s (resources.patience); no CPU may "
+            "be left for it: raise resources.data_cpus or lower resources.trainers"
         ) from None
     if isinstance(first, BaseException):
         raise first

@@ -42,7 +42,7 @@ def test_ray_data_gives_the_batches_of_a_plain_loop(ray_local: str, tmp_path: Pa
     card = tiny_corpus(tmp_path / "corpus", shards=(7, 5, 6))
     job = segment(tmp_path / "corpus", "states", steps=30)
     local = list(read_locally(job, card))
-    streamed = list(stream_batches(job, Card.load(tmp_path / "corpus"), cpus=0.25))
+    streamed = list(stream_batches(job, Card.load(tmp_path / "corpus"), cpus=0.25, patience=300.0))
     assert len(local) == len(streamed) == 6
     assert all(a.equals(b) for a, b in zip(local, streamed, strict=True))
 
