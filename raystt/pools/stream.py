@@ -100,8 +100,8 @@ def watched(stream: Iterator[pa.Table], what: str, seconds: float) -> Iterator[p
         first = answers.get(timeout=seconds)
     except queue.Empty:
         raise DataStalled(
-            f"{what}: Ray Data gave no batch within {seconds:.0f} s (resources.patience); no CPU may "
-            "be left for it: raise resources.data_cpus or lower resources.trainers"
+            f"{what}: Ray Data gave no batch within {seconds:.0f} s (resources.patience); no CPU "
+            "may be left for it: raise resources.data_cpus or lower resources.trainers"
         ) from None
     if isinstance(first, BaseException):
         raise first
