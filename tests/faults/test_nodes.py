@@ -6,8 +6,10 @@ import os
 import random
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -113,7 +115,8 @@ def test_a_drained_node_is_left_before_it_goes(
     node = next(node for node in nodes if on_node(node, "ray::RayTrainWorker"))
     done = len(search.results())
     faults.throw("a drained node")
-    drain = ["ray", "drain-node", "--address", cluster.address, "--node-id", node.node_id,
+    ray = str(Path(sys.executable).with_name("ray"))
+    drain = [ray, "drain-node", "--address", cluster.address, "--node-id", node.node_id,
              "--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "spot",
              "--deadline-remaining-seconds", "120"]  # fmt: skip
     subprocess.run(drain, check=True, timeout=60)
