@@ -27,14 +27,7 @@ from raystt.training.log import TrainingLog
 from raystt.training.model import context
 from raystt.training.ranks import on_any_rank, on_rank_0, shared_partial
 from raystt.training.start import starting_model
-from raystt.training.states import (
-    checkpoint_of,
-    drop_checkpoints,
-    engine_of,
-    find,
-    latest_checkpoint,
-    publish,
-)
+from raystt.training.states import Checkpoints, engine_of, find, publish
 from raystt.training.steps import Totals, train_steps
 
 _TOTALS = "totals.json"
@@ -104,9 +97,12 @@ def train_segment(
     # One rank looks for all: a network file system shows a new file to some nodes before others,
     # and a rank that trains would wait for one that has returned.
     finished = on_rank_0(lambda: find(state))
+    checkpoints = Checkpoints(state, job.log)
     if finished is not None:
+        if rank == 0:
+            checkpoints.drop()  # another trial has trained it since
         return finished
-    checkpoint = on_rank_0(lambda: latest_checkpoint(state))
+    checkpoint = on_rank_0(checkpoints.latest)
     before, totals, start = None, Totals(), job.start
     if checkpoint is not None:
         before, start = Path(checkpoint.state) / "engine", checkpoint.stop
@@ -137,7 +133,7 @@ def train_segment(
         )
 
     def save(trained: Engine, step: int) -> None:
-        place = checkpoint_of(state, step)
+        place = checkpoints.at(step)
         with shared_partial(place) as partial:
             trained.save(partial / "engine")
             if rank == 0:
@@ -145,7 +141,7 @@ def train_segment(
             on_rank_0(lambda: publish(partial, place, result(place, "unfinished", step)))
         if rank == 0:
             # One to go on from, and one for when that is damaged.
-            drop_checkpoints(state, keep=2)
+            checkpoints.drop(keep=2)
             on_checkpoint()
 
     try:
@@ -170,7 +166,7 @@ def train_segment(
             )
             on_rank_0(lambda: publish(partial, state, found))
         if rank == 0:
-            drop_checkpoints(state)
+            checkpoints.drop()
     finally:
         engine.close()
         log.close()

@@ -7,7 +7,8 @@ states/<key>/
   engine/     what is needed to go on; none at the horizon, or once it was dropped
 ```
 
-`states/<key>-<step>/` is a checkpoint within the segment, until that is finished: an engine alone.
+`states/<key>-<trial>-<step>/` is a checkpoint within the segment, until that is finished: an engine
+alone. Each trial has its own, by a hash of its name: two may train the same segment at once.
 
 A state that is not what its `done.json` says is discarded: its segment is trained again. What is on
 its way in or out bears a name in `.partial`. Errors of the storage itself (permissions, a stale
@@ -17,6 +18,7 @@ mount) are no damage and go up as OSError. Imports no torch.
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import logging
 import os
@@ -93,28 +95,37 @@ def publish(partial: Path, state: Path, result: SegmentResult) -> None:
         remove(partial)
 
 
-def checkpoint_of(state: Path, step: int) -> Path:
-    """Return the name of a checkpoint within a segment."""
-    return state.with_name(f"{state.name}-{step}")
+class Checkpoints:
+    """A trial's checkpoints within a segment.
 
+    Args:
+        state: The segment's state.
+        trial: Directory of the trial, as the job has it.
+    """
 
-def latest_checkpoint(state: Path) -> SegmentResult | None:
-    """Return the last verified checkpoint within an unfinished segment, None if there is none."""
-    for checkpoint in reversed(_checkpoints(state)):
-        if (found := find(checkpoint)) is not None:
-            return found
-    return None
+    def __init__(self, state: Path, trial: str | None) -> None:
+        owner = hashlib.sha256(Path(trial or "").name.encode()).hexdigest()[:8]  # runs are moved
+        self._start = state.with_name(f"{state.name}-{owner}")
 
+    def at(self, step: int) -> Path:
+        """Return the directory of one."""
+        return self._start.with_name(f"{self._start.name}-{step}")
 
-def drop_checkpoints(state: Path, *, keep: int = 0) -> None:
-    """Discard the checkpoints within a segment, but for the last ones."""
-    for checkpoint in _checkpoints(state)[: -keep or None]:
-        discard(checkpoint)
+    def latest(self) -> SegmentResult | None:
+        """Return the last verified one, None if there is none."""
+        for checkpoint in reversed(self._all()):
+            if (found := find(checkpoint)) is not None:
+                return found
+        return None
 
+    def drop(self, *, keep: int = 0) -> None:
+        """Discard all but the last ones."""
+        for checkpoint in self._all()[: -keep or None]:
+            discard(checkpoint)
 
-def _checkpoints(state: Path) -> list[Path]:
-    found = state.parent.glob(f"{state.name}-*[0-9]")
-    return sorted(found, key=lambda path: int(path.name.rpartition("-")[2]))
+    def _all(self) -> list[Path]:
+        found = self._start.parent.glob(f"{self._start.name}-*[0-9]")
+        return sorted(found, key=lambda path: int(path.name.rpartition("-")[2]))
 
 
 def find(state: Path, on_damage: Callable[[str], None] = _LOG.warning) -> SegmentResult | None:
@@ -187,7 +198,7 @@ def sweep(states: Path) -> None:
     for left in states.glob("*.partial"):
         remove(left)
     for checkpoint in states.glob("*-*"):
-        if (states / checkpoint.name.rpartition("-")[0] / _DONE).exists():
+        if (states / checkpoint.name.partition("-")[0] / _DONE).exists():
             discard(checkpoint)
     for engine in states.glob("*/engine"):
         try:

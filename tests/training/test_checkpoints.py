@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,7 @@ from tiny import tiny_corpus, tiny_run
 
 from raystt.training.jobs import Preempted, SegmentJob, SegmentResult, Step, whole_run
 from raystt.training.segment import train_segment
-from raystt.training.states import drop_checkpoints, sweep
+from raystt.training.states import Checkpoints, sweep
 
 pytestmark = pytest.mark.slow
 
@@ -157,12 +157,29 @@ def test_two_checkpoints_are_kept_and_a_finished_segment_has_none(
     assert [path.name for path in (tmp_path / "states").iterdir()] == [Path(result.state).name]
 
 
+def test_two_trials_of_one_segment_have_their_own_checkpoints(corpus: Path, tmp_path: Path) -> None:
+    first, second = Trainer(corpus, tmp_path), Trainer(corpus, tmp_path)
+    second.job = replace(second.job, log=str(tmp_path / "other"))
+    for trainer in (first, second):
+        with pytest.raises(Killed):
+            trainer.train(dies_after=3)
+        assert trainer.done == [1, 2, 3]
+    assert len(first.left()) == 2
+    result = first.train()
+    assert first.done == [3, 4, 5, 6] and len(first.left()) == 1
+    assert second.train() == replace(result, reused=True)
+    assert second.done == [] and second.left() == []
+
+
 def test_checkpoints_are_in_the_order_of_their_steps(tmp_path: Path) -> None:
-    for step in (9, 10, 11):
-        (tmp_path / f"abc-{step}").mkdir()
-    (tmp_path / "abcd-3").mkdir()
-    drop_checkpoints(tmp_path / "abc", keep=2)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["abc-10", "abc-11", "abcd-3"]
+    mine, other = (Checkpoints(tmp_path / "abc", trial) for trial in ("es-001", "es-002"))
+    for path in (mine.at(9), mine.at(10), mine.at(11), other.at(3)):
+        path.mkdir()
+    mine.drop(keep=2)
+    left = {mine.at(10), mine.at(11), other.at(3)}
+    assert set(tmp_path.iterdir()) == left and len({path.name for path in left}) == 3
+    mine.drop()
+    assert list(tmp_path.iterdir()) == [other.at(3)]
 
 
 def test_a_finished_run_is_verified_and_mended(
