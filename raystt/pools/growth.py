@@ -1,4 +1,4 @@
-"""Pools that follow the cluster: more trainers and evaluators on nodes that joined."""
+"""Pools that follow the cluster: they grow on nodes that join, and shrink to what is left."""
 
 from __future__ import annotations
 
@@ -49,26 +49,17 @@ class Growth:
         if not self._auto:
             return
         had, fits = self.resources, fitted(self.resources, alive_nodes())
-        if (fits.trainers, fits.evaluators) != (had.trainers, had.evaluators):
-            self._follow(had, fits)
+        if fits.trainers < had.trainers:
+            fits = had.model_copy(update={"evaluators": min(had.evaluators, fits.evaluators)})
+        before, now = ((r.trainers, r.evaluators) for r in (had, fits))
+        if now != before:
+            self._on_message(
+                f"the cluster has {'grown' if now[0] > before[0] else 'changed'}: {now[0]} "
+                f"trainers (before: {before[0]}), {now[1]} evaluators (before: {before[1]})"
+            )
+            self._trainers.grow(fits.trainers)
+            self._evaluators.resize(fits.evaluators)
+            self.resources = fits
         # Those that were started again know the first ones alone.
         self._trainers.introduce()
         self._evaluators.introduce()
-
-    def _follow(self, had: ResourcesConfig, fits: ResourcesConfig) -> None:
-        if fits.trainers < had.trainers:
-            fits = had.model_copy(update={"evaluators": min(had.evaluators, fits.evaluators)})
-        if fits == had:
-            return
-        changes = [
-            f"{now} {kind} (before: {before})"
-            for kind, before, now in (
-                ("trainers", had.trainers, fits.trainers),
-                ("evaluators", had.evaluators, fits.evaluators),
-            )
-        ]
-        which = "grown" if fits.trainers > had.trainers else "changed"
-        self._on_message(f"the cluster has {which}: {', '.join(changes)}")
-        self._trainers.grow(fits.trainers)
-        self._evaluators.resize(fits.evaluators)
-        self.resources = fits
