@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
+from pathlib import Path
 
 from raystt.files import unwritable
 from raystt.searching.directory import RunDirectory
@@ -20,7 +22,7 @@ class Room:
     def __init__(self, directory: RunDirectory) -> None:
         self._directory = directory
         self._state = ""
-        self._bytes = 0
+        self._bytes = self._checkpoint = 0
 
     def short(self, newest: str | None, parallel: int) -> str | None:
         """Return what is wrong: too little free space for the states in the making, or no writing.
@@ -30,9 +32,12 @@ class Room:
             parallel: How many states are written at a time, at most.
         """
         if newest is not None and newest != self._state:
-            self._state, files = newest, (self._directory.states / newest).rglob("*")
-            self._bytes = max(self._bytes, sum(f.stat().st_size for f in files if f.is_file()))
-        needed = _LEAST_BYTES + parallel * self._bytes
+            self._state = newest
+            self._bytes = max(self._bytes, _size(self._directory.states / newest))
+        # A segment's last two are kept while the next is written.
+        there = map(_size, self._directory.states.glob("*-*[0-9]"))
+        self._checkpoint = max(self._checkpoint, *there, 0)
+        needed = _LEAST_BYTES + parallel * max(self._bytes, 3 * self._checkpoint)
         free = shutil.disk_usage(self._directory.path).free
         if free < needed:
             return (
@@ -40,3 +45,10 @@ class Room:
                 f"{needed / 1e6:.0f} MB"
             )
         return unwritable(self._directory.path)
+
+
+def _size(state: Path) -> int:
+    """Return the bytes of a state, or of what is left of one that is being deleted."""
+    with suppress(FileNotFoundError):
+        return sum(file.stat().st_size for file in state.rglob("*") if file.is_file())
+    return 0

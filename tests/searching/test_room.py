@@ -1,0 +1,56 @@
+"""How much room a search's storage must have for what is written next."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from raystt.searching.directory import RunDirectory
+from raystt.searching.room import Room
+
+MIB = 1 << 20
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> RunDirectory:
+    directory = RunDirectory(tmp_path / "run")
+    directory.states.mkdir(parents=True)
+    return directory
+
+
+def lies(directory: RunDirectory, name: str, size: int) -> str:
+    (directory.states / name / "model").mkdir(parents=True)
+    (directory.states / name / "model" / "weights").write_bytes(bytes(size))
+    return name
+
+
+def free(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=size))
+
+
+def test_states_and_checkpoints_must_fit(
+    directory: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room = Room(directory)
+    free(monkeypatch, 15 * MIB)
+    assert "16 MB are free" in (room.short(None, 2) or "")
+    free(monkeypatch, 17 * MIB)
+    assert room.short(None, 2) is None
+    # Two trainers write a state of a MiB each.
+    newest = lies(directory, "0a1b", MIB)
+    assert str(directory.path) in (room.short(newest, 2) or "")
+    free(monkeypatch, 18 * MIB)
+    assert room.short(newest, 2) is None
+    # Each of them has three checkpoints, twice as large, when the next is written.
+    lies(directory, "2c3d-00112233-30", 2 * MIB)
+    free(monkeypatch, 27 * MIB)
+    assert "the next models need 29 MB" in (room.short(newest, 2) or "")
+    free(monkeypatch, 28 * MIB)
+    assert room.short(newest, 2) is None
+    # They are gone when the segment is finished, and come again with the next.
+    shutil.rmtree(directory.states / "2c3d-00112233-30")
+    free(monkeypatch, 27 * MIB)
+    assert room.short(newest, 2) is not None
