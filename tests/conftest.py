@@ -7,7 +7,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
@@ -101,18 +101,10 @@ def pytest_collection_finish() -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs the shared Ray, and group it; skip `gpu` where there is no GPU.
-
-    With two processes (`make test`) those that start a Ray begin first, as they take longest: one
-    process for those that share one, the other for those that have their own.
-    """
+    """Mark what needs the shared Ray; skip what is marked `gpu` where there is no GPU."""
     for item in items:
         if "ray_local" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.ray)
-            item.add_marker(pytest.mark.xdist_group("shared"))
-        elif item.get_closest_marker("ray"):
-            item.add_marker(pytest.mark.xdist_group("own"))
-    items.sort(key=_group)
     marked = [item for item in items if item.get_closest_marker("gpu")]
     if not marked:
         return
@@ -121,20 +113,3 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if not torch.cuda.is_available():
         for item in marked:
             item.add_marker(pytest.mark.skip(reason="needs an NVIDIA GPU"))
-
-
-def _group(item: pytest.Item) -> int:
-    group = item.get_closest_marker("xdist_group")
-    return 2 if group is None else ("shared", "own").index(group.args[0])
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Keep the tests of a group in one process, and those of a file without Ray."""
-    from xdist.scheduler import LoadGroupScheduling
-
-    class ByFile(LoadGroupScheduling):  # type: ignore[misc]
-        def _split_scope(self, nodeid: str) -> str:
-            return super()._split_scope(nodeid).partition("::")[0]
-
-    return ByFile(config, log)
