@@ -125,7 +125,7 @@ def overheads(began: float, trained: list[Trained]) -> list[float]:
 def smaller(path: Path, trials: int, steps: int, place: Path) -> SearchConfig:
     """Return a search of one language of a YAML, whose trials score nothing."""
     search = load_search(path)
-    given = search.model_dump(mode="python", exclude_unset=True)
+    given = search.model_dump(mode="json", exclude_unset=True, by_alias=True)
     base = {**given["base"], "storage": str(place)}
     base["corpus"]["path"] = str(Path(base["corpus"].get("path", "data/embedded")).resolve())
     base["training"]["steps"] = steps
