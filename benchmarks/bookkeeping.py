@@ -67,7 +67,7 @@ class Dispatcher:
 
     async def run(self, job: EvaluationJob, label: str) -> Served:
         """Answer at once."""
-        good = int(Path(job.model).parent.name) % 3
+        good = int(Path(job.model).parent.name, 16) % 3  # a state's name is a hash, or a number
         statistics = np.array([[9, 9, 6 + good, 5, 4, 3, 9, 8, 7, 6]] * 4, np.int64)
         return Served(Evaluation(
             language=job.language, split=job.split, sentences=(HEARD,) * 4, statistics=statistics,

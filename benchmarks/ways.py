@@ -298,11 +298,11 @@ def _answer(
     ranked = [(one.score, one) for one in whole[: int(np.searchsorted(spent, trials, "right"))]
               if one.score is not None]  # fmt: skip
     ranked.sort(key=lambda pair: -pair[0])
-    if not top:
-        score, highest = ranked[0]
-        return Answer(budget, highest.curve, score)
     tried = [one for _, one in ranked]
     own = [one for one in tried if one.reference is None][:top]
+    if not own:  # nothing to confirm: none is asked for, or only references were afforded
+        score, highest = ranked[0]
+        return Answer(budget, highest.curve, score)
     paper = next(t for t in tried if t.reference == BASELINE)
 
     def anew(one: Tried) -> float:

@@ -34,10 +34,12 @@ class Room:
         if newest is not None and newest != self._state:
             self._state = newest
             self._bytes = max(self._bytes, _size(self._directory.states / newest))
-        # A segment's last two are kept while the next is written.
-        there = map(_size, self._directory.states.glob("*-*[0-9]"))
-        self._checkpoint = max(self._checkpoint, *there, 0)
-        needed = _LEAST_BYTES + parallel * max(self._bytes, 3 * self._checkpoint)
+        there = [_size(path) for path in self._directory.states.glob("*-*[0-9]")]
+        self._checkpoint = max([self._checkpoint, *there])
+        # A segment's last two checkpoints are kept while the next is written; those that lie there
+        # need no more room, but for what an ended trial may have left.
+        kept = min(sum(there), parallel * 2 * self._checkpoint)
+        needed = _LEAST_BYTES + parallel * max(self._bytes, 3 * self._checkpoint) - kept
         free = shutil.disk_usage(self._directory.path).free
         if free < needed:
             return (
