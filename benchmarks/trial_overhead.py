@@ -6,13 +6,15 @@ The reference is what Ray documents for Tune with Ray Train: a function of Tune 
 `TorchTrainer` for its trial. Both sides train the same schedules of one language with the same
 code (`train_segment`, fed by Ray Data), one after the other, in one Ray, and score nothing: they
 take turns, a batch of trials each. What a trial costs beside its optimiser steps is the time
-between the ends of two trials, less the steps; the first of a batch, which waits for Tune, and
-raystt's workers, which start once a search, are told apart.
+between the ends of two trials, less its tokens at the pace of its log's later lines: a process'
+first steps, and the wait for the first batch of Ray Data, are costs of the trial. The first of a
+batch, which waits for Tune, and raystt's workers, which start once a search, are told apart.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 import sys
 import tempfile
@@ -56,7 +58,19 @@ def with_pool(
     pools = Pools(trainers.broker, dispatcher, corpus=search.base.corpus.path,
                   states=str(directory.states), trials=str(directory.trials))  # fmt: skip
     _tune(search, ledger, searcher, pools, directory, experiment.loggers(search, directory.path))
-    return [(r.ended, r.train_seconds) for r in ledger.finished()]
+    found = []
+    for result in ledger.finished():
+        folder = directory.trials / result.proposal().folder
+        found.append((result.ended, paced(folder)))
+    return found
+
+
+def paced(folder: Path) -> float:
+    """Return the seconds that the steps of a trial take at the pace after its log's first line."""
+    lines = [json.loads(line) for line in (folder / "train.jsonl").read_text().splitlines()]
+    first, last = lines[0], lines[-1]
+    pace = (last["seconds"] - first["seconds"]) / (last["tokens"] - first["tokens"])
+    return float(pace * last["tokens"])
 
 
 def work(config: dict[str, Any]) -> None:
@@ -65,7 +79,8 @@ def work(config: dict[str, Any]) -> None:
     trained = train_segment(
         job, batches=lambda job, card: stream_batches(job, card, cpus=0.5, patience=PATIENCE)
     )
-    ray.train.report({"seconds": trained.seconds, "loss": trained.loss, "ended": time.time()})
+    seconds = paced(Path(job.log or ""))
+    ray.train.report({"seconds": seconds, "loss": trained.loss, "ended": time.time()})
 
 
 def nested(jobs: list[SegmentJob], place: Path) -> list[Trained]:
