@@ -84,7 +84,7 @@ def config(path: Path, trials: int, sampler: str) -> SearchConfig:
     """Return a search of so many trials of one language."""
     return SearchConfig.model_validate({
         "name": "books", "languages": ["es"], "trials": trials,
-        "sampler": {"name": sampler},
+        "sampler": sampler,
         "space": {
             "schedule.shape": {"choice": ["linear", "staircase"]},
             "schedule.initial": {"float": [0.5, 1.0]}, "schedule.end": {"float": [0.5, 1.0]},

@@ -248,7 +248,7 @@ def _run(
 ) -> dict[str, list[Tried]]:  # fmt: skip
     """Run the trials of all languages in turns, so that they can learn from each other."""
     search: SearchConfig = next(iter(landscapes.values())).search
-    given = {"sampler": {}, "transfer": {}, "ablations": {}, "seed": seed, "trials": trials}
+    given = {"sampler": "auto", "transfer": {}, "ablations": {}, "seed": seed, "trials": trials}
     search = SearchConfig.model_validate(
         {**search.model_dump(mode="python", exclude_unset=True), **given, **changes}
     )
@@ -348,9 +348,8 @@ WAYS: dict[str, Way] = {
     "raystt, top 1, 3 seeds": raystt(confirm=(1, 3)),
     "raystt without confirmation": raystt(confirm=None),
     "raystt without transfer": raystt(transfer={"top": 0}),
-    "raystt without the even start": raystt(sampler={"startup_trials": 0}),
-    "raystt with Sobol alone": raystt(sampler={"name": "sobol"}),
-    "raystt with GP": raystt(sampler={"name": "gp"}),
+    "raystt with Sobol alone": raystt(sampler="sobol"),
+    "raystt with GP": raystt(sampler="gp"),
     "raystt, each trial on 2 seeds": raystt(each=2),
     "raystt, a third promoted by forks at 1/4": raystt(rung=Rung("fork", 0.25)),
     "raystt, a third promoted by forks at 1/2": raystt(rung=Rung("fork", 0.5)),

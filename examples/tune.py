@@ -18,7 +18,7 @@ name: mine
 languages: [es, fr]
 trials: 4
 references: [paper]
-sampler: {name: tpe, startup_trials: 2}
+sampler: tpe
 space:
   schedule.shape: {choice: [linear, cosine]}
   schedule.initial: {float: [0.5, 1.0]}

@@ -362,11 +362,6 @@ def test_a_damaged_card_is_told() -> None:
             "knots and linear schedules are the same ones in this space",
         ),
         (
-            SEARCH,
-            ("trials: 6", "trials: 6\nsampler: {name: tpe, startup_trials: 6}"),
-            "sampler.startup_trials is 6, of 2 proposals",
-        ),
-        (
             RUN,
             ("training:", "evaluation: {sentences: 9}\ntraining:"),
             "evaluation.sentences is 9, but es has 3 pairs in dev",

@@ -408,8 +408,8 @@ def test_a_bad_space_is_refused_early(tmp_path: Path, entries: str, message: str
             "interleaving.format be chain_of_thought everywhere, or choose asr_bleu or chrf",
         ),
         (
-            ("trials: 6", "trials: 6\nsampler: {name: bohb}"),
-            "s.yaml:4: sampler.name: unknown value 'bohb'; choose from: auto, tpe, gp, cmaes, "
+            ("trials: 6", "trials: 6\nsampler: bohb"),
+            "s.yaml:4: sampler: unknown value 'bohb'; choose from: auto, tpe, gp, cmaes, "
             "nsgaii, random, sobol",
         ),
         (

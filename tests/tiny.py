@@ -155,7 +155,7 @@ def tiny_search(path: Path, **changes: Any) -> SearchConfig:
             "trials": 4,
             "confirm": {"top": 0},
             "references": ["none", "paper", "constant"],
-            "sampler": {"name": "tpe", "startup_trials": 2},
+            "sampler": "tpe",
             "space": {
                 "schedule.shape": {"choice": ["linear", "staircase"]},
                 "schedule.initial": {"float": [0.5, 1.0]},

@@ -210,13 +210,6 @@ class Look:
             self.installed("pocketsphinx", "recognise the target speech")
         if self.search is None or not self.search.space.root:
             return
-        sampler, trials = self.search.sampler, self.search.trials or 0
-        proposed = trials - min(len(self.search.fixed(name)) for name in self.languages)
-        if sampler.name not in ("auto", "sobol", "random") and sampler.startup_trials >= proposed:
-            self.warnings.append(
-                f"sampler.startup_trials is {sampler.startup_trials}, of {proposed} proposals: "
-                f"{sampler.name} proposes none; lower it or give more trials"
-            )
 
 
 def _never_zero(name: str, run: RunConfig) -> str:

@@ -44,7 +44,6 @@ from raystt.config.search import (
     AblationConfig,
     FidelityConfig,
     Objective,
-    SamplerConfig,
     SearchConfig,
 )
 from raystt.config.space import Space
@@ -72,7 +71,6 @@ __all__ = [
     "ResourcesConfig",
     "RunBase",
     "RunConfig",
-    "SamplerConfig",
     "SearchConfig",
     "SourcesConfig",
     "Space",

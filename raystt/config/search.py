@@ -55,20 +55,6 @@ DEFAULT_SPACE = Space.model_validate({
 _IMMATERIAL = {"name": True, "trials": True, "confirm": True, "keep": True, "tracking": True}
 
 
-class SamplerConfig(Part):
-    """How values are proposed."""
-
-    name: Literal["auto", "tpe", "gp", "cmaes", "nsgaii", "random", "sobol"] = Field(
-        default="auto",
-        description="Optuna's sampler; auto = tpe, and sobol alone for 12 trials or fewer",
-    )
-    startup_trials: int = Field(
-        default=4,
-        ge=0,
-        description="proposals of a language that a Sobol sequence gives before the sampler does",
-    )
-
-
 class TransferConfig(Part):
     """What languages learn from each other."""
 
@@ -152,7 +138,10 @@ class SearchConfig(Part):
         description="score that trials are compared by: of the recognised speech, ASR-BLEU or "
         "chrF; text_bleu = BLEU of the translation written in chain of thought",
     )
-    sampler: SamplerConfig = SamplerConfig()
+    sampler: Literal["auto", "tpe", "gp", "cmaes", "nsgaii", "random", "sobol"] = Field(
+        default="auto",
+        description="Optuna's sampler; auto = tpe, and sobol alone for 12 trials or fewer",
+    )
     transfer: TransferConfig = TransferConfig()
     confirm: ConfirmConfig = ConfirmConfig()
     fidelity: FidelityConfig = FidelityConfig()

@@ -1,13 +1,11 @@
-"""What a study proposes: Sobol points, then what a sampler makes of the scores, nothing twice.
+"""What a study proposes: points that cover the space, or what a sampler makes of the scores.
 
-A sampler of Optuna's that has seen next to nothing proposes at random; a few points that cover the
-space evenly cost the same and teach it more (docs/method.md).
+Few trials are best spread evenly (docs/method.md); nothing is proposed twice.
 """
 
 from __future__ import annotations
 
 import functools
-import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -47,6 +45,7 @@ Params = Mapping[str, Any]
 Curve = tuple[npt.NDArray[np.float64], Params]
 """What makes a trial: its ratios over training, of both sides, and what is its own beside them."""
 
+# The fixed runs begin a study: what Optuna's samplers would draw at random first is one at most.
 _SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
     "tpe": lambda seed: TPESampler(
         seed=seed,
@@ -55,9 +54,9 @@ _SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
         group=True,  # conditional parameters are modelled with their condition
         constant_liar=True,  # trials still running count, or parallel ones would be alike
     ),
-    "gp": lambda seed: GPSampler(seed=seed, n_startup_trials=0, deterministic_objective=False),
+    "gp": lambda seed: GPSampler(seed=seed, n_startup_trials=1, deterministic_objective=False),
     "cmaes": lambda seed: CmaEsSampler(
-        seed=seed, n_startup_trials=0, warn_independent_sampling=False
+        seed=seed, n_startup_trials=1, warn_independent_sampling=False
     ),
     "nsgaii": lambda seed: NSGAIISampler(seed=seed),
     "random": lambda seed: RandomSampler(seed=seed),
@@ -73,35 +72,35 @@ def sampler_of(search: SearchConfig, language: str, salt: int) -> Proposals:
         language: The language.
         salt: Tells one session from another, which would else draw the same again.
     """
-    name, start = search.sampler.name, search.sampler.startup_trials
+    name: str = search.sampler
     if name == "auto":
         name = "sobol" if search.trials_of(language) <= _SOBOL_ALONE else "tpe"
-    start = {"sobol": sys.maxsize, "random": 0}.get(name, start)
     with _quiet():
         inner = _SAMPLERS[name]((search.seed * 1_000_003 + salt) % 2**31)
         even = QMCSampler(scramble=True, seed=search.seed, warn_asynchronous_seeding=False)
     curve = functools.partial(_curve, search, language)
-    return Proposals(name, inner, even, start, _distributions(search.space), curve)
+    space = _distributions(search.space) if name == "sobol" else None
+    return Proposals(name, inner, even, space, curve)
 
 
 class Proposals(BaseSampler):
-    """Points of an even sequence for the first proposals, then those of another sampler.
+    """Those of a sampler, but points of an even sequence where it knows none that is new.
 
     Args:
-        name: Of the other sampler.
-        inner: The other sampler.
+        name: Of the sampler.
+        inner: The sampler.
         even: Gives the sequence.
-        start: Proposals that the sequence gives; fixed and repeated trials do not count.
-        space: All keys of the space, those too that are active under a condition.
+        space: All keys of the space, those too that are active under a condition: the sequence
+            gives all proposals. None = the sampler does.
         curve: Gives what makes a trial of its parameters; None = some are not drawn yet.
     """
 
     def __init__(
-        self, name: str, inner: BaseSampler, even: BaseSampler, start: int,
-        space: dict[str, BaseDistribution], curve: Callable[[Params], Curve | None],
+        self, name: str, inner: BaseSampler, even: BaseSampler,
+        space: dict[str, BaseDistribution] | None, curve: Callable[[Params], Curve | None],
     ) -> None:  # fmt: skip
         self._name, self._inner, self._even = name, inner, even
-        self._start, self._space, self._curve = start, space, curve
+        self._space, self._curve = space, curve
         self._evenly: set[int] = set()  # trials that take a point of the sequence
         self._curves: dict[int, Curve] = {}  # by number of a trial whose values are all drawn
 
@@ -111,8 +110,7 @@ class Proposals(BaseSampler):
         """Return what is drawn together: of the sequence, the whole space."""
         if not proposed(trial):
             return {}
-        before = study.get_trials(deepcopy=False)[: trial.number]
-        if sum(map(proposed, before)) < self._start:
+        if self._space is not None:
             self._evenly.add(trial._trial_id)
             return dict(self._space)
         return self._inner.infer_relative_search_space(study, trial)
@@ -157,18 +155,18 @@ class Proposals(BaseSampler):
                 yield curve
 
     def reseed_rng(self) -> None:
-        """Reseed the other sampler; the sequence keeps its place in the study."""
+        """Reseed the sampler; the sequence keeps its place in the study."""
         self._inner.reseed_rng()
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        """Tell the other sampler."""
+        """Tell the sampler."""
         self._inner.before_trial(study, trial)
 
     def after_trial(
         self, study: optuna.Study, trial: FrozenTrial, state: TrialState,
         values: Sequence[float] | None,
     ) -> None:  # fmt: skip
-        """Tell the other sampler."""
+        """Tell the sampler."""
         self._evenly.discard(trial._trial_id)
         self._inner.after_trial(study, trial, state, values)
 

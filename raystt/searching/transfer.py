@@ -28,15 +28,12 @@ def to_repeat(
 
 
 def _leading(study: LanguageStudy) -> Iterator[tuple[float, str, dict[str, Any]]]:
-    """Go through the best of a study that beat its fixed runs: by how much, label, overrides.
-
-    There are none before the even start is through: the first of few leads by luck.
-    """
+    """Go through the best of a study that beat its fixed runs: by how much, label, overrides."""
     done = study.finished()
     scores = {trial.number: trial.value or 0.0 for trial in done}
     fixed = [scores[trial.number] for trial in done if "reference" in trial.user_attrs]
     own = [trial for trial in done if proposed(trial)]
-    if not fixed or len(own) < max(1, study.search.sampler.startup_trials):
+    if not fixed:
         return
     for trial in sorted(own, key=lambda t: -scores[t.number])[: study.search.transfer.top]:
         ahead = scores[trial.number] - max(fixed)

@@ -46,7 +46,7 @@ name: s
 seed: 2
 languages: [es, fr]
 trials: 9
-sampler: {name: tpe, startup_trials: 3}
+sampler: tpe
 fidelity: {segments: 2}
 references: [none, paper]
 reference_schedules: {paper: {shape: linear, end: 0.5}}

@@ -1,4 +1,4 @@
-"""What is proposed, through real studies: an even start, then the sampler, nothing twice."""
+"""What is proposed, through real studies: an even sequence or a sampler, nothing twice."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MIXED = {
 
 
 def open_study(path: Path, name: str, storage: Any = None, **changes: Any) -> LanguageStudy:
-    changes = {"sampler": {"name": name, "startup_trials": 4}, "trials": 20, **changes}
+    changes = {"sampler": name, "trials": 20, **changes}
     search = tiny_search(path, references=[], **changes)
     return LanguageStudy(search, "es", storage or InMemoryStorage())
 
@@ -53,8 +53,7 @@ def test_every_sampler_proposes_valid_and_different_trials(tmp_path: Path, name:
     elif name == "sobol":
         assert origins == ["sobol"] * 20
     else:
-        assert origins[:4] == ["sobol"] * 4
-        assert origins.count("tpe" if name == "auto" else name) >= 10
+        assert origins.count("tpe" if name == "auto" else name) >= 14
     assert len({str(sorted(p.overrides.items())) for p in asked}) == 20
     for proposal in asked:
         study.search.run_for("es", proposal.overrides)
@@ -95,7 +94,7 @@ def test_what_hardly_differs_is_not_proposed_again(tmp_path: Path) -> None:
         (a, b) for b in drawn for a in range(b) if np.abs(curves[a] - curves[b]).mean() < SAME_CURVE
     ]
     assert drawn and not near
-    assert "sobol" in {p.origin for p in asked[4:]}  # where all that it drew was known
+    assert "sobol" in {p.origin for p in asked}  # where all that it drew was known
 
 
 def test_languages_repeat_what_leads_in_another(tmp_path: Path) -> None:
@@ -124,5 +123,5 @@ def test_languages_repeat_what_leads_in_another(tmp_path: Path) -> None:
     score(fr, ask(fr, es))  # its reference
     repeated = ask(fr, es)
     assert repeated.origin == leading.label and repeated.overrides == leading.overrides
-    assert ask(fr, es).origin == "sobol"  # one was to be repeated
-    assert {ask(es, fr).origin for _ in range(2)} <= {"sobol", "tpe"}  # nothing leads in fr yet
+    assert ask(fr, es).origin == "tpe"  # one was to be repeated
+    assert {ask(es, fr).origin for _ in range(2)} == {"tpe"}  # nothing leads in fr yet
