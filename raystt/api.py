@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from raystt import remote
 from raystt.checking.installation import check_installation
 from raystt.config import RunConfig, SearchConfig, load_any, load_search
 from raystt.config.loading import Infra, given
@@ -89,11 +90,12 @@ def prepare(
     from raystt.preparation.prepare import fit
     from raystt.preparation.prepare import prepare as prepare_corpus
 
-    if not (Path(base.corpus.path) / FILE_NAME).exists():  # files that a card misses are made anew
+    # Files that a card misses are made anew.
+    if not (remote.local(base.corpus.path) / FILE_NAME).exists():
         check_run(config, infra)
     with ExitStack() as stack:
         told = stack.enter_context(stage_progress(progress))
-        shared = [Path(base.corpus.path).resolve()]
+        shared = [remote.local(base.corpus.path)]
         session = stack.enter_context(
             ray_session(base.resources, pools=False, shared=shared, verbose=verbose)
         )
@@ -135,7 +137,7 @@ def search(
     from raystt.searching.directory import RunDirectory, claimed
     from raystt.searching.run import run_search
 
-    place = RunDirectory(Path(loaded.base.storage) / loaded.name)
+    place = RunDirectory(f"{loaded.base.storage}/{loaded.name}")
     # What is finished needs no sources any more, and no corpus.
     checked = None if place.finished_summary(loaded) else check_run(config, infra)
     with (
@@ -190,10 +192,13 @@ def report(run: Run, *, running: bool = False, figures: bool = True) -> list[Pat
     """
     from raystt.report.page import Content, write_report
 
-    return write_report(Content(
+    written = write_report(Content(
         run.path, run.search, run.results, run.failures, run.summary, run.importances,
         run.environment, running,
     ), figures=figures)  # fmt: skip
+    for path in written:
+        remote.update(path)
+    return written
 
 
 def _search_progress(

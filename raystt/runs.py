@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from raystt import remote
 from raystt.checking.installation import check_installation
 from raystt.config import RunConfig, load_run, to_yaml
 from raystt.config.loading import Infra, given
 from raystt.config.run import changed_keys
 from raystt.errors import BadInput
-from raystt.files import locked, write_atomic
+from raystt.files import remove, write_atomic
 from raystt.progress import stage_progress
 
 if TYPE_CHECKING:
@@ -69,11 +70,12 @@ def train(
     """
     check_installation()
     run = given(config, infra, load_run)
-    directory = Path(run.storage).resolve() / run.name
+    directory = remote.local(run.storage) / run.name
     from raystt.checking import check_run
+    from raystt.training.states import DONE
 
     check_run(config, infra, local=local)
-    corpus = Path(run.corpus.path).resolve()
+    corpus = remote.local(run.corpus.path)
     splits = list(dict.fromkeys((run.evaluation.split, run.evaluation.report_split)))
     with ExitStack() as stack:
         stack.enter_context(_claimed(run, directory, resume))
@@ -102,8 +104,9 @@ def train(
             )
             trained = single.train_run(run, corpus, directory, on_step)
             evaluate_model = single.evaluate_model
+        remote.fetch(trained.model.parent, DONE)
         link = directory / "model"
-        link.unlink(missing_ok=True)
+        remove(link)
         link.symlink_to(trained.model.relative_to(directory))
         scores: tuple[Scored, ...] = ()
         if trained.diverged_at is None:
@@ -141,8 +144,8 @@ def evaluate(
     from raystt.corpus.card import Card
     from raystt.pools.single import evaluate_model
 
-    corpus = Path(config.corpus.path).resolve()
-    Card.load(corpus)
+    corpus = remote.local(config.corpus.path)
+    Card.of_corpus(corpus)
     split = split or config.evaluation.split
     with ray_session(config.resources, shared=[corpus, directory], verbose=verbose) as session:
         config = config.model_copy(update={"resources": session.resources})
@@ -210,6 +213,8 @@ def _trained(
     from raystt.evaluation.export import exported
 
     directory: Path | None = None
+    if isinstance(config, Path | str) and remote.is_url(config):
+        config = _opened(config)
     if isinstance(config, Path | str) and Path(config).is_dir():
         if exported(Path(config)):
             raise RunInTheWay(
@@ -219,15 +224,23 @@ def _trained(
         directory = Path(config).resolve()
         config = directory / "config.yaml"
     config = given(config, infra, load_run)
-    directory = directory or Path(config.storage).resolve() / config.name
+    directory = directory or _opened(f"{config.storage}/{config.name}")
     found = Path(model or directory / "model").resolve()
     if not (found / "config.json").exists():
         raise RunInTheWay(f"{found}: no model there; train the run first, or name --model")
     return config, directory, found
 
 
+def _opened(place: Path | str) -> Path:
+    """Return the directory of a run, brought up to date where it is a copy."""
+    directory = remote.local(place)
+    remote.refresh(directory)
+    return directory
+
+
 def _best_of(path: Path, language: str | None) -> Path:
     """Return the directory of a search's best; of what is no search, the path itself."""
+    path = _opened(path) if remote.is_url(path) else path
     if not (path / "journal.log").exists():
         return path
     known = sorted(one.name for one in (path / "best").glob("*/"))
@@ -249,7 +262,7 @@ def _claimed(run: RunConfig, directory: Path, resume: bool) -> Iterator[None]:
         f"{directory}: this run is being trained by another process; wait for it, or give this "
         "one another `name`"
     )
-    with locked(directory, running):
+    with remote.held(directory, running):
         _check_same(run, config, resume)
         write_atomic(config, to_yaml(run))
         yield

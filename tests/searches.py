@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from raystt import remote
 from raystt.lines import read
 from raystt.results import Result
 
@@ -56,7 +57,7 @@ class Search:
     def __init__(self, space: Path, *options: str) -> None:
         self.space = space
         config = yaml.safe_load(space.read_text())
-        self.directory = Path(config["base"]["storage"]) / config["name"]
+        self.directory = remote.local(config["base"]["storage"]) / config["name"]
         self.log = space.with_suffix(".log")
         with self.log.open("w") as log:
             self.process = subprocess.Popen(

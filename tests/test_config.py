@@ -151,9 +151,10 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
             "use `raystt search`, or write the config of a run",
         ),
         (
-            "storage: s3://bucket/runs",
-            "run.yaml:5: storage: 's3://bucket/runs' is a URL, and all files are read and written "
-            "as on a disk; mount that storage on every node, and give the path where it is mounted",
+            "storage: s3://bucket/runs?region=eu",
+            "run.yaml:5: storage: 's3://bucket/runs?region=eu' is no URL of a directory in a "
+            "store; write such as s3://bucket/runs: endpoint, region and credentials are those of "
+            "the environment, such as AWS_ENDPOINT_URL",
         ),
         (
             "resources: {gpus_per_worker: 1.5}",
@@ -264,9 +265,10 @@ def test_codes_of_languages_are_taken(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize(
     "path", ["s3://bucket/c", "gs://bucket/c", "hdfs://name:9000/c", "file:///c"]
 )
-def test_a_corpus_is_on_a_disk(tmp_path: Path, path: str) -> None:
-    (found,) = problems(tmp_path, MINIMAL + f"  path: {path}\n")
-    assert found.split(": ")[:2] == ["run.yaml:5", "corpus.path"] and "mount" in found
+def test_a_corpus_may_lie_in_a_store(tmp_path: Path, path: str) -> None:
+    assert load_run(written(tmp_path, MINIMAL + f"  path: {path}\n")).corpus.path == path
+    (found,) = problems(tmp_path, MINIMAL + "  path: s3://bucket/../c\n")
+    assert found.split(": ")[:2] == ["run.yaml:5", "corpus.path"]
 
 
 @pytest.mark.parametrize("name", ["", "..", "a/b", "a b"])

@@ -18,6 +18,7 @@ LAYERS = {
     "core": [
         "raystt.errors",
         "raystt.files",
+        "raystt.remote",
         "raystt.hub",
         "raystt.strict",
         "raystt.schedule",
@@ -42,7 +43,7 @@ ORDER = list(LAYERS)
 
 # Third-party imports of the lower layers, complete: what is not named is not allowed.
 ALLOWED = {
-    "core": {"huggingface_hub", "numpy", "psutil", "pydantic", "sacrebleu"},
+    "core": {"fsspec", "huggingface_hub", "numpy", "psutil", "pyarrow", "pydantic", "sacrebleu"},
     "config": {"pydantic", "yaml"},
     "records": {"pandas", "pydantic", "rich"},
     "corpus": {"numpy", "pyarrow", "pydantic", "yaml"},

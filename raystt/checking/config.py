@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from typing import Any
 
+from raystt import remote
 from raystt.checking.cost import Pairs
 from raystt.cluster.capacity import pool_bundles, shortage, to_mend, unplaced
 from raystt.cluster.plan import Nodes
@@ -70,7 +71,7 @@ class Look:
         if r.cluster():
             places = {("storage",): self.base.storage, ("corpus", "path"): self.base.corpus.path}
             for at, path in places.items():
-                if not os.path.isabs(path):
+                if not (os.path.isabs(path) or remote.is_url(path)):
                     reason = f"{path!r} is relative, and a cluster is joined"
                     self.complain(at, reason, "give the absolute path that all its nodes mount")
             if nodes is None:

@@ -7,8 +7,10 @@ import os
 import re
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
+from raystt import remote
 from raystt.config import CorpusConfig, RunBase
 from raystt.config.changes import changed
 from raystt.config.validation import nearest
@@ -25,7 +27,10 @@ PATH = ("corpus", "path")
 
 def prepared(corpus: CorpusConfig) -> bool:
     """Say whether the corpus has its card, which is written last."""
-    return (Path(corpus.path) / FILE_NAME).exists()
+    directory = remote.local(corpus.path)
+    with suppress(OSError, remote.NoStore):  # told where it is looked whether it can be written to
+        remote.fetch(directory, FILE_NAME)
+    return (directory / FILE_NAME).exists()
 
 
 def unfit(base: RunBase) -> Iterator[Complaint]:
@@ -152,7 +157,15 @@ def files_here(base: RunBase) -> Iterator[Complaint]:
         if name is not None and not Path(name).is_file():
             yield Complaint(at, f"there is no file {name!r}", "correct the path, or remove the key")
     for at, path in folders.items():
-        place = Path(path).absolute()
+        place = remote.local(path)
+        if remote.is_url(path):
+            try:
+                wrong = remote.unwritable(place)
+            except remote.NoStore as error:
+                wrong = str(error)
+            if wrong:
+                yield Complaint(at, wrong, "name a bucket that can be written to")
+            continue
         there = next(one for one in (place, *place.parents) if os.path.lexists(one))
         try:
             tempfile.TemporaryFile(dir=there).close()
@@ -171,7 +184,7 @@ def load(corpus: CorpusConfig, prepare: str) -> tuple[Card | None, list[Complain
     Returns:
         The card, None if it is no use, and what is wrong.
     """
-    directory = Path(corpus.path)
+    directory = remote.local(corpus.path)
     try:
         card = Card.load(directory)
     except CardError as error:

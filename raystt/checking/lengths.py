@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from raystt import remote
 from raystt.config import CorpusConfig
 from raystt.corpus.card import SIDES, Card, SplitCard
 from raystt.hub import read_config
@@ -136,7 +136,7 @@ def word_counts(corpus: CorpusConfig, card: Card | None, languages: Sequence[str
     counted = []
     columns = [column(side, "token_offsets") for side in SIDES]
     for shard in [shard for name in languages for shard in card.split(name, "train").shards[:1]]:
-        table = read(Path(corpus.path) / shard.path, shard.rows, columns).slice(0, _READ)
+        table = read(remote.local(corpus.path) / shard.path, shard.rows, columns).slice(0, _READ)
         counted += [pc.list_value_length(table[c]).to_numpy() - 1 for c in columns]
     found = np.concatenate(counted).astype(np.int64) if counted else words
     return found[found > 0] if (found > 0).any() else words

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
+from raystt import remote
 from raystt.errors import BadInput
 
 _NODE_SECONDS = 120.0  # a node's first worker may have to be started
@@ -41,6 +42,7 @@ def check_shared(paths: Iterable[Path]) -> None:
             probe.write(probe.name)
             probe.flush()
             os.fsync(probe.fileno())
+            remote.update(Path(probe.name))
             answers = [
                 read.options(
                     num_cpus=0,
@@ -48,24 +50,28 @@ def check_shared(paths: Iterable[Path]) -> None:
                 ).remote(probe.name)
                 for node in nodes
             ]
+            failed = ""
             for node, answer in zip(nodes, answers, strict=True):
                 try:
                     found = ray.get(answer, timeout=_NODE_SECONDS)
                 except ray.exceptions.RayError as error:
                     found = f"no answer: {' '.join(str(error).split())}"
-                if found != probe.name:
-                    raise NotShared(
-                        f"{path}: the node {node['NodeManagerAddress']} ({node['NodeID'][:8]}) "
-                        f"does not see what is written there ({found}); mount one storage at "
-                        "that path on all nodes"
+                if found != probe.name and not failed:
+                    failed = (
+                        f"{remote.url_of(path) or path}: the node {node['NodeManagerAddress']} "
+                        f"({node['NodeID'][:8]}) does not see what is written there ({found}); "
+                        "mount one storage at that path on all nodes, or use a store that all reach"
                     )
+            remote.delete(Path(probe.name))
+            if failed:
+                raise NotShared(failed)
 
 
 def _read(path: str) -> str:
     """Return what is in a file, or why it cannot be read; a network's file may come late."""
     for _ in range(10):
         try:
-            return Path(path).read_text(encoding="utf-8")
+            return remote.read(Path(path)).decode()
         except OSError as error:
             reason = error.strerror or str(error)
             time.sleep(0.3)

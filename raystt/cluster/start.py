@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from raystt import remote
 from raystt.cluster.capacity import make_room, pool_bundles
 from raystt.cluster.plan import planned
 from raystt.cluster.sharing import check_shared
@@ -109,6 +110,7 @@ def ray_session(
             **_QUIET, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads,
             # How long Train's controller waits for a word of a worker.
             "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": str(resources.patience),
+            remote.CACHE: str(remote.cache()),
         }  # fmt: skip
         common = {"namespace": NAMESPACE, "log_to_driver": verbose, "logging_level": level}
         address = resources.cluster()

@@ -7,6 +7,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
+from raystt import remote
 from raystt.strict import Complaint, Invalid
 
 
@@ -18,10 +19,11 @@ def _name(value: str) -> str:
 
 
 def _directory(value: str) -> str:
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", value):
-        reason = f"{value!r} is a URL, and all files are read and written as on a disk"
-        fix = "mount that storage on every node, and give the path where it is mounted"
-        raise Invalid([Complaint((), reason, fix)])
+    try:
+        remote.local(value)
+    except remote.NoStore as error:
+        reason, _, fix = str(error).partition("; ")
+        raise Invalid([Complaint((), reason, fix)]) from None
     return value
 
 

@@ -13,6 +13,7 @@ from raystt.config.corpus import CorpusConfig
 from raystt.config.parts import Resources, ResourcesConfig
 from raystt.config.run import RunBase
 from raystt.config.yaml_source import Source
+from raystt.remote import is_url
 from raystt.strict import Location, Part
 
 
@@ -51,7 +52,7 @@ def placed(source: Source, infra: Source) -> Source:
             default = CorpusConfig.model_fields["path"].default
             corpus["path"] = _below(root, corpus.get("path", default))
             sources = corpus.get("sources")
-            if isinstance(sources, dict):
+            if isinstance(sources, dict) and not is_url(root):  # recordings lie on a disk
                 corpus["sources"] = {key: _below(root, path) for key, path in sources.items()}
     return Source(source.file, data, source.lines, {(*at, "resources"): (infra, ("resources",))})
 
@@ -60,4 +61,4 @@ def _below(root: str, path: Any) -> Any:
     """Join a path to the root, unless it is absolute; what is no path stays for validation."""
     if not isinstance(path, str) or not path or "://" in path:
         return path
-    return str(PurePath(root) / path)
+    return f"{root.rstrip('/')}/{path}" if is_url(root) else str(PurePath(root) / path)

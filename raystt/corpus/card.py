@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
+from raystt import remote
 from raystt.errors import BadInput
 from raystt.files import write_atomic
 
@@ -189,6 +190,16 @@ class Card:
         write_atomic(
             Path(directory) / FILE_NAME, json.dumps(dataclasses.asdict(self), indent=1) + "\n"
         )
+
+    @classmethod
+    def of_corpus(cls, directory: Path) -> Card:
+        """Read the card of a corpus; a copy of one in an object store is brought up to date.
+
+        Raises:
+            CardError: as `load`.
+        """
+        remote.fetch(directory, FILE_NAME)
+        return cls.load(directory)
 
     @classmethod
     def load(cls, directory: Path | str) -> Card:

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from raystt import remote
 from raystt.corpus.shards import of_side, read_rows
 from raystt.evaluation.jobs import Ceiling, CeilingJob
 from raystt.evaluation.judge import Judge
@@ -49,6 +50,7 @@ def measure_ceiling(judge: Judge, job: CeilingJob) -> Ceiling:
         scores[kind] = asr_bleu(statistics, signature=signature, resamples=job.config.resamples)
     ceiling = Ceiling(job.split, scores["audio"], scores["resynthesis"])
     write_atomic(path, json.dumps(asdict(ceiling), indent=1) + "\n")
+    remote.update(path)
     return ceiling
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from raystt import remote
 from raystt.config import ResourcesConfig, RunConfig, load_run, to_yaml
 from raystt.config.corpus import SourcesConfig
 from raystt.corpus.card import FILE_NAME, Card
@@ -63,8 +64,8 @@ def export_model(run: RunConfig, model: Path, out: Path, card: str | None) -> No
                 f"{key}: {name} is a directory of this machine, and is not exported; train with "
                 "its name on the hub"
             )
-    corpus = Path(run.corpus.path).resolve()
-    known = Card.load(corpus)
+    corpus = remote.local(run.corpus.path)
+    known = Card.of_corpus(corpus)
     parts = [known.units.source.path, known.vocoder.path, known.tokenizer.path]
     parts += [known.asr.path] if known.asr else []
     parts += ["encoder"] if run.corpus.finetune else []

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from raystt import remote
 from raystt.config import EvaluationConfig, Objective, RunConfig
 from raystt.evaluation.clips import write_clips
 from raystt.files import write_atomic
@@ -158,7 +159,9 @@ class Evaluation:
         )
         # The lines last: where they are, the clips are too.
         write_clips(clips_of(folder, self.split), self.clips)
+        remote.update(clips_of(folder, self.split))
         write_atomic(hypotheses_of(folder, self.split), "".join(line + "\n" for line in lines))
+        remote.update(hypotheses_of(folder, self.split))
 
 
 def hypotheses_of(folder: Path, split: str) -> Path:

@@ -45,7 +45,7 @@ class Judge:
 
     def __init__(self, corpus: str | Path, config: EvaluationConfig, *, device: str) -> None:
         self.corpus = Path(corpus)
-        self.card = Card.load(self.corpus)
+        self.card = Card.of_corpus(self.corpus)
         self._device = device
         self.done = 0
         vocoder, asr = self.card.vocoder, self.card.asr

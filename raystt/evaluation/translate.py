@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from raystt import remote
 from raystt.config import RunConfig
 from raystt.corpus.shards import Row, RowSide, table_of
 from raystt.errors import BadInput
@@ -99,7 +100,7 @@ def translate_recording(run: RunConfig, model: Path, audio: str | os.PathLike[st
         BadInput: A part of the corpus cannot be loaded.
     """
     waveform = read_audio(audio)
-    corpus = Path(run.corpus.path).resolve()
+    corpus = remote.local(run.corpus.path)
     device = device_here(run.resources.gpus_per_evaluator, run.resources.auto)
     judge = Judge(corpus, run.evaluation.model_copy(update={"utmos": None}), device=device)
     generated = _generate(run, judge, model, waveform, device)

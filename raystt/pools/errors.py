@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import traceback
+from pathlib import Path
 
 import ray
 
+from raystt import remote
 from raystt.errors import BadInput
-from raystt.files import storage_error, unwritable
+from raystt.files import storage_error
 from raystt.training.jobs import StateLost
 
 _OF_THE_INPUT = (BadInput, ValueError, TypeError, LookupError, ArithmeticError, AssertionError)
@@ -42,7 +44,7 @@ def answer(error: Exception, directory: str | None, *, alone: bool) -> Exception
     text = f"{type(error).__name__}: {error}"
     if storage_error(error):
         return StorageLost(text)
-    unwritten = None if directory is None else unwritable(directory)
+    unwritten = None if directory is None else remote.unwritable(Path(directory))
     if unwritten:
         return StorageLost(f"{unwritten} ({text})")
     if alone or isinstance(error, _OF_THE_INPUT):

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import ray
 
+from raystt import remote
 from raystt.config import EvaluationConfig, ResourcesConfig
 from raystt.errors import BadInput
 from raystt.evaluation.jobs import Ceiling, CeilingJob, Evaluation, EvaluationJob
@@ -26,7 +27,7 @@ from raystt.pools.broker import Absence, Activity, Served, unlisted
 from raystt.pools.errors import Interrupted, JobFailed, answer, unwrapped
 from raystt.pools.placing import Waiting, beside_driver
 from raystt.training.device import device_of
-from raystt.training.states import model_of
+from raystt.training.states import DONE, model_of
 
 if TYPE_CHECKING:
     from raystt.evaluation.judge import Judge
@@ -82,8 +83,11 @@ class Evaluator:
             if isinstance(job, CeilingJob):
                 return measure_ceiling(self._judge, job)
             state = Path(job.model).parent
-            if (state / "done.json").exists():  # else it is no state of a training of ours
+            remote.fetch(state, DONE)
+            if (state / DONE).exists():
                 model_of(state)
+            else:  # it is no state of a training of ours
+                remote.fetch(Path(job.model), "config.json")
             return self._judge.evaluate(job)
         except Exception as error:
             found = answer(error, None, alone=True)

@@ -39,7 +39,8 @@ def stream_batches(
         Exception: Whatever the shards' reader raises.
     """
     batch = job.run.training.batch_utterances
-    shards = split_shards(Path(job.corpus), card, job.run.language, "train")
+    corpus = Path(job.corpus)
+    shards = split_shards(corpus, card, job.run.language, "train")
     rows = [count for _, count in shards]
     seed = job.run.seed
     plan = [
@@ -48,6 +49,7 @@ def stream_batches(
     ]
 
     def read(block: dict[str, Any]) -> pa.Table:
+        Card.of_corpus(corpus)
         tables = []
         for values in zip(*(block[k] for k in ("shard", "epoch", "start", "stop")), strict=True):
             piece = Piece(*(int(v) for v in values))

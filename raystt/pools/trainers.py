@@ -20,6 +20,7 @@ from typing import Any
 
 import ray
 
+from raystt import remote
 from raystt.cluster.train_group import worker_group
 from raystt.config import ResourcesConfig
 from raystt.pools.broker import Broker
@@ -111,7 +112,8 @@ class TrainerPool:
             work, name=f"trainer-{number}" + (f"-{start}" if start else ""),
             workers=resources.workers_per_trainer,
             cpus=resources.cpus_per_worker, gpus=resources.gpus_per_worker,
-            storage=str(self._storage), restarts=-1, callbacks=[Tell()],
+            storage=remote.url_of(self._storage) or str(self._storage), restarts=-1,
+            callbacks=[Tell()],
         )  # fmt: skip
 
     def __enter__(self) -> TrainerPool:

@@ -8,10 +8,11 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from raystt import files
+from raystt import remote
 from raystt.config.changes import changed
 from raystt.errors import PrepareError
 from raystt.files import LOCK, content_hash, remove_unfinished, write_atomic
+from raystt.remote import OWNER
 
 WORK = "work"
 """Directory of what is needed only until the card is written."""
@@ -20,12 +21,12 @@ _CONFIG = "config.json"
 
 
 def locked(directory: Path) -> AbstractContextManager[None]:
-    """Hold a corpus for this process (`raystt.files.locked`).
+    """Hold a corpus for this process (`raystt.remote.held`).
 
     Raises:
         PrepareError: Another process holds it.
     """
-    return files.locked(directory, PrepareError(
+    return remote.held(directory, PrepareError(
         f"{directory}: another process is preparing this corpus; wait for it to end"
     ))  # fmt: skip
 
@@ -44,7 +45,7 @@ def claim(directory: Path, config: dict[str, Any]) -> None:
     note = directory / _CONFIG
     if note.exists():
         same_config(directory, json.loads(note.read_text(encoding="utf-8")), config)
-    elif any(entry.name != LOCK for entry in directory.iterdir()):
+    elif any(entry.name not in (LOCK, OWNER) for entry in directory.iterdir()):
         raise PrepareError(
             f"{directory}: not empty, and not a corpus that raystt began; set another "
             "`corpus.path`, or empty the directory"

@@ -5,7 +5,8 @@
 Every file appears whole or not at all, and is made only if it is missing. So a killed preparation
 goes on where it stopped and loses at most a part of some dozen pairs a worker; `card.json` comes
 last, and a complete directory that has it is returned without further work. The same config gives
-the same shards, byte for byte. On a cluster, `corpus.path` must be on storage that all nodes share.
+the same shards, byte for byte. On a cluster, `corpus.path` must be on storage that all nodes share,
+or in an object store, which is prepared from one node.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
+from raystt import remote
 from raystt.config import CorpusConfig, ResourcesConfig
 from raystt.corpus.card import FILE_NAME, Card
 from raystt.errors import PrepareError
@@ -59,11 +61,12 @@ def prepare(
             is being prepared by another process; the recordings are not what they should be, or
             lack the source text that is needed; a model cannot be loaded; the card is damaged.
     """
-    corpus = Path(config.path).absolute()
+    corpus = remote.local(config.path)
     done = _finished(corpus, config)
     if done is not None:
         _refuse_untranscribed(done.transcribed, interleaving)
         return done
+    _refuse_several_nodes(corpus)
     with locked(corpus):
         claim(corpus, config.content())
         # Imported here: what brings torch and Ray takes seconds, and a prepared corpus needs none.
@@ -93,7 +96,7 @@ def fit(
     Raises:
         BadInput: as `prepare`, and where the config does not ask for such a model.
     """
-    corpus = Path(config.path).absolute()
+    corpus = remote.local(config.path)
     if stage == "encoder" and config.finetune is None:
         raise PrepareError(
             "corpus.finetune: there is no encoder to fit; add `finetune: {}` and name a speech "
@@ -111,6 +114,7 @@ def fit(
         )
     if _finished(corpus, config) is not None:
         return
+    _refuse_several_nodes(corpus)
     with locked(corpus):
         claim(corpus, config.content())
         from raystt.preparation.plan import Plan
@@ -124,12 +128,25 @@ def _finished(corpus: Path, config: CorpusConfig) -> Card | None:
     Raises:
         PrepareError: it is of another config, or of tables that have changed since.
     """
+    remote.fetch(corpus, FILE_NAME)
     if not (corpus / FILE_NAME).exists():
         return None
     card = Card.load(corpus)
     same_config(corpus, card.config, config.content())
     same_tables(corpus, card.tables)
     return None if card.missing(corpus) else card
+
+
+def _refuse_several_nodes(corpus: Path) -> None:
+    if (url := remote.url_of(corpus)) is None:
+        return
+    import ray
+
+    if sum(node["Alive"] for node in ray.nodes()) > 1:
+        raise PrepareError(
+            f"{url}: a corpus in a store is made on one node; run `raystt prepare` on a machine of "
+            "its own first, or give a path that all nodes mount"
+        )
 
 
 def _refuse_untranscribed(transcribed: bool, interleaving: Interleaving | None) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from raystt.config import OBJECTIVES, RunConfig, SearchConfig, to_yaml
 from raystt.evaluation.export import USE
-from raystt.files import write_atomic
+from raystt.files import remove, write_atomic
 from raystt.results import Result
 from raystt.searching.directory import RunDirectory
 from raystt.searching.verdict import Answer
@@ -79,8 +79,7 @@ def write_best(
         "trains it again; `raystt evaluate .` scores it.\n",
     )
     link = folder / "model"
-    if link.is_symlink():
-        link.unlink()
+    remove(link)
     # Relative, so that the run may be moved.
     link.symlink_to(os.path.relpath(directory.model(winner), folder))
 

@@ -35,17 +35,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from raystt import __version__
+from raystt import __version__, remote
 from raystt.config import SearchConfig, load_search, to_yaml
 from raystt.config.run import changed_keys
 from raystt.corpus.card import Card
 from raystt.errors import BadInput
 from raystt.evaluation.clips import clip, keep_recordings
 from raystt.evaluation.jobs import clips_of
-from raystt.files import LOCK, locked, remove_unfinished, write_atomic
+from raystt.files import LOCK, remove_unfinished, write_atomic
 from raystt.lines import append, read, read_failures
+from raystt.remote import OWNER
 from raystt.results import Failure, Proposal, Result
-from raystt.training.states import drop_engine
+from raystt.training.states import DONE, drop_engine
 
 FORMAT = 3
 
@@ -68,7 +69,7 @@ class RunDirectory:
     """
 
     def __init__(self, path: Path | str) -> None:
-        self.path = Path(path).resolve()
+        self.path = remote.local(path)
         self.config = self.path / "config.yaml"
         self.journal = self.path / "journal.log"
         self.results = self.path / "results.jsonl"
@@ -89,6 +90,7 @@ class RunDirectory:
         Raises:
             NoRun: There is none, or an older raystt wrote it.
         """
+        remote.refresh(self.path)
         if not self.config.exists():
             raise NoRun(
                 f"{self.path}: no search there (config.yaml is missing); give a directory that "
@@ -153,7 +155,9 @@ class RunDirectory:
 
     def model(self, result: Result) -> Path:
         """Return the directory of a trial's model, which may have been pruned."""
-        return self.states / result.states[-1] / "model"
+        state = self.states / result.states[-1]
+        remote.fetch(state, DONE)
+        return state / "model"
 
     def best(self, language: str) -> Path:
         """Return the directory of a language's best."""
@@ -187,6 +191,7 @@ class RunDirectory:
 
     def finished_summary(self, search: SearchConfig) -> dict[str, Any] | None:
         """Return the summary of a search that has nothing left to do, else None."""
+        remote.refresh(self.path)
         if not self.summary.exists():
             return None
         summary: dict[str, Any] = json.loads(self.summary.read_text(encoding="utf-8"))
@@ -201,6 +206,7 @@ class RunDirectory:
         """
         needed = {result.states[-1] for result in kept}
         for name in {name for result in finished for name in result.states} - needed:
+            remote.delete(self.states / name, DONE)
             shutil.rmtree(self.states / name, ignore_errors=True)
 
     def drop_engines(self, result: Result) -> None:
@@ -247,8 +253,9 @@ class RunDirectory:
             os.replace(self.journal, next(name for name in names if not name.exists()))
 
     def _clear(self) -> None:
+        remote.delete(self.states)
         for child in self.path.iterdir():
-            if child.name == LOCK:
+            if child.name in (LOCK, OWNER):
                 continue
             if child.is_dir() and not child.is_symlink():
                 shutil.rmtree(child)
@@ -269,12 +276,12 @@ def claimed(search: SearchConfig, *, resume: bool, overwrite: bool) -> Iterator[
         RunExists: There is a run and neither is set, it was another search, or it is running.
         NoRun: An older raystt wrote what is there.
     """
-    directory = RunDirectory(Path(search.base.storage) / search.name)
+    directory = RunDirectory(f"{search.base.storage}/{search.name}")
     running = RunExists(
         f"{directory.path}: a search is running in this directory; wait for it, or give this one "
         "another `name`"
     )
-    with locked(directory.path, running):
+    with remote.held(directory.path, running):
         directory.claim(search, resume=resume, overwrite=overwrite)
         yield directory
 

@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from raystt.files import is_locked
+from raystt import remote
 from raystt.ranking import dataframe, latest
 from raystt.results import Failure, Result
 from raystt.searching.best import Best, config_of
@@ -52,7 +52,7 @@ class Run:
     @property
     def running(self) -> bool:
         """Whether a search runs in it now, on this machine or another one."""
-        return is_locked(self.path)
+        return remote.is_held(self.path)
 
     @property
     def results(self) -> list[Result]:

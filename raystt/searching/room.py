@@ -6,7 +6,7 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
-from raystt.files import unwritable
+from raystt import remote
 from raystt.searching.directory import RunDirectory
 
 _LEAST_BYTES = 16 << 20
@@ -46,7 +46,7 @@ class Room:
                 f"{self._directory.path}: {free / 1e6:.0f} MB are free, the next models need "
                 f"{needed / 1e6:.0f} MB"
             )
-        return unwritable(self._directory.path)
+        return remote.unwritable(self._directory.path)
 
 
 def _size(state: Path) -> int:

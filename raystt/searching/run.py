@@ -5,16 +5,17 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
+import ray
 from ray import tune
 
+from raystt import remote
 from raystt.cluster.environment import environment
 from raystt.cluster.plan import describe
 from raystt.cluster.start import alive_nodes, ray_session
 from raystt.config import SearchConfig
-from raystt.files import storage_error, unwritable, write_atomic
+from raystt.files import storage_error, write_atomic
 from raystt.pools.errors import Interrupted
 from raystt.pools.evaluators import EvaluatorPool
 from raystt.pools.growth import Growth
@@ -75,13 +76,13 @@ def run_search(
         TrackingError: A tracker that is asked for is not installed.
     """
     with _told(directory):
-        resources, corpus = search.base.resources, Path(search.base.corpus.path).resolve()
+        resources, corpus = search.base.resources, remote.local(search.base.corpus.path)
         callbacks = experiment.loggers(search, directory.path)
         reconcile(search, directory, on_message)
         sweep(directory.states)
         ledger = Ledger(search, directory, on_message)
         # Ray Train's own files of an earlier driver: it would restore them, and none is needed.
-        shutil.rmtree(directory.path / "ray", ignore_errors=True)
+        _clear_ray(directory)
         shared = [corpus, directory.path]
         with ray_session(
             resources, shared=shared, verbose=verbose, on_message=on_message
@@ -134,7 +135,7 @@ def run_search(
                     first = (str(error).strip() or type(error).__name__).splitlines()[0]
                     on_message(f"stopping: {first}")
                     raise
-        shutil.rmtree(directory.path / "ray", ignore_errors=True)
+        _clear_ray(directory)
         _write_best(search, ledger, directory)
         summary, split = summarise_search(search, directory), search.base.evaluation.split
         failed = search.total_trials - summary["trials"]
@@ -152,7 +153,7 @@ def run_search(
 @contextmanager
 def _told(directory: RunDirectory) -> Iterator[None]:
     """Turn what interrupts a search, and a lost storage, into `SearchFailed` with the way on."""
-    unwritten = unwritable(directory.path)
+    unwritten = remote.unwritable(directory.path)
     if unwritten:
         raise SearchFailed(f"{unwritten}; make room or make it writable, then --resume")
     try:
@@ -168,6 +169,11 @@ def _told(directory: RunDirectory) -> Iterator[None]:
         ) from error
 
 
+def _clear_ray(directory: RunDirectory) -> None:
+    remote.delete(directory.path / "ray")
+    shutil.rmtree(directory.path / "ray", ignore_errors=True)
+
+
 def _tune(
     search: SearchConfig,
     ledger: Ledger,
@@ -181,10 +187,13 @@ def _tune(
     experiment.mend(finished, directory.path)
     if searcher.missing <= 0 and not finished:
         return
+    # What a trial writes is read here: where nodes have copies of their own, it runs here.
+    here = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
+    place = {"bundle_label_selector": [here]} if remote.url_of(directory.path) else {}
     trainable = tune.with_resources(
         tune.with_parameters(Trial, pools=pools, search=search),
         # An empty bundle is rejected; the pools hold the resources, a trial only asks them.
-        {"CPU": 0.001},
+        tune.PlacementGroupFactory([{"CPU": 0.001}], **place),
     )
     tuner = tune.Tuner(
         trainable,

@@ -12,9 +12,10 @@ from typing import Any
 import ray
 from ray import tune
 
+from raystt import remote
 from raystt.config import SearchConfig
 from raystt.evaluation.jobs import Evaluation
-from raystt.files import storage_error, unwritable
+from raystt.files import storage_error
 from raystt.pools.broker import served
 from raystt.pools.errors import Interrupted, JobFailed, StorageLost
 from raystt.results import REPORTED, Proposal
@@ -105,7 +106,7 @@ class Trial(tune.Trainable):
         limit = time.monotonic() + self._search.base.resources.patience
         while time.monotonic() < limit:
             time.sleep(_STORAGE_SECONDS)
-            if unwritable(self._pools.states) is None:
+            if remote.unwritable(Path(self._pools.states)) is None:
                 return True
         return False
 

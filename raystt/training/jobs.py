@@ -11,11 +11,15 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from raystt import remote
 from raystt.config import RunConfig
 from raystt.errors import BadInput
 from raystt.schedule import DECIMALS
 
 _LOG = logging.getLogger(__name__)
+LOG = "train.jsonl"
+"""Name of the log of a run's steps, JSON lines."""
+
 _TEXT_IN_COOLDOWN = 0.5  # share of its steps
 
 
@@ -195,7 +199,8 @@ class Segments:
         )
 
     def done(self, result: SegmentResult) -> None:
-        """Take the result of the job that was asked for last."""
+        """Take the result of the job that was asked for last, and its log from where it ran."""
+        remote.fetch(Path(self._log), LOG)
         self.finished.append(result)
 
     def rewind(self, lost: StateLost) -> None:

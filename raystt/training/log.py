@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from raystt.training.batches import StepBatch
-from raystt.training.jobs import Step
+from raystt.training.jobs import LOG, Step
 
 
 class TrainingLog:
@@ -30,7 +30,7 @@ class TrainingLog:
         from torch.utils.tensorboard import SummaryWriter
 
         directory.mkdir(parents=True, exist_ok=True)
-        path = directory / "train.jsonl"
+        path = directory / LOG
         kept = [line for line in _lines(path) if json.loads(line)["step"] <= start]
         path.write_text("".join(line + "\n" for line in kept))
         self._file = path.open("a")

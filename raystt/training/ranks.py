@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 
+from raystt import remote
 from raystt.files import remove
 from raystt.training.states import partial_of
 
@@ -42,7 +43,10 @@ def on_any_rank(found: bool, device: str) -> bool:
 
 @contextmanager
 def shared_partial(state: Path) -> Iterator[Path]:
-    """Yield a new directory for all ranks to write to, which does not outlive an error."""
+    """Yield a new directory for all ranks to write to, which does not outlive an error.
+
+    Where each node has a copy of its own, `collect` brings together what the ranks wrote.
+    """
     partial = on_rank_0(lambda: partial_of(state))
     try:
         if dist.get_rank() == 0:
@@ -52,3 +56,17 @@ def shared_partial(state: Path) -> Iterator[Path]:
         if dist.get_rank() == 0:
             remove(partial)
         raise
+    finally:
+        if dist.get_rank() and remote.url_of(partial):
+            remove(partial)
+
+
+def collect(partial: Path) -> None:
+    """Let rank 0 have what all ranks wrote to a `shared_partial`, whatever their nodes."""
+    if dist.get_world_size() == 1 or remote.url_of(partial) is None:
+        return
+    if dist.get_rank():
+        remote.gather(partial, mine=False)
+    dist.barrier()
+    if dist.get_rank() == 0:
+        remote.gather(partial, mine=True)

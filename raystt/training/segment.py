@@ -19,15 +19,16 @@ from pathlib import Path
 import pyarrow as pa
 import torch
 
+from raystt import remote
 from raystt.corpus.card import Card
 from raystt.corpus.reading import local_batches, split_shards
 from raystt.training.engine import Engine, join_process_group
-from raystt.training.jobs import Preempted, SegmentJob, SegmentResult, Step
+from raystt.training.jobs import LOG, Preempted, SegmentJob, SegmentResult, Step
 from raystt.training.log import TrainingLog
 from raystt.training.model import context
-from raystt.training.ranks import on_any_rank, on_rank_0, shared_partial
+from raystt.training.ranks import collect, on_any_rank, on_rank_0, shared_partial
 from raystt.training.start import starting_model
-from raystt.training.states import Checkpoints, engine_of, find, publish
+from raystt.training.states import DONE, Checkpoints, engine_of, find, publish
 from raystt.training.steps import Totals, train_steps
 
 _TOTALS = "totals.json"
@@ -92,7 +93,7 @@ def train_segment(
     """
     began = time.perf_counter()
     rank, world_size = join_process_group(device)
-    card = Card.load(Path(job.corpus))
+    card = Card.of_corpus(Path(job.corpus))
     state = Path(job.states) / segment_key(job, card, world_size)
     # One rank looks for all: a network file system shows a new file to some nodes before others,
     # and a rank that trains would wait for one that has returned.
@@ -106,16 +107,22 @@ def train_segment(
     before, totals, start = None, Totals(), job.start
     if checkpoint is not None:
         before, start = Path(checkpoint.state) / "engine", checkpoint.stop
-        totals = Totals(**json.loads((before / _TOTALS).read_text()))
     elif (parent := job.parent) is not None:
         before = on_rank_0(lambda: engine_of(Path(parent)))
+    if before is not None:
+        remote.fetch(before.parent, DONE)  # each node for itself
+        if checkpoint is not None:
+            totals = Totals(**json.loads((before / _TOTALS).read_text()))
     trained_before = totals.seconds
     training = job.run.training
     model = starting_model(job.run, Path(job.corpus), card)
     room = context(model)
     cooldown = (job.start, job.stop) if job.cooldown else None
     engine = Engine(model, training, training.steps, device, cooldown)
-    log = TrainingLog(Path(job.log) if job.log and rank == 0 else None, start)
+    log_to = Path(job.log) if job.log and rank == 0 else None
+    if log_to and start:
+        remote.fetch(log_to, LOG)
+    log = TrainingLog(log_to, start)
 
     def result(place: Path, status: str, stop: int) -> SegmentResult:
         return SegmentResult(
@@ -132,12 +139,18 @@ def train_segment(
             diverged_at=totals.diverged_at,
         )
 
+    def put_log() -> None:
+        if log_to:
+            remote.publish(log_to, log_to, LOG)
+
     def save(trained: Engine, step: int) -> None:
         place = checkpoints.at(step)
         with shared_partial(place) as partial:
             trained.save(partial / "engine")
             if rank == 0:
                 (partial / "engine" / _TOTALS).write_text(json.dumps(asdict(totals)))
+            put_log()
+            collect(partial)
             on_rank_0(lambda: publish(partial, place, result(place, "unfinished", step)))
         if rank == 0:
             # One to go on from, and one for when that is damaged.
@@ -161,6 +174,9 @@ def train_segment(
                 engine.export(partial / "model", Path(job.corpus) / card.tokenizer.path)
                 if job.stop < training.steps and not job.cooldown:
                     engine.save(partial / "engine")
+            log.close()
+            put_log()
+            collect(partial)
             found = result(
                 state, "complete" if totals.diverged_at is None else "diverged", job.stop
             )

@@ -12,7 +12,8 @@ alone. Each trial has its own, by a hash of its name: two may train the same seg
 
 A state that is not what its `done.json` says is discarded: its segment is trained again. What is on
 its way in or out bears a name in `.partial`. Errors of the storage itself (permissions, a stale
-mount) are no damage and go up as OSError. Imports no torch.
+mount) are no damage and go up as OSError. On an object store a state is there before it is seen on
+the node that made it, and other nodes fetch it (`raystt.remote`). Imports no torch.
 """
 
 from __future__ import annotations
@@ -30,10 +31,11 @@ from pathlib import Path
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from raystt import remote
 from raystt.files import remove, sha256, sync, write_atomic
 from raystt.training.jobs import SegmentResult, StateLost
 
-_DONE = "done.json"
+DONE = "done.json"
 _LOG = logging.getLogger(__name__)
 
 
@@ -81,6 +83,7 @@ def publish(partial: Path, state: Path, result: SegmentResult) -> None:
         _write(partial, _Done(**asdict(result), files=files))
         for folder in (path for path in paths if path.is_dir()):
             sync(folder)
+        remote.publish(partial, state, DONE)
         while True:
             try:
                 partial.rename(state)
@@ -91,6 +94,7 @@ def publish(partial: Path, state: Path, result: SegmentResult) -> None:
             if find(state) is not None:
                 break
         sync(state.parent)
+        _let_go(state.parent)
     finally:
         remove(partial)
 
@@ -124,8 +128,12 @@ class Checkpoints:
             discard(checkpoint)
 
     def _all(self) -> list[Path]:
-        found = self._start.parent.glob(f"{self._start.name}-*[0-9]")
-        return sorted(found, key=lambda path: int(path.name.rpartition("-")[2]))
+        states, start = self._start.parent, f"{self._start.name}-"
+        there = remote.names(states)
+        if there is None:
+            there = {path.name for path in states.glob(f"{start}*[0-9]")}
+        steps = (name.removeprefix(start) for name in there if name.startswith(start))
+        return [self.at(step) for step in sorted(int(one) for one in steps if one.isdecimal())]
 
 
 def find(state: Path, on_damage: Callable[[str], None] = _LOG.warning) -> SegmentResult | None:
@@ -138,6 +146,7 @@ def find(state: Path, on_damage: Callable[[str], None] = _LOG.warning) -> Segmen
     Returns:
         None if there is no such state, or not any more.
     """
+    remote.fetch(state, DONE)
     if not os.path.lexists(state):
         return None
     try:
@@ -180,11 +189,14 @@ def drop_engine(state: Path) -> None:
     if engine := done.of("engine"):
         left = {name: file for name, file in done.files.items() if name not in engine}
         _write(state, replace(done, files=left))
+        remote.update(state / DONE)
+    remote.delete(state / "engine")
     remove(state / "engine")
 
 
 def discard(state: Path) -> None:
     """Take a state away, if it is there: in one step, and for good."""
+    remote.delete(state, DONE)
     taken = partial_of(state)
     try:
         state.rename(taken)
@@ -198,7 +210,7 @@ def sweep(states: Path) -> None:
     for left in states.glob("*.partial"):
         remove(left)
     for checkpoint in states.glob("*-*"):
-        if (states / checkpoint.name.partition("-")[0] / _DONE).exists():
+        if (states / checkpoint.name.partition("-")[0] / DONE).exists():
             discard(checkpoint)
     for engine in states.glob("*/engine"):
         try:
@@ -209,7 +221,16 @@ def sweep(states: Path) -> None:
             remove(engine)
 
 
+def _let_go(states: Path) -> None:
+    """Delete the copies, on this node, of states that the store has no more."""
+    if (there := remote.names(states)) is not None:
+        for copy in states.iterdir():
+            if copy.name not in there and not copy.name.endswith(".partial"):
+                remove(copy)
+
+
 def _part(state: Path, part: str) -> Path:
+    remote.fetch(state, DONE)
     try:
         if not _verified(state, (part,)).of(part):
             raise _Damage(f"has no {part}")
@@ -256,9 +277,9 @@ def _hash(folder: Path, names: Iterable[str]) -> dict[str, str]:
 
 def _read(state: Path) -> bytes:
     try:
-        return (state / _DONE).read_bytes()
+        return (state / DONE).read_bytes()
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-        raise _Damage(f"{_DONE} is missing" if os.path.lexists(state) else "gone") from None
+        raise _Damage(f"{DONE} is missing" if os.path.lexists(state) else "gone") from None
 
 
 def _parse(text: bytes) -> _Done:
@@ -267,11 +288,11 @@ def _parse(text: bytes) -> _Done:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
-        raise _Damage(f"{_DONE}: {place}{': ' if place else ''}{first['msg']}") from None
+        raise _Damage(f"{DONE}: {place}{': ' if place else ''}{first['msg']}") from None
     if done.status == "complete" and not done.of("model"):
-        raise _Damage(f"{_DONE} lists no model")
+        raise _Damage(f"{DONE} lists no model")
     return done
 
 
 def _write(state: Path, done: _Done) -> None:
-    write_atomic(state / _DONE, json.dumps(asdict(done), indent=1) + "\n")
+    write_atomic(state / DONE, json.dumps(asdict(done), indent=1) + "\n")

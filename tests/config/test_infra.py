@@ -67,9 +67,18 @@ def test_mistakes_are_named_in_the_file_that_has_them(tmp_path: Path) -> None:
     (problem,) = check(FIRST, infra).problems
     assert (problem.file, problem.line, problem.key) == (str(infra), 4, "resources.trainers")
 
-    infra.write_text("root: s3://bucket\n")
-    with pytest.raises(ConfigError, match=r"infra.yaml:1: root: .* mount"):
+    infra.write_text("root: s3://\n")
+    with pytest.raises(ConfigError, match=r"infra.yaml:1: root: .* s3://bucket/runs"):
         load_search(FIRST, infra)
+
+
+def test_a_store_may_be_the_root(tmp_path: Path) -> None:
+    infra = tmp_path / "infra.yaml"
+    infra.write_text("root: s3://bucket/all/\n")
+    base = load_search(FIRST, infra).base
+    assert (base.storage, base.corpus.path) == (
+        "s3://bucket/all/runs", "s3://bucket/all/data/first",
+    )  # fmt: skip
 
 
 def test_what_is_wrong_with_the_space_stays_there(tmp_path: Path) -> None:
