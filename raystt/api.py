@@ -139,7 +139,8 @@ def search(
 
     place = RunDirectory(f"{loaded.base.storage}/{loaded.name}")
     # What is finished needs no sources any more, and no corpus.
-    checked = None if place.finished_summary(loaded) else check_run(config, infra)
+    done = not overwrite and place.finished_summary(loaded) is not None
+    checked = None if done else check_run(config, infra)
     with (
         claimed(loaded, resume=resume, overwrite=overwrite) as directory,
         ExitStack() as stack,

@@ -130,7 +130,9 @@ class CorpusConfig(Part):
     reader: Literal["embedded", "manifest", "cvss"] = Field(
         default="embedded", description="where the sentences come from"
     )
-    path: Directory = Field(default="data/embedded", description="directory of the corpus, or s3://…")
+    path: Directory = Field(
+        default="data/embedded", description="directory of the corpus, or s3://…"
+    )
     sources: SourcesConfig = SourcesConfig()
     languages: dict[Language, LanguageSizes] = Field(min_length=1, description="source languages")
     target: Language = Field(default="en", description="target language")

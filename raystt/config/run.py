@@ -44,7 +44,9 @@ class RunBase(Part):
     training: TrainingConfig = TrainingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     resources: Resources = ResourcesConfig()
-    storage: Directory = Field(default="runs", description="directory that runs are written to, or s3://…")
+    storage: Directory = Field(
+        default="runs", description="directory that runs are written to, or s3://…"
+    )
 
     @model_validator(mode="after")
     def _adapters_are_whole(self) -> RunBase:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import pytest
 from made import result
 from tiny import tiny_search
 
+import raystt
+from raystt.config import ConfigError
 from raystt.searching.directory import NoRun, RunDirectory, RunExists, claimed
 
 
@@ -90,3 +93,16 @@ def test_states_that_nobody_keeps_are_pruned(tmp_path: Path) -> None:
         over = [kept, result(1, 5.0, states=("b1",)), result(2, 5.0, states=("a2",))]
         directory.prune([kept], over)
         assert sorted(os.listdir(directory.states)) == ["a2", "running", "shared"]
+
+
+def test_a_finished_search_is_run_again_to_overwrite_it(tmp_path: Path) -> None:
+    """It is checked like any other, before anything is deleted."""
+    search = tiny_search(tmp_path)
+    few = search.base.resources.model_copy(update={"trainers": 99})
+    search = search.model_copy(update={"base": search.base.model_copy(update={"resources": few})})
+    done = {"trials": search.total_trials, "confirm": {**search.confirm.model_dump(), "missing": 0}}
+    with claimed(search, resume=False, overwrite=False) as directory:
+        directory.summary.write_text(json.dumps(done))
+    with pytest.raises(ConfigError, match="99 trainers"):
+        raystt.search(search, overwrite=True, progress=False)
+    assert directory.summary.exists()
