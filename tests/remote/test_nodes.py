@@ -106,3 +106,9 @@ def test_nodes_with_copies_of_their_own_train_together(
     assert result.status == "complete" and len(result.states) == 2
     log = (search.directory / "trials" / result.folder / LOG).read_text().splitlines()
     assert len(log) == 2, "of both segments, wherever rank 0 was"
+
+    config["base"]["corpus"]["path"] = f"{bucket}/data/new"
+    space.write_text(yaml.safe_dump(config, sort_keys=False))
+    command = [sys.executable, "-m", "raystt.cli", "prepare", str(space)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 2 and "made on one node" in done.stderr, done.stderr
