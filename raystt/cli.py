@@ -14,7 +14,7 @@ from contextlib import contextmanager, redirect_stdout
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, TextIO
 
-from raystt import api, runs
+from raystt import api, remote, runs
 from raystt.arguments import parser
 from raystt.errors import BadInput
 from raystt.signals import terminable
@@ -223,6 +223,8 @@ def _print_run(run: Any, as_json: bool) -> None:
         if (run.path / place).exists():
             line = f"{name + ':':<9} {run.path / place}"
             console.print(line, soft_wrap=True, highlight=False)
+    if url := remote.url_of(run.path):
+        console.print(f"{'store:':<9} {url}", soft_wrap=True, highlight=False)
     if not can_draw():
         console.print("no page was written: install raystt[report]", soft_wrap=True)
 

@@ -106,11 +106,12 @@ def train(
             evaluate_model = single.evaluate_model
         remote.fetch(trained.model.parent, DONE)
         link = directory / "model"
-        remove(link)
+        if link.is_symlink() or remote.url_of(link):
+            remove(link)
         link.symlink_to(trained.model.relative_to(directory))
         scores: tuple[Scored, ...] = ()
         if trained.diverged_at is None:
-            scores = evaluate_model(run, corpus, link, splits, directory)
+            scores = evaluate_model(run, corpus, trained.model, splits, directory)
     return Trained(link, trained.diverged_at, scores)
 
 

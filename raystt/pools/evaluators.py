@@ -23,11 +23,12 @@ from raystt import remote
 from raystt.config import EvaluationConfig, ResourcesConfig
 from raystt.errors import BadInput
 from raystt.evaluation.jobs import Ceiling, CeilingJob, Evaluation, EvaluationJob
+from raystt.files import remove
 from raystt.pools.broker import Absence, Activity, Served, unlisted
 from raystt.pools.errors import Interrupted, JobFailed, answer, unwrapped
 from raystt.pools.placing import Waiting, beside_driver
 from raystt.training.device import device_of
-from raystt.training.states import DONE, model_of
+from raystt.training.states import DONE, let_go, model_of
 
 if TYPE_CHECKING:
     from raystt.evaluation.judge import Judge
@@ -86,7 +87,9 @@ class Evaluator:
             remote.fetch(state, DONE)
             if (state / DONE).exists():
                 model_of(state)
-            else:  # it is no state of a training of ours
+                let_go(state.parent)
+            elif remote.url_of(state):  # no state: nothing in it tells a copy from a newer model
+                remove(Path(job.model))
                 remote.fetch(Path(job.model), "config.json")
             return self._judge.evaluate(job)
         except Exception as error:

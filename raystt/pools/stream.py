@@ -18,7 +18,7 @@ import pyarrow as pa
 import ray.data
 import ray.exceptions
 
-from raystt.corpus.card import Card
+from raystt.corpus.card import Card, CardError
 from raystt.corpus.order import Piece, pieces
 from raystt.corpus.reading import read_piece, split_shards
 from raystt.pools.errors import Interrupted
@@ -49,7 +49,8 @@ def stream_batches(
     ]
 
     def read(block: dict[str, Any]) -> pa.Table:
-        Card.of_corpus(corpus)
+        if Card.of_corpus(corpus).fingerprint != card.fingerprint:
+            raise CardError(f"{corpus}: was prepared anew while it is trained on; start again")
         tables = []
         for values in zip(*(block[k] for k in ("shard", "epoch", "start", "stop")), strict=True):
             piece = Piece(*(int(v) for v in values))

@@ -66,7 +66,7 @@ def prepare(
     if done is not None:
         _refuse_untranscribed(done.transcribed, interleaving)
         return done
-    _refuse_several_nodes(corpus)
+    _refuse_cluster(corpus, resources)
     with locked(corpus):
         claim(corpus, config.content())
         # Imported here: what brings torch and Ray takes seconds, and a prepared corpus needs none.
@@ -114,7 +114,7 @@ def fit(
         )
     if _finished(corpus, config) is not None:
         return
-    _refuse_several_nodes(corpus)
+    _refuse_cluster(corpus, resources)
     with locked(corpus):
         claim(corpus, config.content())
         from raystt.preparation.plan import Plan
@@ -137,15 +137,11 @@ def _finished(corpus: Path, config: CorpusConfig) -> Card | None:
     return None if card.missing(corpus) else card
 
 
-def _refuse_several_nodes(corpus: Path) -> None:
-    if (url := remote.url_of(corpus)) is None:
-        return
-    import ray
-
-    if sum(node["Alive"] for node in ray.nodes()) > 1:
+def _refuse_cluster(corpus: Path, resources: ResourcesConfig) -> None:
+    if (url := remote.url_of(corpus)) is not None and resources.cluster():
         raise PrepareError(
-            f"{url}: a corpus in a store is made on one node; run `raystt prepare` on a machine of "
-            "its own first, or give a path that all nodes mount"
+            f"{url}: a corpus in a store is made on one node, and a cluster is joined; run `raystt "
+            "prepare` without it first, or give a path that all nodes mount"
         )
 
 

@@ -18,16 +18,19 @@ from raystt.remote.copies import (
     delete,
     fetch,
     gather,
+    get,
     names,
     publish,
     read,
     unwritable,
     update,
+    write,
 )
 from raystt.remote.mirror import held, is_held, refresh
 from raystt.remote.place import CACHE, OWNER, NoStore, cache, is_url, local, url_of
 
 __all__ = [
-    "CACHE", "OWNER", "NoStore", "cache", "delete", "fetch", "gather", "held", "is_held", "is_url",
-    "local", "names", "publish", "read", "refresh", "unwritable", "update", "url_of",
+    "CACHE", "OWNER", "NoStore", "cache", "delete", "fetch", "gather", "get", "held", "is_held",
+    "is_url", "local", "names", "publish", "read", "refresh", "unwritable", "update", "url_of",
+    "write",
 ]  # fmt: skip

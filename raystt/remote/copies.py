@@ -5,13 +5,16 @@ from __future__ import annotations
 import errno
 import fcntl
 import hashlib
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from raystt import files
 from raystt.files import remove, replacing
-from raystt.remote.place import cache, each, files_below, place_of, telling
+from raystt.remote.place import Place, cache, each, files_below, place_of, telling
+
+_TRIES = 3  # to read what changes meanwhile
 
 
 def fetch(directory: Path, marker: str) -> None:
@@ -27,20 +30,39 @@ def fetch(directory: Path, marker: str) -> None:
     if place is None:
         return
     with alone(directory):
-        theirs, file = place.read(marker), directory / marker
+        file = directory / marker
         mine = file.read_bytes() if file.is_file() else None
-        if theirs == mine:
-            return
-        if place.written_last_by(directory):
-            if mine is not None:
-                publish(directory, directory, marker)
-            return
-        if theirs is None:
+        for _ in range(_TRIES):
+            theirs = place.read(marker)
+            if theirs == mine:
+                return
+            if place.written_last_by(directory):
+                if mine is not None:
+                    publish(directory, directory, marker)
+                return
+            if theirs is None:
+                remove(directory)
+                return
+            if _fetched(place, directory, marker):
+                return
+        raise OSError(errno.EIO, f"changed while it was read, {_TRIES} times", place.url)
+
+
+def _fetched(place: Place, directory: Path, marker: str) -> bool:
+    """Replace a copy; say whether what the store has stayed the same meanwhile."""
+    partial = directory.with_name(f".{directory.name}.{os.getpid()}.tmp")
+    remove(partial)
+    try:
+        each(lambda name: place.get(name, partial / name), place.files())
+        whole = place.read(marker) == (partial / marker).read_bytes()
+        if whole:
             remove(directory)
-            return
-        with replacing(directory) as partial:
-            each(lambda name: place.get(name, partial / name), place.files())
-            remove(directory)
+            partial.rename(directory)
+        return whole
+    except FileNotFoundError:  # deleted, or replaced, as it was read
+        return False
+    finally:
+        remove(partial)
 
 
 def publish(partial: Path, directory: Path, marker: str) -> None:
@@ -80,7 +102,9 @@ def gather(partial: Path, *, mine: bool) -> None:
 def update(path: Path) -> None:
     """Put a file, or a directory, that has changed into the store."""
     if (place := place_of(path.parent)) is not None:
-        found = [f"{path.name}/{name}" for name in files_below(path)] or [path.name]
+        found = [f"{path.name}/{name}" for name in files_below(path)]
+        if path.is_file():
+            found = [path.name]
         each(lambda name: place.put(path.parent / name, name), found)
 
 
@@ -96,6 +120,23 @@ def read(file: Path) -> bytes:
     if found is None:
         raise FileNotFoundError(errno.ENOENT, "not there", f"{place.url}/{file.name}")
     return found
+
+
+def get(file: Path) -> None:
+    """Make the copy of one file what the store has; what the store does not have stays."""
+    if (place := place_of(file.parent)) is not None:
+        theirs = place.read(file.name)
+        if theirs is not None and (not file.exists() or file.read_bytes() != theirs):
+            with replacing(file) as partial:
+                partial.write_bytes(theirs)
+
+
+def write(file: Path, data: bytes) -> None:
+    """Write a small file in the store; of a directory that is no copy, on the disk."""
+    if (place := place_of(file.parent)) is None:
+        file.write_bytes(data)
+    else:
+        place.write(file.name, data)
 
 
 def names(directory: Path) -> set[str] | None:

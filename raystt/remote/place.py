@@ -23,6 +23,7 @@ CACHE = "RAYSTT_CACHE"
 OWNER, BEAT = ".owner", ".beat"
 """Files in the store of whoever holds a directory, see `raystt.remote.mirror`."""
 
+_OWN = re.compile(rf"({re.escape(OWNER)}|{re.escape(BEAT)}[^/]*)$")
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+(.*)")
 _THREADS = 16
 _CHUNK = 8 << 20
@@ -94,10 +95,10 @@ class Place:
             infos = self.store.get_file_info(chosen)
         return {info.path.removeprefix(self.path).lstrip("/"): info for info in infos}
 
-    def files(self) -> list[str]:
-        """List the files below the directory, but for those of whoever holds it."""
+    def files(self) -> dict[str, Any]:
+        """Return pyarrow's infos of the files below, but for those of whoever holds it."""
         infos = self.infos(recursive=True).items()
-        return [name for name, info in infos if info.is_file and name not in (OWNER, BEAT)]
+        return {name: info for name, info in infos if info.is_file and not _OWN.match(name)}
 
     def age(self, name: str) -> float | None:
         """Return how many seconds ago a file was written, by the store's own clock."""
@@ -108,6 +109,8 @@ class Place:
             self.store.delete_file(f"{self.path}/{probe}")
         if not found[0].is_file:
             return None
+        if None in (found[0].mtime_ns, found[1].mtime_ns):
+            raise NoStore(f"{self.url}: this store tells no times of files; use another one")
         return float(found[1].mtime_ns - found[0].mtime_ns) / 1e9
 
     def remove(self, names: Iterable[str]) -> None:

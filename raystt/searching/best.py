@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from raystt import remote
 from raystt.config import OBJECTIVES, RunConfig, SearchConfig, to_yaml
 from raystt.evaluation.export import USE
 from raystt.files import remove, write_atomic
@@ -79,7 +80,8 @@ def write_best(
         "trains it again; `raystt evaluate .` scores it.\n",
     )
     link = folder / "model"
-    remove(link)
+    if link.is_symlink() or remote.url_of(link):
+        remove(link)
     # Relative, so that the run may be moved.
     link.symlink_to(os.path.relpath(directory.model(winner), folder))
 

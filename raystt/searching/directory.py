@@ -253,7 +253,8 @@ class RunDirectory:
             os.replace(self.journal, next(name for name in names if not name.exists()))
 
     def _clear(self) -> None:
-        remote.delete(self.states)
+        for others in (self.states, self.trials):  # what trainers put there
+            remote.delete(others)
         for child in self.path.iterdir():
             if child.name in (LOCK, OWNER):
                 continue

@@ -188,12 +188,11 @@ def _tune(
     if searcher.missing <= 0 and not finished:
         return
     # What a trial writes is read here: where nodes have copies of their own, it runs here.
-    here = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
-    place = {"bundle_label_selector": [here]} if remote.url_of(directory.path) else {}
+    here = f"node:{ray.util.get_node_ip_address()}"
     trainable = tune.with_resources(
         tune.with_parameters(Trial, pools=pools, search=search),
         # An empty bundle is rejected; the pools hold the resources, a trial only asks them.
-        tune.PlacementGroupFactory([{"CPU": 0.001}], **place),
+        {here if remote.url_of(directory.path) else "CPU": 0.001},
     )
     tuner = tune.Tuner(
         trainable,

@@ -200,7 +200,7 @@ class Segments:
 
     def done(self, result: SegmentResult) -> None:
         """Take the result of the job that was asked for last, and its log from where it ran."""
-        remote.fetch(Path(self._log), LOG)
+        remote.get(Path(self._log) / LOG)
         self.finished.append(result)
 
     def rewind(self, lost: StateLost) -> None:

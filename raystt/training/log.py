@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
+from raystt import remote
 from raystt.training.batches import StepBatch
 from raystt.training.jobs import LOG, Step
 
@@ -31,9 +33,11 @@ class TrainingLog:
 
         directory.mkdir(parents=True, exist_ok=True)
         path = directory / LOG
+        if start:
+            remote.get(path)  # an earlier segment may have run on another node
         kept = [line for line in _lines(path) if json.loads(line)["step"] <= start]
         path.write_text("".join(line + "\n" for line in kept))
-        self._file = path.open("a")
+        self._path, self._file = path, path.open("a")
         self._board = SummaryWriter(str(directory), purge_step=start)
 
     def write(
@@ -71,6 +75,13 @@ class TrainingLog:
         self._file.flush()
         for name, value in values.items():
             self._board.add_scalar(f"train/{name}", value, step.step)
+
+    def put(self) -> None:
+        """Put both files into the store, if the directory is a copy; they are written on."""
+        if self._file is not None:
+            self._board.flush()
+            for path in (self._path, *self._path.parent.glob(f"events.*.{os.getpid()}.*")):
+                remote.update(path)
 
     def close(self) -> None:
         """Flush and close both files."""

@@ -23,7 +23,7 @@ from raystt import remote
 from raystt.corpus.card import Card
 from raystt.corpus.reading import local_batches, split_shards
 from raystt.training.engine import Engine, join_process_group
-from raystt.training.jobs import LOG, Preempted, SegmentJob, SegmentResult, Step
+from raystt.training.jobs import Preempted, SegmentJob, SegmentResult, Step
 from raystt.training.log import TrainingLog
 from raystt.training.model import context
 from raystt.training.ranks import collect, on_any_rank, on_rank_0, shared_partial
@@ -119,10 +119,7 @@ def train_segment(
     room = context(model)
     cooldown = (job.start, job.stop) if job.cooldown else None
     engine = Engine(model, training, training.steps, device, cooldown)
-    log_to = Path(job.log) if job.log and rank == 0 else None
-    if log_to and start:
-        remote.fetch(log_to, LOG)
-    log = TrainingLog(log_to, start)
+    log = TrainingLog(Path(job.log) if job.log and rank == 0 else None, start)
 
     def result(place: Path, status: str, stop: int) -> SegmentResult:
         return SegmentResult(
@@ -139,17 +136,13 @@ def train_segment(
             diverged_at=totals.diverged_at,
         )
 
-    def put_log() -> None:
-        if log_to:
-            remote.publish(log_to, log_to, LOG)
-
     def save(trained: Engine, step: int) -> None:
         place = checkpoints.at(step)
         with shared_partial(place) as partial:
             trained.save(partial / "engine")
             if rank == 0:
                 (partial / "engine" / _TOTALS).write_text(json.dumps(asdict(totals)))
-            put_log()
+            log.put()
             collect(partial)
             on_rank_0(lambda: publish(partial, place, result(place, "unfinished", step)))
         if rank == 0:
@@ -174,8 +167,7 @@ def train_segment(
                 engine.export(partial / "model", Path(job.corpus) / card.tokenizer.path)
                 if job.stop < training.steps and not job.cooldown:
                     engine.save(partial / "engine")
-            log.close()
-            put_log()
+            log.put()
             collect(partial)
             found = result(
                 state, "complete" if totals.diverged_at is None else "diverged", job.stop

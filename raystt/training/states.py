@@ -94,7 +94,7 @@ def publish(partial: Path, state: Path, result: SegmentResult) -> None:
             if find(state) is not None:
                 break
         sync(state.parent)
-        _let_go(state.parent)
+        let_go(state.parent)
     finally:
         remove(partial)
 
@@ -150,7 +150,7 @@ def find(state: Path, on_damage: Callable[[str], None] = _LOG.warning) -> Segmen
     if not os.path.lexists(state):
         return None
     try:
-        done = _verified(state, ("model", "engine"))
+        done = _sound(state, ("model", "engine"))
     except _Damage as damage:
         discard(state)
         on_damage(f"{state}: {damage}; discarded, to be trained again")
@@ -183,13 +183,15 @@ def drop_engine(state: Path) -> None:
     A kill at any moment leaves a whole state, with an engine or without.
     """
     try:
-        done = _parse(_read(state))
-    except _Damage:  # told by the next who needs it
+        done = _parse(remote.read(state / DONE))
+    except (_Damage, OSError):  # told by the next who needs it
         return
     if engine := done.of("engine"):
         left = {name: file for name, file in done.files.items() if name not in engine}
-        _write(state, replace(done, files=left))
-        remote.update(state / DONE)
+        done = replace(done, files=left)
+        remote.write(state / DONE, _text(done).encode())
+        if state.exists():  # no copy that this node lacks
+            _write(state, done)
     remote.delete(state / "engine")
     remove(state / "engine")
 
@@ -207,8 +209,13 @@ def discard(state: Path) -> None:
 
 def sweep(states: Path) -> None:
     """Delete what dead processes left half-written or half-deleted. Nothing else may run."""
-    for left in states.glob("*.partial"):
-        remove(left)
+    there = remote.names(states) or set()
+    for name in {*there, *(left.name for left in states.glob("*.partial"))}:
+        if name.endswith(".partial"):
+            remote.delete(states / name)
+            remove(states / name)
+        elif name.partition("-")[0] in there - {name}:  # a checkpoint of a finished segment
+            discard(states / name)
     for checkpoint in states.glob("*-*"):
         if (states / checkpoint.name.partition("-")[0] / DONE).exists():
             discard(checkpoint)
@@ -221,23 +228,38 @@ def sweep(states: Path) -> None:
             remove(engine)
 
 
-def _let_go(states: Path) -> None:
+def let_go(states: Path) -> None:
     """Delete the copies, on this node, of states that the store has no more."""
-    if (there := remote.names(states)) is not None:
-        for copy in states.iterdir():
-            if copy.name not in there and not copy.name.endswith(".partial"):
-                remove(copy)
+    if remote.url_of(states) is None:
+        return
+    here = [copy for copy in states.iterdir() if not copy.name.startswith(".")]
+    there = remote.names(states) or set()
+    for copy in here:
+        if copy.name not in there and not copy.name.endswith(".partial"):
+            remove(copy)
 
 
 def _part(state: Path, part: str) -> Path:
     remote.fetch(state, DONE)
     try:
-        if not _verified(state, (part,)).of(part):
+        if not _sound(state, (part,)).of(part):
             raise _Damage(f"has no {part}")
     except _Damage as damage:
         discard(state)
         raise StateLost(str(state), str(damage)) from None
     return state / part
+
+
+def _sound(state: Path, parts: Iterable[str]) -> _Done:
+    """Verify a state; a copy that is damaged is fetched once more, for the store's may be whole."""
+    try:
+        return _verified(state, parts)
+    except _Damage:
+        if remote.url_of(state) is None:
+            raise
+    remove(state)
+    remote.fetch(state, DONE)
+    return _verified(state, parts)
 
 
 def _verified(state: Path, parts: Iterable[str]) -> _Done:
@@ -295,4 +317,8 @@ def _parse(text: bytes) -> _Done:
 
 
 def _write(state: Path, done: _Done) -> None:
-    write_atomic(state / DONE, json.dumps(asdict(done), indent=1) + "\n")
+    write_atomic(state / DONE, _text(done))
+
+
+def _text(done: _Done) -> str:
+    return json.dumps(asdict(done), indent=1) + "\n"

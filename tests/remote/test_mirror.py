@@ -10,6 +10,7 @@ from remote.conftest import machine, made
 
 from raystt import remote
 from raystt.remote import mirror
+from raystt.remote.place import Place
 
 TAKEN = RuntimeError("taken")
 
@@ -115,3 +116,42 @@ def test_a_store_that_is_gone_at_the_end_is_told(
 
         monkeypatch.setattr("raystt.remote.place.Place.put", gone)
     assert (run / "results.jsonl").exists()
+
+
+def test_what_trainers_put_there_stays(url: str, tmp_path: Path) -> None:
+    """A driver that goes on lacks the logs of other nodes, and its own may be older."""
+    run = remote.local(url)
+    with remote.held(run, TAKEN):
+        made(run, results_jsonl="1\n", trials__b__train_jsonl="old")
+    machine(tmp_path, "there")
+    for trial in ("a", "b"):
+        log = made(remote.local(url) / "trials" / trial, train_jsonl="new") / "train.jsonl"
+        remote.update(log)
+    machine(tmp_path, "here")
+    with remote.held(run, TAKEN):
+        pass
+    for trial in ("a", "b"):
+        log = run / "trials" / trial / "train.jsonl"
+        assert remote.read(log) == b"new"
+        remote.get(log)
+        assert log.read_text() == "new"
+
+
+def test_a_reader_fetches_what_has_changed(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = remote.local(url)
+    with remote.held(run, TAKEN):
+        made(run, results_jsonl="1\n", best__es__model__w="big" * 500_000)
+    machine(tmp_path, "desk")
+    remote.refresh(remote.local(url))
+    machine(tmp_path, "here")
+    with remote.held(run, TAKEN):
+        made(run, results_jsonl="2\n")
+    machine(tmp_path, "desk")
+    taken: list[str] = []
+    get = Place.get
+    monkeypatch.setattr(Place, "get", lambda *args: (taken.append(args[1]), get(*args)))
+    remote.refresh(remote.local(url))
+    assert (remote.local(url) / "results.jsonl").read_text() == "2\n"
+    assert "best/es/model/w" not in taken

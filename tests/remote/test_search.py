@@ -15,7 +15,7 @@ import raystt
 from raystt import remote
 from raystt.corpus.card import FILE_NAME
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.ray, pytest.mark.long, pytest.mark.timeout(900)]
 
 
 def test_a_search_goes_on_on_another_machine(
