@@ -193,8 +193,8 @@ def load(corpus: CorpusConfig, prepare: str) -> tuple[Card | None, list[Complain
     wrong = [
         Complaint(
             ("corpus", *change.key),
-            f"the corpus in {directory} was prepared with another value: {change}",
-            f"set another corpus.path, or delete {directory} to prepare it anew",
+            f"the corpus in {corpus.path} was prepared with another value: {change}",
+            f"set another corpus.path, or delete {corpus.path} to prepare it anew",
         )
         for change in changed(card.config, corpus.content())
     ] or [Complaint(PATH, reason, fix) for reason, fix in _faults(card, directory, prepare)]

@@ -11,8 +11,7 @@ from typing import Any
 from raystt import remote
 from raystt.config.changes import changed
 from raystt.errors import PrepareError
-from raystt.files import LOCK, content_hash, remove_unfinished, write_atomic
-from raystt.remote import OWNER
+from raystt.files import content_hash, remove_unfinished, write_atomic
 
 WORK = "work"
 """Directory of what is needed only until the card is written."""
@@ -45,7 +44,7 @@ def claim(directory: Path, config: dict[str, Any]) -> None:
     note = directory / _CONFIG
     if note.exists():
         same_config(directory, json.loads(note.read_text(encoding="utf-8")), config)
-    elif any(entry.name not in (LOCK, OWNER) for entry in directory.iterdir()):
+    elif any(not entry.name.startswith(".") for entry in directory.iterdir()):
         raise PrepareError(
             f"{_named(directory)}: not empty, and not a corpus that raystt began; set another "
             "`corpus.path`, or empty the directory"

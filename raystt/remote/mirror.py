@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _thread
+import json
 import logging
 import os
 import re
@@ -13,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from raystt import files
-from raystt.files import locked, remove, replacing
+from raystt.files import locked, remove, replacing, write_atomic
 from raystt.remote.copies import alone
 from raystt.remote.place import BEAT, OWNER, NoStore, Place, each, files_below, place_of
 
@@ -21,6 +22,7 @@ SECONDS = 10.0
 """How often what a process holds is put into the store: what is lost with its machine."""
 
 _SMALL = 1 << 20  # bytes; stores know times to the second: such files are read in any case
+_SENT = ".sent"  # file of a copy: size and time of what the store has
 _FRESH_SECONDS = 6 * SECONDS
 _LAST = ("card.json", "summary.json")  # whose presence means that all else is there
 _OWN = ("states", "ray")  # of a run: those who make states put them there; Ray Train writes itself
@@ -102,8 +104,7 @@ class _Mirror:
         with alone(self._directory):
             if self._place.written_last_by(self._directory):
                 self._owner = mine.read_bytes()
-                # All that is here is put there once more.
-                self._sent = {name: (-1, -1) for name in self._theirs().keys() & self._found()}
+                self._sent = _read_sent(self._directory / _SENT)
             else:
                 age = self._place.age(BEAT)
                 if age is not None and age < _FRESH_SECONDS:
@@ -190,6 +191,8 @@ class _Mirror:
             some = [name for name in changed if (name.rpartition("/")[2] in _LAST) is last]
             each(lambda name: self._place.put(self._directory / name, name), some)
         self._place.remove(self._sent.keys() - found.keys())
+        if found != self._sent:
+            write_atomic(self._directory / _SENT, json.dumps(found))
         self._sent = found
 
     def _theirs(self) -> dict[str, tuple[int, int]]:
@@ -207,6 +210,14 @@ class _Mirror:
                 with suppress(OSError):
                     found[name] = _seen(self._directory / name)
         return found
+
+
+def _read_sent(path: Path) -> dict[str, tuple[int, int]]:
+    """Return what a process before this one had put into the store; at worst all is put again."""
+    try:
+        return {name: (size, at) for name, (size, at) in json.loads(path.read_bytes()).items()}
+    except (OSError, ValueError):
+        return {}
 
 
 def _seen(path: Path) -> tuple[int, int]:

@@ -42,9 +42,8 @@ from raystt.corpus.card import Card
 from raystt.errors import BadInput
 from raystt.evaluation.clips import clip, keep_recordings
 from raystt.evaluation.jobs import clips_of
-from raystt.files import LOCK, remove_unfinished, write_atomic
+from raystt.files import remove_unfinished, write_atomic
 from raystt.lines import append, read, read_failures
-from raystt.remote import OWNER
 from raystt.results import Failure, Proposal, Result
 from raystt.training.states import DONE, drop_engine
 
@@ -256,7 +255,7 @@ class RunDirectory:
         for others in (self.states, self.trials):  # what trainers put there
             remote.delete(others)
         for child in self.path.iterdir():
-            if child.name in (LOCK, OWNER):
+            if child.name.startswith("."):  # of who holds it
                 continue
             if child.is_dir() and not child.is_symlink():
                 shutil.rmtree(child)
