@@ -111,7 +111,9 @@ def train(
         link.symlink_to(trained.model.relative_to(directory))
         scores: tuple[Scored, ...] = ()
         if trained.diverged_at is None:
-            scores = evaluate_model(run, corpus, trained.model, splits, directory)
+            # Other nodes know the state, and not what this one links to it.
+            model = trained.model if remote.url_of(link) else link
+            scores = evaluate_model(run, corpus, model, splits, directory)
     return Trained(link, trained.diverged_at, scores)
 
 
