@@ -276,8 +276,8 @@ def _check_same(run: RunConfig, config: Path, resume: bool) -> None:
     if config.exists():
         if not resume:
             raise RunInTheWay(
-                f"{config.parent}: holds a run already; continue it with --resume, delete the "
-                "directory, or give this run another `name`"
+                f"{remote.url_of(config.parent) or config.parent}: holds a run already; continue "
+                "it with --resume, delete the directory, or give this run another `name`"
             )
         before = load_run(config)
         if before.fingerprint() != run.fingerprint():
