@@ -209,8 +209,6 @@ class Look:
                 )
         if evaluation.asr == "pocketsphinx":
             self.installed("pocketsphinx", "recognise the target speech")
-        if self.search is None or not self.search.space.root:
-            return
 
 
 def _never_zero(name: str, run: RunConfig) -> str:

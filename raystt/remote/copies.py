@@ -132,10 +132,8 @@ def get(file: Path) -> None:
 
 
 def write(file: Path, data: bytes) -> None:
-    """Write a small file in the store; of a directory that is no copy, on the disk."""
-    if (place := place_of(file.parent)) is None:
-        file.write_bytes(data)
-    else:
+    """Write a small file in the store, and not in the copy."""
+    if (place := place_of(file.parent)) is not None:
         place.write(file.name, data)
 
 

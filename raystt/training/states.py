@@ -183,8 +183,8 @@ def drop_engine(state: Path) -> None:
     A kill at any moment leaves a whole state, with an engine or without.
     """
     try:
-        done = _parse(remote.read(state / DONE))
-    except (_Damage, OSError):  # told by the next who needs it
+        done = _parse(_read(state, remote.read))
+    except _Damage:  # told by the next who needs it
         return
     if engine := done.of("engine"):
         left = {name: file for name, file in done.files.items() if name not in engine}
@@ -209,16 +209,15 @@ def discard(state: Path) -> None:
 
 def sweep(states: Path) -> None:
     """Delete what dead processes left half-written or half-deleted. Nothing else may run."""
-    there = remote.names(states) or set()
-    for name in {*there, *(left.name for left in states.glob("*.partial"))}:
+    here = {path.name for path in states.glob("*")}
+    there = remote.names(states)
+    known = here if there is None else there
+    for name in here | known:
         if name.endswith(".partial"):
             remote.delete(states / name)
             remove(states / name)
-        elif name.partition("-")[0] in there - {name}:  # a checkpoint of a finished segment
+        elif name.partition("-")[0] in known - {name}:  # a checkpoint of a finished segment
             discard(states / name)
-    for checkpoint in states.glob("*-*"):
-        if (states / checkpoint.name.partition("-")[0] / DONE).exists():
-            discard(checkpoint)
     for engine in states.glob("*/engine"):
         try:
             dropped = not _parse(_read(engine.parent)).of("engine")
@@ -297,9 +296,9 @@ def _hash(folder: Path, names: Iterable[str]) -> dict[str, str]:
         return dict(zip(names, pool.map(lambda name: sha256(folder / name), names), strict=True))
 
 
-def _read(state: Path) -> bytes:
+def _read(state: Path, read: Callable[[Path], bytes] = Path.read_bytes) -> bytes:
     try:
-        return (state / DONE).read_bytes()
+        return read(state / DONE)
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         raise _Damage(f"{DONE} is missing" if os.path.lexists(state) else "gone") from None
 
