@@ -276,7 +276,7 @@ def _check_same(run: RunConfig, config: Path, resume: bool) -> None:
     if config.exists():
         if not resume:
             raise RunInTheWay(
-                f"{remote.url_of(config.parent) or config.parent}: holds a run already; continue "
+                f"{remote.named(config.parent)}: holds a run already; continue "
                 "it with --resume, delete the directory, or give this run another `name`"
             )
         before = load_run(config)

@@ -58,7 +58,7 @@ def check_shared(paths: Iterable[Path]) -> None:
                     found = f"no answer: {' '.join(str(error).split())}"
                 if found != probe.name and not failed:
                     failed = (
-                        f"{remote.url_of(path) or path}: the node {node['NodeManagerAddress']} "
+                        f"{remote.named(path)}: the node {node['NodeManagerAddress']} "
                         f"({node['NodeID'][:8]}) does not see what is written there ({found}); "
                         "mount one storage at that path on all nodes, or use a store that all reach"
                     )

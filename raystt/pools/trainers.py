@@ -112,7 +112,7 @@ class TrainerPool:
             work, name=f"trainer-{number}" + (f"-{start}" if start else ""),
             workers=resources.workers_per_trainer,
             cpus=resources.cpus_per_worker, gpus=resources.gpus_per_worker,
-            storage=remote.url_of(self._storage) or str(self._storage), restarts=-1,
+            storage=remote.named(self._storage), restarts=-1,
             callbacks=[Tell()],
         )  # fmt: skip
 

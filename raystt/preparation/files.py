@@ -26,7 +26,7 @@ def locked(directory: Path) -> AbstractContextManager[None]:
         PrepareError: Another process holds it.
     """
     return remote.held(directory, PrepareError(
-        f"{_named(directory)}: another process is preparing this corpus; wait for it to end"
+        f"{remote.named(directory)}: another process is preparing this corpus; wait for it to end"
     ))  # fmt: skip
 
 
@@ -46,8 +46,8 @@ def claim(directory: Path, config: dict[str, Any]) -> None:
         same_config(directory, json.loads(note.read_text(encoding="utf-8")), config)
     elif any(not entry.name.startswith(".") for entry in directory.iterdir()):
         raise PrepareError(
-            f"{_named(directory)}: not empty, and not a corpus that raystt began; set another "
-            "`corpus.path`, or empty the directory"
+            f"{remote.named(directory)}: not empty, and not a corpus that raystt began; set "
+            "another `corpus.path`, or empty the directory"
         )
     else:
         write_atomic(note, json.dumps(config, indent=1) + "\n")
@@ -63,7 +63,7 @@ def same_config(directory: Path, held: dict[str, Any], asked: dict[str, Any]) ->
     changes = "; ".join(f"corpus.{change}" for change in changed(held, asked))
     if changes:
         raise PrepareError(
-            f"{_named(directory)}: holds the corpus of config {config_hash(held)}, asked is "
+            f"{remote.named(directory)}: holds the corpus of config {config_hash(held)}, asked is "
             f"{config_hash(asked)} ({changes}); set another `corpus.path`, or delete the "
             "directory to prepare it anew"
         )
@@ -84,10 +84,6 @@ def same_tables(directory: Path, held: dict[str, str]) -> None:
     ]
     if edited:
         raise PrepareError(
-            f"{', '.join(edited)}: changed since {_named(directory)} was prepared from it; set "
-            f"another `corpus.path`, or delete {_named(directory)} to prepare it anew"
+            f"{', '.join(edited)}: changed since {remote.named(directory)} was prepared from it; "
+            f"set another `corpus.path`, or delete {remote.named(directory)} to prepare it anew"
         )
-
-
-def _named(directory: Path) -> str:
-    return remote.url_of(directory) or str(directory)

@@ -27,10 +27,10 @@ from raystt.remote.copies import (
     write,
 )
 from raystt.remote.mirror import held, is_held, refresh
-from raystt.remote.place import CACHE, OWNER, NoStore, cache, is_url, local, url_of
+from raystt.remote.place import CACHE, NoStore, cache, is_url, local, named, url_of
 
 __all__ = [
-    "CACHE", "OWNER", "NoStore", "cache", "delete", "fetch", "gather", "get", "held", "is_held",
-    "is_url", "local", "names", "publish", "read", "refresh", "unwritable", "update", "url_of",
-    "write",
+    "CACHE", "NoStore", "cache", "delete", "fetch", "gather", "get", "held", "is_held",
+    "is_url", "local", "named", "names", "publish", "read", "refresh", "unwritable", "update",
+    "url_of", "write",
 ]  # fmt: skip

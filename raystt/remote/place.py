@@ -161,6 +161,11 @@ def url_of(path: Path) -> str | None:
     return f"{scheme}://{'/' if scheme == 'file' else ''}{rest}"
 
 
+def named(path: Path) -> str:
+    """Return what a person knows a directory by: its URL, or its path."""
+    return url_of(path) or str(path)
+
+
 def place_of(path: Path) -> Place | None:
     url = url_of(path)
     if url is None:
