@@ -19,6 +19,7 @@ from raystt import remote
 from raystt.cluster.capacity import make_room, pool_bundles
 from raystt.cluster.plan import planned
 from raystt.cluster.sharing import check_shared
+from raystt.cluster.train_group import ADDRESS
 from raystt.config import ResourcesConfig
 from raystt.errors import BadInput
 
@@ -138,6 +139,7 @@ def ray_session(
         raise
     finally:
         if own:
+            os.environ.pop(ADDRESS, None)
             ray.shutdown()
 
 

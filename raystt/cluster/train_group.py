@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import tempfile
 import threading
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     import torch
     from ray.train import UserCallback
     from ray.train.torch import TorchTrainer
+
+ADDRESS = "RAY_API_SERVER_ADDRESS"
+"""Environment variable by which Ray's own state API is told of a cluster."""
 
 
 def worker_group(
@@ -41,9 +45,16 @@ def worker_group(
             pre-empted does not count.
         callbacks: Told of the group's reports and errors, in Ray Train's controller.
     """
+    import ray
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
+    from ray.train.v2._internal.constants import ENV_VARS_TO_PROPAGATE
 
+    # An actor beside each group asks the cluster's state whether the group's controller lives.
+    # Untold, it looks for the cluster in the record of the last `ray start` on its node, be that
+    # dead (and waits half a minute for an answer), or among all processes, of whatever cluster.
+    os.environ[ADDRESS] = ray.get_runtime_context().gcs_address
+    ENV_VARS_TO_PROPAGATE.add(ADDRESS)
     return TorchTrainer(
         work,
         scaling_config=ScalingConfig(
