@@ -7,6 +7,7 @@ with their own values; a finished trial is never touched again.
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
 import zlib
@@ -79,6 +80,9 @@ class LanguageStudy:
         language: Its source language.
         storage: The search's journal, or another storage of Optuna's.
         artifacts: Directory of Optuna's artifacts; None = there are none.
+
+    Attributes:
+        repeated: Number of its trials that repeat one of another language.
     """
 
     def __init__(
@@ -108,6 +112,10 @@ class LanguageStudy:
         self._failed = deque(t.number for t in seen if t.user_attrs.get(_ERROR))
         self._interrupted = deque(t.number for t in seen if not t.user_attrs.get(_ERROR))
         self._begun = len(begun)
+        self._enqueued = any(t.state == TrialState.WAITING for t in before)  # before a kill
+        self.repeated = sum(_REPEATS in t.user_attrs for t in before)
+        scores = [t.value or 0.0 for t in begun if t.state == TrialState.COMPLETE]
+        self._highest = max(scores, default=-math.inf)
         known = {t.user_attrs.get(_REFERENCE) for t in begun}
         self._missing = deque(n for n in search.fixed(language) if n not in known)
 
@@ -132,9 +140,8 @@ class LanguageStudy:
     def _new(self, repeat: Repeat) -> Proposal:
         """Begin a trial: a fixed one as long as there are, then what is repeated or proposed."""
         self._begun += 1
-        waiting = self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
-        if waiting:  # it was enqueued before a kill
-            pass
+        if self._enqueued:
+            self._enqueued = False
         elif self._missing:
             name = self._missing[0]
             # A reference within the space also informs the sampler.
@@ -143,6 +150,7 @@ class LanguageStudy:
         elif repeated := repeat():
             label, point = repeated
             self._study.enqueue_trial(point, user_attrs={_REPEATS: label})
+            self.repeated += 1
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             trial = self._study.ask()
@@ -274,7 +282,7 @@ class LanguageStudy:
                 self._annotate(number, key, report[key])
         kept = {k: v for k, v in report.items() if k in REPORTED or k.startswith("signatures/")}
         self._storage.set_trial_system_attr(trial._trial_id, _REPORT, kept)
-        leads = all(score > (t.value or 0.0) for t in self.finished())
+        leads, self._highest = score > self._highest, max(score, self._highest)
         if trial.user_attrs.get(_REFERENCE) or leads:
             self._attach(trial, clips)
         self._study.tell(number, score)
@@ -325,7 +333,8 @@ class LanguageStudy:
         self._storage.set_trial_user_attr(self._trial(number)._trial_id, key, value)
 
     def _trial(self, number: int) -> FrozenTrial:
-        return self.trials()[number]
+        storage, study = self._storage, self._study._study_id
+        return storage.get_trial(storage.get_trial_id_from_study_id_trial_number(study, number))
 
     def finished(self) -> list[FrozenTrial]:
         """Return the trials that have a score, in order."""

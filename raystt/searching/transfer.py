@@ -17,8 +17,7 @@ def to_repeat(
     Returns:
         Label of the trial, and its point in the space; None if there is none.
     """
-    repeated = sum("repeats" in trial.user_attrs for trial in study.trials())
-    if repeated < study.search.transfer.top:
+    if study.repeated < study.search.transfer.top:
         leading = (lead for other in others for lead in _leading(other))
         for _, label, overrides in sorted(leading, key=lambda lead: -lead[0]):
             point = study.point(overrides)
