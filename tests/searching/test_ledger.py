@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from made import result
 from tiny import tiny_search
 
@@ -50,3 +53,16 @@ def test_what_may_be_chosen_stays_and_the_rest_goes_as_it_is_overtaken(tmp_path:
         again = Ledger(search, directory, print)
         finish(again, directory, trial(6, 30.0))
         assert models(directory) == {"s0", "s2", "s6"}
+
+
+@settings(max_examples=30)
+@given(st.lists(st.integers(0, 4).map(float), max_size=12))
+def test_what_stays_is_what_a_look_at_all_results_would_keep(scores: list[float]) -> None:
+    with tempfile.TemporaryDirectory() as place:
+        search = tiny_search(Path(place), confirm={"top": 2, "seeds": 2}, trials=20)
+        with claimed(search, resume=False, overwrite=False) as directory:
+            ledger = Ledger(search, directory, print)
+            finish(ledger, directory, trial(0, 2.0, reference="paper"))
+            for number, score in enumerate(scores, start=1):
+                finish(ledger, directory, trial(number, score))
+                assert models(directory) == {one.states[-1] for one in ledger.kept()}
