@@ -104,6 +104,7 @@ def ray_session(
 
     level = logging.INFO if verbose else logging.ERROR
     own = not ray.is_initialized()
+    told = {ADDRESS: os.environ[ADDRESS]} if ADDRESS in os.environ else {}
     dashboard = None
     if own:
         threads = str(resources.threads_per_worker)
@@ -140,6 +141,7 @@ def ray_session(
     finally:
         if own:
             os.environ.pop(ADDRESS, None)
+            os.environ.update(told)
             ray.shutdown()
 
 
