@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -101,10 +102,13 @@ class Search:
         self, title: str, kind: signal.Signals = signal.SIGKILL, chance: random.Random | None = None
     ) -> int:
         """Send a signal to a worker, one drawn of several, and return its process."""
-        self.wait_until(lambda: bool(self.workers(title)), 120)
-        pid = (chance or random.Random(0)).choice(self.workers(title))
-        os.kill(pid, kind)
-        return pid
+        while True:
+            self.wait_until(lambda: bool(self.workers(title)), 120)
+            # It may end by itself meanwhile.
+            with suppress(IndexError, ProcessLookupError):
+                pid = (chance or random.Random(0)).choice(self.workers(title))
+                os.kill(pid, kind)
+                return pid
 
     def kill(self) -> None:
         """Kill the driver with SIGKILL, and nothing else."""
