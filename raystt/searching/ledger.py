@@ -74,33 +74,29 @@ class Ledger:
         def key(of: Proposal) -> str:
             return self._search.run_for(of.language, of.overrides).fingerprint()
 
-        # What was deleted leads no more: nobody's score changes.
-        shared, kept = {key(proposal) for proposal in self.running()}, self._needed(self._stored)
+        # Those without a model lead no more, as nobody's score changes.
+        shared, needed = {key(proposal) for proposal in self.running()}, self.needed(self._stored)
         over = [result for result in self._stored if key(result) not in shared]
-        self._directory.prune(kept, over)
-        gone = {r.states[-1] for r in over} - {r.states[-1] for r in kept}
+        self._directory.prune(needed, over)
+        gone = {r.states[-1] for r in over} - {r.states[-1] for r in needed}
         self._stored = [result for result in self._stored if result.states[-1] not in gone]
 
-    def kept(self, chosen: Sequence[Result] = ()) -> list[Result]:
-        """Return the results whose models are kept.
-
-        Args:
-            chosen: What a search has ended with; before its end, all that it may end with is kept.
-        """
+    def kept(self, chosen: Sequence[Result]) -> list[Result]:
+        """Return the results whose models are kept by a search that has ended with `chosen`."""
         finished = self.finished()
-        if not chosen or self._search.keep == "all":
-            return self._needed(finished)
-        fixed = [r for r in finished if r.reference is not None]
+        if self._search.keep == "all":
+            return finished
+        fixed = [result for result in finished if result.reference is not None]
         return [*chosen, *(fixed if self._search.keep == "fixed" else ())]
 
-    def _needed(self, results: list[Result]) -> list[Result]:
-        """Return those of `results` that the search may end with."""
+    def needed(self, results: Sequence[Result]) -> list[Result]:
+        """Return those of `results` that a search that goes on may end with."""
         if self._search.keep == "all":
-            return results
-        kept = [result for result in results if result.reference is not None]
+            return list(results)
+        needed = [result for result in results if result.reference is not None]
         for language in self._search.languages:
             mine = [r for r in results if r.language == language]
             winner = best(mine, self._search.objective)
             confirmed = [r for r in mine if (language, r.trial) in self._confirmed]
-            kept += [*to_confirm(self._search, mine), *confirmed, *([winner] if winner else [])]
-        return kept
+            needed += [*to_confirm(self._search, mine), *confirmed, *([winner] if winner else [])]
+        return needed

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -84,14 +85,11 @@ def test_a_local_ray_listens_on_loopback_alone(ray_local: str) -> None:
     assert {process: outer(ports) for process, ports in found.items() if outer(ports)} == {}
 
 
-def test_a_group_listens_where_its_first_rank_keeps_a_store(ray_local: str, tmp_path: Path) -> None:
-    """As docs/guarantees.md says: the store, and nothing else.
+@pytest.fixture(scope="module")
+def group(ray_local: str, tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Any, int]]:
+    """What each rank of a group of two found: where it listens, and how many workers there are."""
 
-    And it finds its own cluster, not the dead one beside whose record this one was started: Ray
-    Train's actors look for it there.
-    """
-
-    def group(place: str, device: str) -> None:
+    def look(place: str, device: str) -> None:
         import torch.distributed as dist
         from ray.util.state import list_actors
 
@@ -100,16 +98,24 @@ def test_a_group_listens_where_its_first_rank_keeps_a_store(ray_local: str, tmp_
             c.laddr for c in psutil.Process().net_connections("tcp")
             if c.status == psutil.CONN_LISTEN
         ]  # fmt: skip
-        workers = [("class_name", "=", "RayTrainWorker"), ("state", "=", "ALIVE")]
-        known = len(list_actors(filters=workers))
-        Path(f"{place}-{dist.get_rank()}").write_text(json.dumps([ports, known]))
+        alive = [("class_name", "=", "RayTrainWorker"), ("state", "=", "ALIVE")]
+        found = [ports, len(list_actors(filters=alive))]
+        Path(f"{place}-{dist.get_rank()}").write_text(json.dumps(found))
+        dist.barrier()
 
-    place = tmp_path / "group"
-    resources = ResourcesConfig(cpus=2, encoders=2, cpus_per_encoder=0.5)
-    train_in_group(group, str(place), resources)
-    ranks = [json.loads(Path(f"{place}-{rank}").read_text()) for rank in range(2)]
-    assert [len(outer(ports)) for ports, _ in ranks] == [1, 0], ranks
-    assert [known for _, known in ranks] == [2, 2], ranks
+    place = tmp_path_factory.mktemp("group") / "rank"
+    train_in_group(look, str(place), ResourcesConfig(cpus=2, encoders=2, cpus_per_encoder=0.5))
+    return [json.loads(Path(f"{place}-{rank}").read_text()) for rank in range(2)]
+
+
+def test_a_group_listens_where_its_first_rank_keeps_a_store(group: list[tuple[Any, int]]) -> None:
+    """As docs/guarantees.md says: the store, and nothing else."""
+    assert [len(outer(ports)) for ports, _ in group] == [1, 0], group
+
+
+def test_a_group_finds_its_own_cluster(group: list[tuple[Any, int]]) -> None:
+    """Not the dead one beside whose record it was started; Ray Train's actors look, too."""
+    assert [workers for _, workers in group] == [2, 2], group
 
 
 @pytest.mark.slow

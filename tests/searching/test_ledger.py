@@ -65,4 +65,5 @@ def test_what_stays_is_what_a_look_at_all_results_would_keep(scores: list[float]
             finish(ledger, directory, trial(0, 2.0, reference="paper"))
             for number, score in enumerate(scores, start=1):
                 finish(ledger, directory, trial(number, score))
-                assert models(directory) == {one.states[-1] for one in ledger.kept()}
+                needed = ledger.needed(ledger.finished())
+                assert models(directory) == {one.states[-1] for one in needed}
