@@ -154,6 +154,16 @@ def time_left(snapshot: Snapshot) -> float | None:
     return max(free) + rounds * each
 
 
+def left_of_equal(elapsed_s: float, done: int, total: int, at_once: int) -> float:
+    """Estimate, when one of some equal jobs has ended, the seconds until all have.
+
+    What runs beside counts as half done: left out, the first to end of four at once would say that
+    a job takes four times as long as it does.
+    """
+    made = done + min(at_once - 1, total - done) / 2
+    return elapsed_s / made * (total - made)
+
+
 def duration(seconds: float) -> str:
     """Format seconds as `47 s`, `6 min 05 s` or `3 h 20 min`."""
     whole = max(0, round(seconds))

@@ -18,6 +18,7 @@ from raystt.progress import (
     StageProgress,
     duration,
     event,
+    left_of_equal,
     line,
     time_left,
 )
@@ -117,6 +118,12 @@ def test_what_is_evaluated_needs_no_trainer() -> None:
     state = search(0, 2, elapsed=100)
     waiting = dataclasses.replace(state, running=(Running("evaluate", "es", 0),), parallel=1)
     assert time_left(waiting) == 100
+
+
+@pytest.mark.parametrize(("at_once", "left"), [(1, 700.0), (2, 1300 / 3), (4, 220.0)])
+def test_what_runs_beside_a_job_that_ends_is_half_done(at_once: int, left: float) -> None:
+    assert left_of_equal(100.0, 1, 8, at_once) == pytest.approx(left)
+    assert left_of_equal(100.0, 8, 8, at_once) == 0.0
 
 
 @pytest.mark.parametrize(

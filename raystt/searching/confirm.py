@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 
 from raystt.config import OBJECTIVES, SearchConfig
 from raystt.pools.errors import JobFailed
-from raystt.progress import duration
+from raystt.progress import duration, left_of_equal
 from raystt.results import Proposal, Result
 from raystt.searching.directory import RunDirectory
 from raystt.searching.ledger import Ledger
@@ -63,10 +63,14 @@ def confirm(
                     score = f"{name} {result.value(search.objective):.1f} on {result.split}"
                     score = score if result.status == "complete" else result.status
                     open_ = len(wanted) - number
-                    left = duration((time.monotonic() - start) / number * open_)
+                    left = left_of_equal(
+                        time.monotonic() - start, number, len(wanted),
+                        # One of each kind works for a training at a time.
+                        search.base.resources.trainers + search.base.resources.evaluators,
+                    )  # fmt: skip
                     on_message(
                         f"{number}/{len(wanted)} {result.label} on a fresh seed: {score}"
-                        + (f", about {left} left" if open_ else "")
+                        + (f", about {duration(left)} left" if open_ else "")
                     )
 
     train("confirming on fresh seeds", missing(search, directory, ledger.finished()))
