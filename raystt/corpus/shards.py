@@ -123,8 +123,39 @@ def write_shard(rows: Iterable[Row], path: Path | str) -> None:
 def write_table(table: pa.Table, path: Path) -> None:
     """Write a table with the columns of `SCHEMA`; see `write_shard`."""
     validate(table, path)
+    write_parquet(table, path)
+
+
+def write_parquet(table: pa.Table, path: Path) -> None:
+    """Write a Parquet file that is whole or absent, and whose pages have checksums."""
     with replacing(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd")
+        pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
+
+
+def read_parquet(path: Path, fix: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read what `write_parquet` wrote, and compare the checksums of the pages that are read.
+
+    Args:
+        path: the file.
+        fix: what to do about a damaged one, for the message.
+        columns: those to read; None = all.
+
+    Raises:
+        ShardError: it is damaged.
+        OSError: the file system does not give it.
+    """
+    try:
+        table = pq.read_table(
+            path, columns=columns, partitioning=None, page_checksum_verification=True
+        )
+        table.validate(full=True)
+    except FileNotFoundError:
+        raise
+    except (pa.ArrowException, ValueError, OSError) as error:  # Arrow's own OSErrors have no number
+        if getattr(error, "errno", None) is not None:
+            raise
+        raise ShardError(f"{path}: not a readable Parquet file ({error}); {fix}") from None
+    return table
 
 
 def read_rows(
@@ -162,20 +193,13 @@ def read(path: Path, rows: int, columns: Sequence[str] = tuple(SCHEMA.names)) ->
         ShardError: it is missing, damaged, or has other rows or columns.
         OSError: the file system does not give it; a damaged one is not meant.
     """
+    fix = "delete it and card.json, then run `raystt prepare` again"
     try:
-        table = pq.read_table(path, columns=list(columns), partitioning=None)
-        table.validate(full=True)
+        table = read_parquet(path, fix, list(columns))
     except FileNotFoundError:
         raise ShardError(
             f"{path}: the shard named in card.json is missing; delete card.json and run "
             "`raystt prepare` again"
-        ) from None
-    except (pa.ArrowException, ValueError, OSError) as error:  # Arrow's own OSErrors have no number
-        if getattr(error, "errno", None) is not None:
-            raise
-        raise ShardError(
-            f"{path}: not a readable Parquet file ({error}); delete it and card.json, then "
-            "run `raystt prepare` again"
         ) from None
     if table.num_rows != rows:
         raise ShardError(

@@ -12,8 +12,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from raystt.corpus.card import ShardEntry
-from raystt.corpus.shards import Row, split_directory, table_of, write_table
-from raystt.files import replacing, write_atomic
+from raystt.corpus.shards import (
+    Row,
+    read_parquet,
+    split_directory,
+    table_of,
+    write_parquet,
+    write_table,
+)
+from raystt.files import write_atomic
 from raystt.readers.utterance import Quarantined
 
 SHARD_BYTES = 96 << 20
@@ -36,8 +43,7 @@ def write_part(path: Path, rows: Sequence[Row], quarantined: Sequence[Quarantine
     """Write the rows of a part, and what it refused, as one file that is whole or absent."""
     refused = json.dumps([asdict(one) for one in quarantined])
     table = table_of(rows).replace_schema_metadata({_QUARANTINED: refused.encode()})
-    with replacing(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd")
+    write_parquet(table, path)
 
 
 def quarantined(path: Path) -> list[Quarantined]:
@@ -63,6 +69,9 @@ def merge(
         split: "train", "dev" or "test".
         most_rows: rows of a shard at most.
         refused: what the parts refused, for the index.
+
+    Raises:
+        ShardError: a part is damaged.
     """
     folder = split_directory(language, split)
     shutil.rmtree(corpus / folder, ignore_errors=True)  # of rows that have changed since
@@ -102,7 +111,8 @@ def _tables(parts: Sequence[Path], most_rows: int) -> Iterator[pa.Table]:
     waiting: list[pa.Table] = []
     held, size = 0, 0
     for path in parts:
-        table = pq.read_table(path, partitioning=None).replace_schema_metadata(None)
+        fix = "delete it and run `raystt prepare` again"
+        table = read_parquet(path, fix).replace_schema_metadata(None)
         while table.num_rows:
             taken = table.slice(0, most_rows - held)
             waiting.append(taken)

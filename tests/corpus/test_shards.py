@@ -12,6 +12,7 @@ from raystt.corpus.shards import (
     Row,
     RowSide,
     ShardError,
+    read,
     read_rows,
     side,
     split_directory,
@@ -183,6 +184,20 @@ def test_a_bad_row_is_refused_by_file_row_and_column(tmp_path, change, words):
     for word in ["a.parquet", *words]:
         assert word in str(caught.value)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", SCHEMA.names)
+def test_a_flipped_bit_of_a_column_is_noticed(tmp_path, name):
+    path = tmp_path / "a.parquet"
+    write_shard(make_rows(20), path)
+    stored = pq.read_metadata(path).row_group(0)
+    chunk = stored.column(SCHEMA.names.index(name))
+    first = chunk.dictionary_page_offset if chunk.has_dictionary_page else chunk.data_page_offset
+    damaged = bytearray(path.read_bytes())
+    damaged[first + chunk.total_compressed_size - 1] ^= 1
+    path.write_bytes(damaged)
+    with pytest.raises(ShardError, match=r"a\.parquet.*raystt prepare"):
+        read(path, 20)
 
 
 def test_validate_refuses_other_columns():

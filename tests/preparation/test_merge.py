@@ -1,7 +1,9 @@
 """Parts become shards that depend on nothing but the parts."""
 
 import pyarrow.parquet as pq
+import pytest
 
+from raystt.corpus.shards import ShardError
 from raystt.preparation import merge
 from raystt.preparation.rows import text_row
 from raystt.readers.utterance import Quarantined
@@ -45,7 +47,7 @@ def test_shards_hold_all_rows_in_order_and_no_more_than_asked(tmp_path):
 
 def test_a_shard_is_closed_when_it_is_large(tmp_path, monkeypatch):
     paths = parts(tmp_path, [3, 3, 3])
-    monkeypatch.setattr(merge, "SHARD_BYTES", 2 * paths[0].stat().st_size)
+    monkeypatch.setattr(merge, "SHARD_BYTES", sum(path.stat().st_size for path in paths[:2]))
     merge.merge(tmp_path, paths, "es", "dev", 100, [])
     done = merge.merged(tmp_path, "es", "dev")
     assert done is not None
@@ -85,3 +87,12 @@ def test_what_was_refused_can_be_tried_again(tmp_path):
     assert merge.merged(tmp_path, "es", "train") is None
     assert sound.exists()
     assert not any(path.exists() for path in paths)
+
+
+def test_a_damaged_part_is_named(tmp_path):
+    paths = parts(tmp_path, [3, 3])
+    whole = paths[1].read_bytes()
+    paths[1].write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ShardError, match=r"1\.parquet.*raystt prepare"):
+        merge.merge(tmp_path, paths, "es", "train", 100, [])
+    assert merge.merged(tmp_path, "es", "train") is None
