@@ -38,6 +38,7 @@ def small_search(path: Path, corpus: Path, languages: tuple[str, ...] = ("es",))
     sizes = {"train": 40, "dev": 6, "test": 6}
     base["corpus"]["languages"] = {name: dict(sizes) for name in ("es", "fr")}
     base["corpus"]["units"] |= {"source": 20, "target": 30}
+    base["corpus"]["vocoder"] |= {"hidden": 96}
     base["corpus"]["base"] |= {"layers": 2, "hidden": 64, "heads": 2, "steps": 40}
     # The learning rate is a number that YAML 1.1 takes for a word.
     base["corpus"]["base"]["learning_rate"] = 3.0e-3

@@ -467,6 +467,13 @@ def test_speech_that_would_be_cut_off_is_warned_of() -> None:
     assert warning.startswith("evaluation.max_new_tokens is 160, but an output of fr is 201 tokens")
 
 
+def test_units_too_long_for_recordings_are_warned_of() -> None:
+    encoder = "encoder: facebook/w2v-bert-2.0, layer: 20"
+    (warning,) = check(of_cvss((encoder, "encoder: mfcc"))).warnings
+    assert warning.startswith("corpus.units.encoder: ") and "mfcc_20ms" in warning
+    assert check(of_cvss((encoder, "encoder: mfcc_20ms"))).warnings == ()
+
+
 MANIFEST = (
     ("reader: cvss", "reader: manifest"),
     ('{common_voice: "cv/{language}", covost: covost, cvss: cvss}', "{manifest: m.tsv}"),

@@ -45,6 +45,17 @@ def test_a_minimal_run_has_all_defaults(tmp_path: Path) -> None:
     assert run.resources.reserved_cpus == 1.25
 
 
+@pytest.mark.parametrize(
+    ("added", "channels"),
+    [("", 128), ("units: {encoder: facebook/w2v-bert-2.0}", 256), ("vocoder: {hidden: 64}", 64)],
+)
+def test_a_vocoder_of_many_units_is_wider(tmp_path: Path, added: str, channels: int) -> None:
+    corpus = load_run(written(tmp_path, MINIMAL + f"  {added}\n")).corpus
+    assert corpus.channels() == channels
+    # Corpora that were prepared before there was such a key are those of its default.
+    assert ("hidden" in corpus.content()["vocoder"]) == ("hidden" in added)
+
+
 def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     run = load_run(written(tmp_path, MINIMAL + "training: {learning_rate: 1e-5}\n"))
     assert load_run(written(tmp_path, to_yaml(run))) == run

@@ -14,6 +14,7 @@ from raystt.corpus.shards import read_rows, side, validate
 from raystt.preparation.files import claim, config_hash, locked, same_config
 from raystt.preparation.prepare import PrepareError, fit, prepare
 from raystt.readers.embedded import EmbeddedReader
+from raystt.vocoder.conv import ConvVocoder
 
 ROOT = Path(__file__).resolve().parents[1]
 RESOURCES = ResourcesConfig(cpus=2)
@@ -118,6 +119,7 @@ def test_a_corpus_is_prepared_whole(prepared):
     assert Card.load(path) == card
     assert not card.missing(path)
     assert not (path / "work").exists()
+    assert ConvVocoder.load(path / "vocoder").shape.hidden == 96
     assert not [p for p in path.rglob(".*") if p.name != ".lock"]
     assert sorted(card.languages) == ["es", "fr"]
     for language in card.languages:

@@ -20,6 +20,7 @@ from raystt.readers.grammar import LEXICONS
 from raystt.readers.recordings import open_reader
 from raystt.readers.tables import SPLITS, ReaderError
 from raystt.recognition.protocols import PROTOCOLS
+from raystt.speech import MFCC
 from raystt.strict import Complaint, Location
 
 PATH = ("corpus", "path")
@@ -128,7 +129,7 @@ def models(base: RunBase) -> Iterator[tuple[tuple[str, ...], str, str | None, st
     switches = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
     on = [key for key in switches if os.environ.get(key, "").upper() in ("1", "ON", "YES", "TRUE")]
     for at, name in names.items():
-        if name is None or name in ("corpus", "mfcc"):
+        if name is None or name in ("corpus", *MFCC):
             continue
         wrong = doubt = None
         place = Path(name)

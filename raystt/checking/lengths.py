@@ -20,6 +20,7 @@ from raystt.config import CorpusConfig
 from raystt.corpus.card import SIDES, Card, SplitCard
 from raystt.hub import read_config
 from raystt.interleaving.rules import SOURCE, TARGET, Interleaving, thresholds
+from raystt.speech import MFCC
 
 Counts = npt.NDArray[np.int64]
 
@@ -100,8 +101,8 @@ def basis(corpus: CorpusConfig, counted: bool) -> str:
 
 def _frame(corpus: CorpusConfig) -> tuple[float, str]:
     """Return the seconds of a frame of the unit encoder, and a word if its config is not here."""
-    if corpus.units.encoder == "mfcc":
-        return 0.06, ""  # as `speech.encoders.MfccEncoder`, which needs torch
+    if corpus.units.encoder in MFCC:
+        return MFCC[corpus.units.encoder], ""
     data = read_config(corpus.units.encoder)
     try:  # as `speech.network.frame_length`
         if data["model_type"] == "wav2vec2-bert":
@@ -114,9 +115,11 @@ def _frame(corpus: CorpusConfig) -> tuple[float, str]:
 def _kept(corpus: CorpusConfig) -> float:
     """Return the share of the units that is left where runs of equal ones are merged.
 
-    Frames of `mfcc` are so long that hardly any two in a row are equal: 0.99 was measured.
+    Frames of `mfcc` are so long that hardly any two in a row are equal: 0.99 was measured, and of
+    `mfcc_20ms` 0.73.
     """
-    return 0.6 if corpus.units.deduplicate and corpus.units.encoder != "mfcc" else 1.0
+    kept = {"mfcc": 1.0, "mfcc_20ms": 0.7}.get(corpus.units.encoder, 0.6)
+    return kept if corpus.units.deduplicate else 1.0
 
 
 def word_counts(corpus: CorpusConfig, card: Card | None, languages: Sequence[str]) -> Counts:

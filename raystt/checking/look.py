@@ -114,6 +114,11 @@ def _corpus(look: Look, prepare: str) -> tuple[Card | None, dict[tuple[str, str]
         if base.corpus.reader == "embedded":
             look.installed("espeakng_loader", "prepare the embedded corpus")
         else:
+            if base.corpus.units.encoder == "mfcc":
+                look.warnings.append(
+                    "corpus.units.encoder: units of mfcc are too long for recordings, words are "
+                    "lost in them; take mfcc_20ms with `target: 500`, or a speech encoder"
+                )
             counts, transcribed, wrong = corpus.sources(base.corpus)
             found += wrong
             pairs |= {place: count for place, count in counts.items() if place in pairs}

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from raystt.config.base import Count, Directory, Language, Positive
+from raystt.speech import MFCC
 from raystt.strict import Complaint, Invalid, Part
 
 
@@ -55,7 +56,7 @@ class UnitsConfig(Part):
     """Speech units: k-means clusters of the frames of a speech encoder."""
 
     encoder: Pretrained = Field(
-        default="mfcc", description="`mfcc`, or a transformers speech encoder"
+        default="mfcc", description="`mfcc`, `mfcc_20ms`, or a transformers speech encoder"
     )
     layer: int | None = Field(
         default=None, ge=0, description="hidden layer, 0 = before the first; null = the last"
@@ -104,6 +105,11 @@ class VocoderConfig(Part):
     )
     steps: Count = Field(default=250, description="optimiser steps of `conv`")
     sample: Count = Field(default=600, description="utterances that `conv` is fitted to")
+    hidden: Count | None = Field(
+        default=None,
+        description="channels of `conv`; null = 128, 256 of a trained encoder's units",
+        exclude_if=lambda hidden: hidden is None,
+    )
 
 
 class BaseLmConfig(Part):
@@ -153,6 +159,10 @@ class CorpusConfig(Part):
     base: BaseLmConfig = BaseLmConfig()
     shard_rows: Count = Field(default=100_000, description="most rows of a Parquet shard")
 
+    def channels(self) -> int:
+        """Return the channels of the vocoder `conv`: 2048 units of a network need more of them."""
+        return self.vocoder.hidden or (128 if self.units.encoder in MFCC else 256)
+
     def content(self) -> dict[str, Any]:
         """Return what decides the contents of a corpus: neither place nor tolerance do."""
         return self.model_dump(mode="json", exclude={"path": True, "quality": {"max_quarantined"}})
@@ -191,12 +201,14 @@ class CorpusConfig(Part):
             yield Complaint(("alignment", "method"), reason, "choose from: ctc, mms_fa, equal")
 
     def _of_the_encoder(self) -> Iterator[Complaint]:
-        if self.units.encoder == "mfcc":
+        if self.units.encoder in MFCC:
             if self.finetune is not None:
-                reason = "units.encoder mfcc has nothing to fine-tune"
+                reason = f"units.encoder {self.units.encoder} has nothing to fine-tune"
                 yield Complaint(("finetune",), reason, "remove it, or name a speech encoder")
             if self.units.layer is not None:
-                yield Complaint(("units", "layer"), "mfcc has no layers", "remove it")
+                yield Complaint(
+                    ("units", "layer"), f"{self.units.encoder} has no layers", "remove it"
+                )
         if self.alignment.method == "ctc" and not (self.alignment.model or self.finetune):
             reason = "`method: ctc` needs a CTC model"
             yield Complaint(("alignment", "model"), reason, "name one, or add corpus.finetune")

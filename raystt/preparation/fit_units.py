@@ -14,6 +14,7 @@ import numpy as np
 from raystt.config import CorpusConfig
 from raystt.errors import PrepareError
 from raystt.preparation.rows import encoder_name
+from raystt.speech import MFCC
 from raystt.speech.units import Codebook, nearest
 
 ITERATIONS = 30
@@ -33,7 +34,7 @@ def fit_codebook(
 ) -> None:
     """Fit a codebook of the config's encoder to its features and write it; see `cluster`."""
     # MFCC are of different scales; a network's features are taken as they are, as is usual.
-    standardise = config.units.encoder == "mfcc"
+    standardise = config.units.encoder in MFCC
     fitted = cluster(
         files, clusters, seed=config.seed, standardise=standardise, on_iteration=on_iteration
     )

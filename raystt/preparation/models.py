@@ -141,6 +141,7 @@ def _fit_vocoder(
     settings = Settings(
         clusters=units.target.clusters, frame_seconds=units.frame_seconds, seed=config.seed,
         steps=config.vocoder.steps, mel=config.vocoder.model,
+        hidden=config.channels(),
     )  # fmt: skip
     note = note_progress(corpus, "vocoder")
     fit_vocoder(

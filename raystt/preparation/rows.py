@@ -22,6 +22,7 @@ from raystt.corpus.card import (
 )
 from raystt.corpus.shards import Row, RowSide, column, read
 from raystt.readers.utterance import Utterance
+from raystt.speech import MFCC
 from raystt.speech.alignment import Marks, align
 from raystt.speech.units import deduplicate
 
@@ -73,7 +74,7 @@ def encoder_name(config: CorpusConfig) -> str:
     """Return the name of the unit encoder with its layer, as codebooks carry it."""
     from raystt.speech import encoders
 
-    if config.units.encoder == "mfcc":
+    if config.units.encoder in MFCC:
         return config.units.encoder
     finetuned = config.finetune is not None
     return encoders.encoder_name(config.units.encoder, config.units.layer, finetuned=finetuned)

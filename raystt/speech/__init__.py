@@ -5,3 +5,6 @@ Everything audible passes through here as float32 mono waveforms at `SAMPLE_RATE
 
 SAMPLE_RATE = 16000
 """Samples a second of every waveform inside raystt (Hz)."""
+
+MFCC = {"mfcc": 0.06, "mfcc_20ms": 0.02}
+"""Encoders of speech without a trained network, and how long their frames are (s)."""

@@ -1,8 +1,10 @@
 """Speech encoders: waveforms to the frames of features that k-means makes units of.
 
-`mfcc` needs no trained network: MFCC and their deltas, averaged over 60 ms. All others are hidden
-layers of a transformers speech model (Wav2Vec2 and XLS-R, Wav2Vec2-BERT, HuBERT, WavLM, or CTC
-models of them), as the paper's units (section 3: layer 20 of a w2v-BERT fine-tuned by CTC).
+`mfcc` and `mfcc_20ms` need no trained network: MFCC and their deltas, averaged over 60 ms or not.
+Units of 60 ms are few, and do for synthesized speech; of recordings they lose what was said
+(docs/performance.md). All others are hidden layers of a transformers speech model (Wav2Vec2 and
+XLS-R, Wav2Vec2-BERT, HuBERT, WavLM, or CTC models of them), as the paper's units (section 3: layer
+20 of a w2v-BERT fine-tuned by CTC).
 """
 
 from __future__ import annotations
@@ -14,11 +16,11 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+from torchaudio import transforms
 from torchaudio.functional import compute_deltas
-from torchaudio.transforms import MFCC
 from transformers import AutoModel
 
-from raystt.speech import SAMPLE_RATE
+from raystt.speech import MFCC, SAMPLE_RATE
 from raystt.speech.network import (
     MAX_BATCH_SECONDS,
     EncoderError,
@@ -28,10 +30,8 @@ from raystt.speech.network import (
 )
 
 _HOP = 320  # samples; 20 ms
-_POOL = 3  # MFCC frames averaged into one unit frame
 _WINDOW = 800  # samples; 50 ms
 _CEPSTRA = 20
-_FRAME = _HOP * _POOL
 
 
 class Encoder(Protocol):
@@ -56,15 +56,18 @@ class Encoder(Protocol):
 
 
 class MfccEncoder:
-    """MFCC and deltas, 40 features, averaged over frames of 60 ms; see `Encoder`."""
+    """MFCC and deltas, 40 features, averaged over the frames of a name of `MFCC`; see `Encoder`."""
 
-    name = "mfcc"
-    frame_seconds = _FRAME / SAMPLE_RATE
     dimension = 2 * _CEPSTRA
 
+    def __init__(self, name: str = "mfcc") -> None:
+        self.name = name
+        self.frame_seconds = MFCC[name]
+        self._pool = round(self.frame_seconds * SAMPLE_RATE) // _HOP
+
     def features(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Encode waveforms; what is left at their end counts as a frame from 30 ms on."""
-        return [_pooled(waveform) for waveform in waveforms]
+        """Encode waveforms; what is left at their end counts as a frame from half of one on."""
+        return [_pooled(waveform, self._pool) for waveform in waveforms]
 
 
 class TransformersEncoder:
@@ -120,7 +123,7 @@ def encoder(
     """Load an encoder by name.
 
     Args:
-        model: `mfcc`, or see `TransformersEncoder`.
+        model: a name of `MFCC`, or see `TransformersEncoder`.
         layer: see `TransformersEncoder`.
         finetuned: directory of weights that replace those of the model.
         device: where it runs.
@@ -128,8 +131,8 @@ def encoder(
     Raises:
         EncoderError: it cannot be loaded, or has no such layer.
     """
-    if model == MfccEncoder.name:
-        return MfccEncoder()
+    if model in MFCC:
+        return MfccEncoder(model)
     name = encoder_name(model, layer, finetuned=finetuned is not None)
     return TransformersEncoder(finetuned or model, layer, name=name, device=device)
 
@@ -140,8 +143,8 @@ def frame_seconds(model: str | Path) -> float:
     Raises:
         EncoderError: its config cannot be read.
     """
-    if model == MfccEncoder.name:
-        return MfccEncoder.frame_seconds
+    if model in MFCC:
+        return MFCC[str(model)]
     config = read_config(model)
     config.add_adapter = False
     return frame_length(config)
@@ -153,19 +156,20 @@ def encoder_name(model: str | Path, layer: int | None, *, finetuned: bool) -> st
     return f"{model}, {where}" + (", fine-tuned" if finetuned else "")
 
 
-def _pooled(waveform: np.ndarray) -> np.ndarray:
-    count = max(1, round(len(waveform) / _FRAME))
-    padded = np.zeros(max(count * _FRAME, 2 * _WINDOW), dtype=np.float32)
+def _pooled(waveform: np.ndarray, pool: int) -> np.ndarray:
+    frame = pool * _HOP
+    count = max(1, round(len(waveform) / frame))
+    padded = np.zeros(max(count * frame, 2 * _WINDOW), dtype=np.float32)
     kept = min(len(waveform), len(padded))
     padded[:kept] = waveform[:kept]
-    cepstra = _mfcc()(torch.from_numpy(padded))[:, : count * _POOL]
+    cepstra = _mfcc()(torch.from_numpy(padded))[:, : count * pool]
     both = torch.cat([cepstra, compute_deltas(cepstra)])
-    return both.reshape(2 * _CEPSTRA, count, _POOL).mean(dim=2).T.contiguous().numpy()
+    return both.reshape(2 * _CEPSTRA, count, pool).mean(dim=2).T.contiguous().numpy()
 
 
 @cache
-def _mfcc() -> MFCC:
-    return MFCC(
+def _mfcc() -> transforms.MFCC:
+    return transforms.MFCC(
         SAMPLE_RATE,
         _CEPSTRA,
         melkwargs={"n_fft": 1024, "win_length": _WINDOW, "hop_length": _HOP, "n_mels": 40},

@@ -241,5 +241,6 @@ def test_units_a_second_are_those_of_the_encoder(tmp_path: Path) -> None:
         return lengths.of(corpus, None).source_units, lengths.basis(corpus, counted=False)
 
     assert of("mfcc")[0] == pytest.approx(5 / 0.06) and "16.7 units/s" in of("mfcc")[1]
+    assert of("mfcc_20ms")[0] == pytest.approx(250) and "50 units/s" in of("mfcc_20ms")[1]
     assert of(str(tmp_path / "w2v"))[0] == pytest.approx(5 / 0.04)
     assert of("someone/encoder")[0] == 250 and "50 units/s (assumed)" in of("someone/encoder")[1]

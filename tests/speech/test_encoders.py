@@ -91,15 +91,26 @@ def saved(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    ("samples", "frames"), [(0, 1), (100, 1), (479, 1), (481, 1), (960, 1), (16000, 17)]
+    ("name", "samples", "frames"),
+    [
+        *(("mfcc", *sizes) for sizes in [(0, 1), (479, 1), (481, 1), (960, 1), (16000, 17)]),
+        *(("mfcc_20ms", *sizes) for sizes in [(0, 1), (320, 1), (490, 2), (16000, 50)]),
+    ],
 )
-def test_frames_of_mfcc_are_60_ms(samples, frames):
-    mfcc = MfccEncoder()
+def test_frames_of_mfcc_are_as_long_as_their_name_says(name, samples, frames):
+    mfcc = encoder(name, None)
     (found,) = mfcc.features(waves(samples))
     assert found.shape == (frames, mfcc.dimension) == (frames, 40)
     assert found.dtype == np.float32
     assert np.isfinite(found).all()
-    assert mfcc.frame_seconds * SAMPLE_RATE == 960
+    assert mfcc.name == name
+    assert mfcc.frame_seconds == frame_seconds(name) == {"mfcc": 0.06, "mfcc_20ms": 0.02}[name]
+
+
+def test_long_frames_are_means_of_short_ones():
+    (wave,) = waves(9600)
+    (short,), (long,) = (MfccEncoder(name).features([wave]) for name in ("mfcc_20ms", "mfcc"))
+    np.testing.assert_allclose(short.reshape(10, 3, -1).mean(axis=1), long, atol=1e-4)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
