@@ -27,6 +27,7 @@ from raystt.config import TrainingConfig
 from raystt.training.adapters import has_adapters, merged
 from raystt.training.batches import MicroBatch, StepBatch
 from raystt.training.device import can_compile
+from raystt.training.flops import Operations, peak
 from raystt.training.jobs import CheckpointError
 from raystt.training.loss import ends_in, exposed, summed_loss
 
@@ -87,6 +88,11 @@ def compile_layers(model: torch.nn.Module) -> None:
 class Engine:
     """A model in training.
 
+    Attributes:
+        rank, world_size: Of the group.
+        precision: "bf16" or "fp32".
+        operations: Those of this rank's steps so far; see `training.flops`.
+
     Args:
         model: The causal LM, fp32, with packed attention; with or without adapters.
         config: Optimiser, precision and ZeRO stage.
@@ -123,6 +129,7 @@ class Engine:
         # How many micro-batches a step has depends on the text ratio: added up in bf16, so would
         # the rounding. DeepSpeed adds up in fp32 from stage 1 on only, so bf16 never has less.
         stage = max(config.zero_stage, 1) if self.precision == "bf16" else config.zero_stage
+        self._operations = Operations(model)  # before stage 3 takes the weights apart
         self._head: Any = None
         # Adapters rewrite the layers, and stage 3 takes the weights away between their uses. In
         # fp32 attention is a loop over sequences, which would be compiled for each number of them.
@@ -163,6 +170,7 @@ class Engine:
         }
         self._device = device
         self._horizon = horizon
+        self.operations = 0.0
 
     def step(self, batch: StepBatch) -> float:
         """Do one optimiser step and return the loss, nats a predicted token, over all ranks."""
@@ -175,6 +183,7 @@ class Engine:
             mean = summed * (self.world_size / max(batch.loss_tokens, 1))
             self._engine.backward(mean)
         self._engine.step()
+        self.operations += self._operations.of(batch)
         if self.world_size > 1:
             dist.all_reduce(total)
         return float(total.item()) / max(batch.loss_tokens, 1)
@@ -216,6 +225,11 @@ class Engine:
 
         limit = self._engine.gradient_clipping()
         self._norm = clip_grad_norm_(self._engine.module.parameters(), limit)
+
+    @property
+    def peak_rate(self) -> float | None:
+        """Most operations a second of this rank's GPU, in bf16; None = unknown, or none."""
+        return peak(torch.cuda.get_device_name()) if self._device == "cuda" else None
 
     @property
     def peak_memory(self) -> int:

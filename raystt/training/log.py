@@ -9,6 +9,7 @@ from typing import Any
 
 from raystt import remote
 from raystt.training.batches import StepBatch
+from raystt.training.engine import Engine
 from raystt.training.jobs import LOG, Step
 
 
@@ -19,13 +20,16 @@ class TrainingLog:
 
     Args:
         directory: Where to write; made if missing.
-        start: First step of the segment.
+        start: First step that is still to do.
+        tokens, seconds: Of the segment's steps before it, where it goes on from a checkpoint.
     """
 
-    def __init__(self, directory: Path | None, start: int) -> None:
+    def __init__(
+        self, directory: Path | None, start: int, tokens: int = 0, seconds: float = 0.0
+    ) -> None:
         self._file: Any = None
         self._board: Any = None
-        self._before = (0, 0.0)
+        self._before = (tokens, seconds, 0.0)
         if directory is None:
             return
         # Imported late: it costs half a second that silent ranks need not pay.
@@ -40,37 +44,39 @@ class TrainingLog:
         self._path, self._file = path, path.open("a")
         self._board = SummaryWriter(str(directory), purge_step=start)
 
-    def write(
-        self, step: Step, batch: StepBatch, learning_rate: float, norm: float | None, memory: int
-    ) -> None:
+    def write(self, step: Step, batch: StepBatch, engine: Engine) -> None:
         """Write what is known of a step.
+
+        Rates are of the steps since the last line: tokens of all ranks, and on a GPU that is known
+        the model FLOPs utilisation (MFU, 0 to 1) of this rank's (`training.flops`).
 
         Args:
             step: The step; its tokens and seconds are sums over the segment.
             batch: Its global batch.
-            learning_rate: That of the next step.
-            norm: Of the gradients before they were clipped; None = nobody took it.
-            memory: Most bytes in use on the GPU; 0 = there is none.
+            engine: That made it.
         """
         if self._file is None:
             return
-        tokens, seconds = step.tokens - self._before[0], step.seconds - self._before[1]
-        self._before = step.tokens, step.seconds
+        now = step.tokens, step.seconds, engine.operations
+        tokens, seconds, operations = (a - b for a, b in zip(now, self._before, strict=True))
+        self._before = now
         values = {
             "loss": step.loss,
             "ratio": step.ratio,
             "achieved_words": step.achieved,
             "achieved_tokens": batch.tokens_text / max(batch.tokens_total, 1),
-            "learning_rate": learning_rate,
+            "learning_rate": engine.learning_rate,
             "batch_tokens": batch.tokens,
             "tokens": step.tokens,
             "tokens_per_second": round(tokens / max(seconds, 1e-9), 1),
             "seconds": round(step.seconds, 3),
         }
-        if norm is not None:
-            values["gradient_norm"] = norm
-        if memory:
-            values["peak_memory_gib"] = round(memory / 2**30, 2)
+        if engine.gradient_norm is not None:
+            values["gradient_norm"] = engine.gradient_norm
+        if engine.peak_rate is not None:
+            values["mfu"] = round(operations / max(seconds, 1e-9) / engine.peak_rate, 4)
+        if engine.peak_memory:
+            values["peak_memory_gib"] = round(engine.peak_memory / 2**30, 2)
         self._file.write(json.dumps({"step": step.step, **values}) + "\n")
         self._file.flush()
         for name, value in values.items():

@@ -119,7 +119,8 @@ def train_segment(
     room = context(model)
     cooldown = (job.start, job.stop) if job.cooldown else None
     engine = Engine(model, training, training.steps, device, cooldown)
-    log = TrainingLog(Path(job.log) if job.log and rank == 0 else None, start)
+    place = Path(job.log) if job.log and rank == 0 else None
+    log = TrainingLog(place, start, totals.tokens, totals.seconds)
 
     def result(place: Path, status: str, stop: int) -> SegmentResult:
         return SegmentResult(

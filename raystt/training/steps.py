@@ -97,6 +97,6 @@ def train_steps(
         if on_step is not None and engine.rank == 0:
             on_step(seen)
         if (step + 1) % training.log_every == 0 or step + 1 == job.stop:
-            log.write(seen, batch, engine.learning_rate, engine.gradient_norm, engine.peak_memory)
+            log.write(seen, batch, engine)
         if step + 1 < job.stop:
             yield step + 1
