@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import time
 from collections.abc import Mapping, Sequence
@@ -163,9 +164,16 @@ def draw(content: Content) -> list[Drawn]:
     return drawn
 
 
+@functools.cache
+def _scripts() -> str:
+    """Return the code that draws the charts; it takes seconds to bundle, and is always the same."""
+    import vl_convert
+
+    return str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"))
+
+
 def html(content: Content, drawn: Sequence[Drawn]) -> str:
     """Return the page, which needs nothing outside of itself."""
-    import vl_convert
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     from raystt.report import charts
@@ -199,7 +207,7 @@ def html(content: Content, drawn: Sequence[Drawn]) -> str:
         report_split=summary["report_split"] or summary["split"], shared=shown(""),
         troubles=_troubles(content), environment=_environment(content),
         config=to_yaml(content.search),
-        scripts=vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"),
+        scripts=_scripts(),
         specs=json.dumps(specs).replace("<", "\\u003c"),
     )  # fmt: skip
 
