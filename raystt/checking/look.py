@@ -117,7 +117,7 @@ def _corpus(look: Look, prepare: str) -> tuple[Card | None, dict[tuple[str, str]
             if base.corpus.units.encoder == "mfcc":
                 look.warnings.append(
                     "corpus.units.encoder: units of mfcc are too long for recordings, words are "
-                    "lost in them; take mfcc_20ms with `target: 500`, or a speech encoder"
+                    "lost in them; take mfcc_20ms, or a speech encoder"
                 )
             counts, transcribed, wrong = corpus.sources(base.corpus)
             found += wrong
