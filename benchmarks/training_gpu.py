@@ -8,9 +8,8 @@ of the tokens are predicted. The reference is the same engine without what was m
 table of 130,305 rows instead of a multiple of 128, all logits at once, layers as they come, and a
 loop over slices for attention.
 
-Utilisation counts 6 operations a parameter and token (the head's for predicted tokens alone), and
-6 L^2 x the width a layer for attention, over the rate of an 8192 x 8192 x 8192 product measured at
-the beginning.
+Utilisation counts the engine's own operations (`raystt.training.flops`) over the rate of an 8192 x
+8192 x 8192 product measured at the beginning.
 """
 
 from __future__ import annotations
@@ -51,8 +50,8 @@ class Plain(Engine):
         self._head = None
 
 
-def step_batch(count: int, shortest: int, longest: int) -> tuple[StepBatch, float]:
-    """Return a step of utterances of random lengths and tokens, and the operations it takes."""
+def step_batch(count: int, shortest: int, longest: int) -> StepBatch:
+    """Return a step of utterances of random lengths and tokens."""
     lengths = np.random.default_rng(1).integers(shortest, longest + 1, count)
     packs: list[list[int]] = [[]]
     for length in lengths.tolist():
@@ -79,10 +78,7 @@ def step_batch(count: int, shortest: int, longest: int) -> tuple[StepBatch, floa
             longest=max(pack),
         ))  # fmt: skip
     predicted = sum(len(part.targets) for part in parts)
-    layer = WIDTH * SIZE * (2 * HEADS + 2 * KV_HEADS) + 3 * WIDTH * INNER
-    operations = 6 * (LAYERS * layer * lengths.sum() + WIDTH * WORDS * predicted)
-    operations += 6 * LAYERS * WIDTH * (lengths.astype(float) ** 2).sum()
-    return StepBatch(tuple(parts), predicted, int(lengths.sum()), 0, 1, 0, 1), float(operations)
+    return StepBatch(tuple(parts), predicted, int(lengths.sum()), 0, 1, 0, 1)
 
 
 def model(rows: int, attention: str, dropout: float) -> LlamaForCausalLM:
@@ -125,11 +121,11 @@ def measure(name: str, dropout: float, rate: float, rounds: int) -> list[dict[st
         )
     results = []
     for ratio, shape in BATCHES.items():
-        batch, operations = step_batch(*shape)
+        batch = step_batch(*shape)
         for _ in range(2):  # compiles, and warms up
             started.step(batch)
         torch.cuda.reset_peak_memory_stats()
-        taken = []
+        taken, before = [], started.operations
         for _ in range(rounds):
             torch.cuda.synchronize()
             began = time.perf_counter()
@@ -137,6 +133,7 @@ def measure(name: str, dropout: float, rate: float, rounds: int) -> list[dict[st
             torch.cuda.synchronize()
             taken.append(time.perf_counter() - began)
         seconds = statistics.median(taken)
+        operations = (started.operations - before) / rounds
         result = {
             "side": name,
             "dropout": dropout,

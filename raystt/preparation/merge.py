@@ -110,8 +110,8 @@ def _tables(parts: Sequence[Path], most_rows: int) -> Iterator[pa.Table]:
     """Yield the tables of the shards; where they are cut depends on the parts alone."""
     waiting: list[pa.Table] = []
     held, size = 0, 0
+    fix = "delete it and run `raystt prepare` again"
     for path in parts:
-        fix = "delete it and run `raystt prepare` again"
         table = read_parquet(path, fix).replace_schema_metadata(None)
         while table.num_rows:
             taken = table.slice(0, most_rows - held)

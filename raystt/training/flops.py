@@ -37,7 +37,7 @@ def peak(name: str) -> float | None:
 
 
 class Operations:
-    """Counts the operations of a causal LM's steps.
+    """Counts the operations of a dense causal LM's steps; experts would all be counted as used.
 
     Args:
         model: The model, its weights whole on this rank; with or without adapters.

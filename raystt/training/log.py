@@ -71,8 +71,8 @@ class TrainingLog:
             "tokens_per_second": round(tokens / max(seconds, 1e-9), 1),
             "seconds": round(step.seconds, 3),
         }
-        if engine.gradient_norm is not None:
-            values["gradient_norm"] = engine.gradient_norm
+        if (norm := engine.gradient_norm) is not None:  # asking waits for the GPU
+            values["gradient_norm"] = norm
         if engine.peak_rate is not None:
             values["mfu"] = round(operations / max(seconds, 1e-9) / engine.peak_rate, 4)
         if engine.peak_memory:

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from raystt.config import TrainingConfig
 from raystt.training.batches import MicroBatch, StepBatch
 from raystt.training.engine import Engine, compile_layers
+from raystt.training.flops import Operations
 from raystt.training.model import new_llama
 
 LENGTH, MICRO_BATCHES = 24, 64
@@ -81,7 +82,11 @@ def test_the_norm_is_that_of_gradients_before_they_are_clipped(stage: int, limit
     config = TrainingConfig(precision="fp32", zero_stage=stage, gradient_clipping=limit)
     engine = Engine(model, config, 100, "cpu")
     assert not engine.gradient_norm  # before the first step
-    engine.step(StepBatch((part,), LENGTH - 1, LENGTH, 0, 1, 0, 1))
+    batch = StepBatch((part,), LENGTH - 1, LENGTH, 0, 1, 0, 1)
+    counted = Operations(model).of(batch)
+    engine.step(batch)
+    assert engine.operations == counted > 0
+    assert engine.peak_rate is None
     assert engine.gradient_norm == pytest.approx(expected, rel=1e-4)
     assert engine.peak_memory == 0
     engine.close()
