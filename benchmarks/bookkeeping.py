@@ -125,7 +125,7 @@ def measure(trials: int, sampler: str) -> dict[str, Any]:
             thread.start()
             began = time.perf_counter()
             _tune(search, ledger, searcher, pools, directory,
-                  experiment.loggers(search, directory.path))  # fmt: skip
+                  experiment.callbacks(search, directory.path))  # fmt: skip
             whole = time.perf_counter() - began
             time.sleep(1.5)
             ended.set()

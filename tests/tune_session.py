@@ -95,7 +95,7 @@ def main(path: Path, kill_after: int, **changes: object) -> None:
         actors = [ray.remote(kind).options(num_cpus=0).remote() for kind in (Broker, Dispatcher)]
         pools = Pools(*actors, corpus="", states=str(directory.states),
                       trials=str(directory.trials))  # fmt: skip
-        callbacks = experiment.loggers(config, directory.path)
+        callbacks = experiment.callbacks(config, directory.path)
         _tune(config, ledger, searcher, pools, directory, callbacks)
 
 

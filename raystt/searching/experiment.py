@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ray.train._internal.storage import StorageContext
+from ray.tune import Callback
 from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.logger import CSVLoggerCallback, JsonLoggerCallback, LoggerCallback, TBXLoggerCallback
 from ray.tune.search import SearchGenerator
@@ -56,8 +57,20 @@ class ResumedSearch(SearchGenerator):  # type: ignore[misc]
         return not self._before and bool(super().is_finished())
 
 
-def loggers(search: SearchConfig, run: Path) -> list[LoggerCallback]:
-    """Return the loggers of a search: JSON, CSV and TensorBoard, and the trackers it names.
+class Forget(Callback):  # type: ignore[misc]
+    """Lets go of the last reports of finished trials, two thirds of what Tune keeps of each.
+
+    Tune holds the last five and ten values of every number for averages that it goes on with at the
+    next report. After the last there is none, and the averages themselves stay.
+    """
+
+    def on_trial_complete(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial) -> None:
+        """Forget them."""
+        trial.metric_n_steps.clear()
+
+
+def callbacks(search: SearchConfig, run: Path) -> list[Callback]:
+    """Return the loggers of a search, JSON, CSV and TensorBoard, its trackers, and Forget.
 
     Raises:
         TrackingError: The package of a tracker is not installed.
@@ -67,6 +80,7 @@ def loggers(search: SearchConfig, run: Path) -> list[LoggerCallback]:
         CSVLoggerCallback(),
         TBXLoggerCallback(),
         *(_tracker(name, search, run) for name in search.tracking),
+        Forget(),
     ]
 
 
@@ -135,6 +149,7 @@ def _finished_trial(result: Result, run: Path) -> TuneTrial:
         "config": result.config(),
     }  # fmt: skip
     trial.update_last_result(last)
+    trial.metric_n_steps.clear()
     trial.set_status(TuneTrial.TERMINATED)
     return trial
 

@@ -77,7 +77,7 @@ def run_search(
     """
     with _told(directory):
         resources, corpus = search.base.resources, remote.local(search.base.corpus.path)
-        callbacks = experiment.loggers(search, directory.path)
+        callbacks = experiment.callbacks(search, directory.path)
         reconcile(search, directory, on_message)
         sweep(directory.states)
         ledger = Ledger(search, directory, on_message)

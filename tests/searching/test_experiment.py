@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from made import result
+from ray.tune.experiment import Trial as TuneTrial
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tune_session import TRIALS, search
 
@@ -111,7 +112,7 @@ def test_a_tracker_that_is_not_installed_is_refused(
 ) -> None:
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(experiment.TrackingError, match=r"tracking: wandb .*raystt\[wandb\]"):
-        experiment.loggers(search(tmp_path, tracking=["wandb"]), tmp_path)
+        experiment.callbacks(search(tmp_path, tracking=["wandb"]), tmp_path)
 
 
 def test_what_a_kill_cost_is_written_again(ray_local: str, tmp_path: Path) -> None:
@@ -124,3 +125,12 @@ def test_what_a_kill_cost_is_written_again(ray_local: str, tmp_path: Path) -> No
     experiment.mend(kept, tmp_path)
     assert (tmp_path / "tune" / "es-000" / "result.json").read_text() == first
     assert scalars(tmp_path / "tune" / "es-001")["asr_bleu"] == 20.0
+
+
+def test_of_a_finished_trial_the_averages_are_kept_alone(ray_local: str, tmp_path: Path) -> None:
+    trial = TuneTrial(experiment.TRAINABLE, stub=True, _setup_default_resource=False)
+    trial.update_last_result({"asr_bleu": 10.0, "training_iteration": 1})
+    trial.update_last_result({"asr_bleu": 20.0, "training_iteration": 2})
+    experiment.Forget().on_trial_complete(0, [trial], trial)
+    assert not trial.metric_n_steps
+    assert trial.metric_analysis["asr_bleu"]["last-5-avg"] == 15.0
