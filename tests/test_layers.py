@@ -161,12 +161,21 @@ LIGHT = {
 HEAVY = {"raystt.training.segment": ["ray", "optuna"], "raystt.evaluation": ["ray", "optuna"]}
 
 
-@pytest.mark.parametrize("modules", [LIGHT, pytest.param(HEAVY, marks=pytest.mark.slow)])
-def test_imports_load_nothing_of_a_higher_layer(modules: dict[str, list[str]]) -> None:
+DEEPSPEED = """
+from raystt.training.engine import join_process_group
+join_process_group("cpu")
+print(*({"mlflow"} & set(sys.modules)))
+"""
+
+
+@pytest.mark.parametrize(
+    ("modules", "then"), [(LIGHT, ""), pytest.param(HEAVY, DEEPSPEED, marks=pytest.mark.slow)]
+)
+def test_imports_load_nothing_of_a_higher_layer(modules: dict[str, list[str]], then: str) -> None:
     code = (
         f"import importlib, sys\nfor name, absent in {modules!r}.items():\n"
         " importlib.import_module(name)\n"
-        " print(*(f'{name} loads {other}' for other in absent if other in sys.modules))"
+        f" print(*(f'{{name}} loads {{other}}' for other in absent if other in sys.modules))\n{then}"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=PACKAGE.parent
