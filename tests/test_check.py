@@ -24,7 +24,8 @@ from raystt.corpus.card import (
     TokenizerCard,
     UnitsCard,
 )
-from raystt.corpus.shards import Row, RowSide, split_directory, write_shard
+from raystt.corpus.rows import Row, RowSide
+from raystt.corpus.shards import split_directory, write_shard
 
 RUN = """\
 name: r

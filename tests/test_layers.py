@@ -175,7 +175,7 @@ def test_imports_load_nothing_of_a_higher_layer(modules: dict[str, list[str]], t
     code = (
         f"import importlib, sys\nfor name, absent in {modules!r}.items():\n"
         " importlib.import_module(name)\n"
-        f" print(*(f'{{name}} loads {{other}}' for other in absent if other in sys.modules))\n{then}"
+        " print(*(f'{name} loads {other}' for other in absent if other in sys.modules))\n" + then
     )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=PACKAGE.parent

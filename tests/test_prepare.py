@@ -10,7 +10,9 @@ import pytest
 
 from raystt.config import CorpusConfig, ResourcesConfig
 from raystt.corpus.card import Card
-from raystt.corpus.shards import read_rows, side, validate
+from raystt.corpus.rows import side
+from raystt.corpus.rules import validate
+from raystt.corpus.shards import read_rows
 from raystt.preparation.files import claim, config_hash, locked, same_config
 from raystt.preparation.prepare import PrepareError, fit, prepare
 from raystt.readers.embedded import EmbeddedReader

@@ -134,7 +134,8 @@ def word_counts(corpus: CorpusConfig, card: Card | None, languages: Sequence[str
     # here and not above: a corpus that is not prepared needs no pyarrow, a third of a second
     import pyarrow.compute as pc
 
-    from raystt.corpus.shards import column, read
+    from raystt.corpus.rows import column
+    from raystt.corpus.shards import read
 
     counted = []
     columns = [column(side, "token_offsets") for side in SIDES]

@@ -69,7 +69,9 @@ class _Room:
 
     def _chosen(self, gpus: float) -> list[int] | None:
         """Return the devices for a bundle: whole ones, or the fullest that has such a share."""
-        count, share = (int(gpus), 1.0) if gpus >= 1 else (int(gpus > 0), gpus)
+        if not gpus:
+            return []
+        count, share = (int(gpus), 1.0) if gpus >= 1 else (1, gpus)
         free = [i for i, left in enumerate(self._devices) if left >= share - _EPSILON]
         free.sort(key=lambda i: self._devices[i])
         return free[:count] if len(free) >= count else None
@@ -93,7 +95,8 @@ def unplaced(bundles: Sequence[Bundle], nodes: Sequence[Mapping[str, float]]) ->
         bundles: What is to be placed.
         nodes: "CPU" and "GPU" of each node, whole.
     """
-    return min((_place(bundles, nodes, spread) for spread in (False, True)), key=len)
+    left = _place(bundles, nodes, spread=False)
+    return min(left, _place(bundles, nodes, spread=True), key=len) if left else left
 
 
 def _place(
@@ -101,13 +104,12 @@ def _place(
 ) -> list[Bundle]:
     rooms, left = [_Room(node) for node in nodes], []
     for bundle in sorted(bundles, key=lambda b: (b.gpus, b.cpus), reverse=True):
-        fitting = [room for room in rooms if room.holds(bundle)]
-        if not fitting:
+        order = sorted(rooms, key=lambda room: -room.cpus) if spread else rooms
+        room = next((room for room in order if room.holds(bundle)), None)
+        if room is None:
             left.append(bundle)
-        elif spread:
-            max(fitting, key=lambda room: room.cpus).take(bundle)
         else:
-            fitting[0].take(bundle)
+            room.take(bundle)
     return left
 
 

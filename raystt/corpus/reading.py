@@ -14,7 +14,9 @@ import pyarrow as pa
 
 from raystt.corpus.card import SIDES, Card, CardError
 from raystt.corpus.order import Piece, piece_rows, pieces
-from raystt.corpus.shards import check_rows, column, read
+from raystt.corpus.rows import column
+from raystt.corpus.rules import check_rows
+from raystt.corpus.shards import read
 
 # The columns that training reads; texts and durations stay on disk.
 COLUMNS = ["id"] + [

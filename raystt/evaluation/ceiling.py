@@ -16,7 +16,8 @@ import numpy as np
 import soundfile
 
 from raystt import remote
-from raystt.corpus.shards import of_side, read_rows
+from raystt.corpus.rows import of_side
+from raystt.corpus.shards import read_rows
 from raystt.evaluation.jobs import Ceiling, CeilingJob
 from raystt.evaluation.judge import Judge
 from raystt.files import write_atomic

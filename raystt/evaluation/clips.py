@@ -12,7 +12,8 @@ import numpy as np
 import soundfile
 
 from raystt.corpus.card import SIDES, Card
-from raystt.corpus.shards import of_side, read_rows
+from raystt.corpus.rows import of_side
+from raystt.corpus.shards import read_rows
 from raystt.files import replacing, write_atomic
 from raystt.interleaving.rules import utterance_key
 from raystt.readers.utterance import audio_path

@@ -10,7 +10,7 @@ import pyarrow as pa
 import torch
 
 from raystt.corpus.card import Card
-from raystt.corpus.shards import side
+from raystt.corpus.rows import side
 from raystt.evaluation.jobs import EvaluationJob
 from raystt.interleaving.rules import Interleaving
 from raystt.interleaving.sequences import prompt

@@ -10,7 +10,8 @@ import numpy as np
 
 from raystt.config import EvaluationConfig
 from raystt.corpus.card import SIDES, Card
-from raystt.corpus.shards import of_side, read_rows
+from raystt.corpus.rows import of_side
+from raystt.corpus.shards import read_rows
 from raystt.evaluation.clips import encode, heard
 from raystt.evaluation.generate import Generated, generate
 from raystt.evaluation.jobs import Evaluation, EvaluationJob, Sentence

@@ -11,7 +11,7 @@ import soundfile
 
 from raystt import remote
 from raystt.config import RunConfig
-from raystt.corpus.shards import Row, RowSide, table_of
+from raystt.corpus.rows import Row, RowSide, table_of
 from raystt.errors import BadInput
 from raystt.evaluation.generate import Generated, generate
 from raystt.evaluation.jobs import EvaluationJob

@@ -12,14 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from raystt.corpus.card import ShardEntry
-from raystt.corpus.shards import (
-    Row,
-    read_parquet,
-    split_directory,
-    table_of,
-    write_parquet,
-    write_table,
-)
+from raystt.corpus.rows import Row, table_of
+from raystt.corpus.shards import read_parquet, split_directory, write_parquet, write_table
 from raystt.files import write_atomic
 from raystt.readers.utterance import Quarantined
 

@@ -9,7 +9,8 @@ import numpy as np
 
 from raystt.config import CorpusConfig, ResourcesConfig
 from raystt.corpus.card import Card, CodebookCard, ShardEntry, UnitsCard
-from raystt.corpus.shards import column, read
+from raystt.corpus.rows import column
+from raystt.corpus.shards import read
 from raystt.errors import PrepareError
 from raystt.files import replacing
 from raystt.preparation.rows import encoder_name

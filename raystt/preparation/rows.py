@@ -20,7 +20,8 @@ from raystt.corpus.card import (
     SplitCard,
     UnitsCard,
 )
-from raystt.corpus.shards import Row, RowSide, column, read
+from raystt.corpus.rows import Row, RowSide, column
+from raystt.corpus.shards import read
 from raystt.readers.utterance import Utterance
 from raystt.speech import MFCC
 from raystt.speech.alignment import Marks, align

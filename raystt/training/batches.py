@@ -21,7 +21,7 @@ import pyarrow as pa
 import torch
 
 from raystt.corpus.card import Card
-from raystt.corpus.shards import side
+from raystt.corpus.rows import side
 from raystt.errors import BadInput
 from raystt.interleaving.rules import Interleaving, untranscribed_complaint, utterance_key
 from raystt.interleaving.sequences import Layout, Sequences, interleave

@@ -7,18 +7,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from raystt.corpus.card import SIDES, Card, CardError, ShardEntry, SideCard, SplitCard
-from raystt.corpus.shards import (
-    SCHEMA,
-    Row,
-    RowSide,
-    ShardError,
-    read,
-    read_rows,
-    side,
-    split_directory,
-    validate,
-    write_shard,
-)
+from raystt.corpus.rows import SCHEMA, Row, RowSide, side
+from raystt.corpus.rules import ShardError, validate
+from raystt.corpus.shards import read, read_rows, split_directory, write_shard
 from tests.corpus.test_card import make_card
 
 

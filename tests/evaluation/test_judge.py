@@ -17,7 +17,8 @@ from tiny import SOURCE_UNITS, TEXT, heard_corpus
 
 from raystt.config import EvaluationConfig
 from raystt.corpus.card import Card
-from raystt.corpus.shards import of_side, read_rows
+from raystt.corpus.rows import of_side
+from raystt.corpus.shards import read_rows
 from raystt.evaluation import judge as judging
 from raystt.evaluation.ceiling import measure_ceiling
 from raystt.evaluation.clips import clip, heard, keep_recordings, read_recordings

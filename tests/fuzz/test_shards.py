@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 
 from raystt.corpus.card import Card, ShardEntry
 from raystt.corpus.reading import local_batches, split_shards
-from raystt.corpus.shards import SCHEMA, ShardError, read_rows, table_of
+from raystt.corpus.rows import SCHEMA, table_of
+from raystt.corpus.rules import ShardError
+from raystt.corpus.shards import read_rows
 from raystt.errors import BadInput
 from raystt.interleaving.rules import Interleaving
 from raystt.training.batches import assemble

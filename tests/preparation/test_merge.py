@@ -3,7 +3,7 @@
 import pyarrow.parquet as pq
 import pytest
 
-from raystt.corpus.shards import ShardError
+from raystt.corpus.rules import ShardError
 from raystt.preparation import merge
 from raystt.preparation.rows import text_row
 from raystt.readers.utterance import Quarantined

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from raystt.config import CorpusConfig
-from raystt.corpus.shards import side, table_of, validate
+from raystt.corpus.rows import side, table_of
+from raystt.corpus.rules import validate
 from raystt.preparation.rows import Heard, RowError, row, text_row, units_card
 from raystt.readers.utterance import Recording, Utterance
 
