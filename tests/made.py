@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 from typing import Any
 
@@ -43,24 +44,30 @@ def diverged(trial: int, **changes: Any) -> Result:
     return result(trial, 0.0, **{"status": "diverged", **zero, **changes})
 
 
+@functools.cache
+def _counts(said: str) -> tuple[list[int], list[int]]:
+    """What a sentence adds to BLEU and to chrF."""
+    words, letters = (m.statistics([said], [" ".join(WORDS)]) for m in (bleu(), chrf()))
+    return words[0].tolist(), letters[0].tolist()
+
+
 def confirm(directory: RunDirectory, one: Result, right: float, rng: np.random.Generator) -> None:
     """Write what a trial gives on fresh seeds: hypotheses with a share of the words right."""
     for seed in fresh_seeds(directory.load_config()):
         for split in ("dev", "test"):
             said = [" ".join(w if rng.random() < right else "wrong" for w in WORDS)
                     for _ in range(60)]  # fmt: skip
-            rows = bleu().statistics(said, [" ".join(WORDS)] * 60)
+            rows, letters = (np.array(each) for each in zip(*map(_counts, said), strict=True))
             again = dataclasses.replace(
                 one,
                 seed=seed,
                 fresh=True,
                 split=split,
                 asr_bleu=bleu().point(rows),
-                chrf=chrf().point(chrf().statistics(said, [" ".join(WORDS)] * 60)),
+                chrf=chrf().point(letters),
             )
             path = hypotheses_of(directory.trials / again.folder, split)
             path.parent.mkdir(parents=True, exist_ok=True)
-            letters = chrf().statistics(said, [" ".join(WORDS)] * 60)
             lines = [
                 json.dumps({"statistics": {"asr_bleu": words, "chrf": grams}}) + "\n"
                 for words, grams in zip(rows.tolist(), letters.tolist(), strict=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -76,13 +77,15 @@ class _Room:
         free.sort(key=lambda i: self._devices[i])
         return free[:count] if len(free) >= count else None
 
-    def holds(self, bundle: Bundle) -> bool:
-        return bundle.cpus <= self.cpus + _EPSILON and self._chosen(bundle.gpus) is not None
-
-    def take(self, bundle: Bundle) -> None:
+    def took(self, bundle: Bundle) -> bool:
+        """Take a bundle in, if there is room for it."""
+        chosen = self._chosen(bundle.gpus) if bundle.cpus <= self.cpus + _EPSILON else None
+        if chosen is None:
+            return False
         self.cpus -= bundle.cpus
-        for device in self._chosen(bundle.gpus) or ():
+        for device in chosen:
             self._devices[device] -= min(bundle.gpus, 1.0)
+        return True
 
 
 def unplaced(bundles: Sequence[Bundle], nodes: Sequence[Mapping[str, float]]) -> list[Bundle]:
@@ -103,13 +106,16 @@ def _place(
     bundles: Sequence[Bundle], nodes: Sequence[Mapping[str, float]], spread: bool
 ) -> list[Bundle]:
     rooms, left = [_Room(node) for node in nodes], []
-    for bundle in sorted(bundles, key=lambda b: (b.gpus, b.cpus), reverse=True):
-        order = sorted(rooms, key=lambda room: -room.cpus) if spread else rooms
-        room = next((room for room in order if room.holds(bundle)), None)
-        if room is None:
-            left.append(bundle)
-        else:
-            room.take(bundle)
+    ordered = sorted(bundles, key=lambda b: (b.gpus, b.cpus), reverse=True)
+    for bundle, equals in itertools.groupby(ordered):
+        possible = list(rooms)
+        for _ in equals:
+            if spread:
+                possible.sort(key=lambda room: -room.cpus)
+            while possible and not possible[0].took(bundle):
+                del possible[0]  # nor will it take the next that is equal
+            if not possible:
+                left.append(bundle)
     return left
 
 

@@ -32,6 +32,7 @@ def run(tmp_path: Path, **changes: Any) -> RunConfig:
     return RunConfig.model_validate(data)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tied", [True, False])
 def test_parameters_are_what_transformers_counts(tmp_path: Path, tied: bool) -> None:
     from transformers import LlamaConfig, LlamaForCausalLM

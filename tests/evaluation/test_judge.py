@@ -168,6 +168,7 @@ def test_naturalness_is_the_mean_of_what_was_said() -> None:
     assert evaluation.metrics()["utmos"] == 3.5
 
 
+@pytest.mark.slow
 def test_the_ceiling_is_measured_once(judge: Judge, corpus: Path) -> None:
     heard = tiny_ceiling_audio(corpus)
     asked = CeilingJob("es", "dev", EvaluationConfig(resamples=10))

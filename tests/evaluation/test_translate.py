@@ -45,6 +45,7 @@ def translate(corpus: Path, audio: Path) -> Translation:
     return translate_recording(tiny_run(corpus, steps=1), corpus / "base", audio)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("rate", "channels", "name"), [(8000, 1, "a.wav"), (44100, 2, "b.ogg")])
 def test_any_rate_and_format(
     corpus: Path, tmp_path: Path, rate: int, channels: int, name: str
@@ -103,6 +104,7 @@ def test_a_search_needs_the_language_that_is_spoken(tmp_path: Path) -> None:
             runs.translate(tmp_path, tmp_path / "in.wav", language=language)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format_", ["direct", "chain_of_thought"])
 def test_an_exported_model_translates_wherever_it_lies(
     corpus: Path, tmp_path: Path, format_: str

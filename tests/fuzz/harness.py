@@ -44,7 +44,7 @@ def fuzzed(test: Callable[..., None]) -> Callable[..., None]:
         print_blob=True,
         suppress_health_check=list(HealthCheck),
     )(test)
-    return pytest.mark.timeout(0)(found)
+    return pytest.mark.slow(pytest.mark.timeout(0)(found))
 
 
 class Hang(Exception):

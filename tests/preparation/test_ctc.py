@@ -148,6 +148,7 @@ def test_the_order_is_that_of_the_seed() -> None:
     assert one == again != other
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ARCHITECTURES)
 def test_parts_add_up_to_the_gradient_of_the_batch(
     kind: str, tmp_path: Path, spoken: list[ctc.Recording], monkeypatch: pytest.MonkeyPatch

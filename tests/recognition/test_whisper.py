@@ -41,6 +41,7 @@ def sounds() -> list[np.ndarray]:
     return made
 
 
+@pytest.mark.slow
 def test_a_text_depends_on_its_audio_alone(
     whisper: WhisperRecognizer, sounds: list[np.ndarray]
 ) -> None:
@@ -52,6 +53,7 @@ def test_a_text_depends_on_its_audio_alone(
     assert together == whisper.transcribe(sounds)
 
 
+@pytest.mark.slow
 def test_it_decodes_as_the_model_itself(
     whisper: WhisperRecognizer, directory: Path, sounds: list[np.ndarray]
 ) -> None:

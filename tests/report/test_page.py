@@ -25,6 +25,8 @@ from raystt.schedule import Schedule, from_dict
 from raystt.scores import bleu, sentence_bleu
 from raystt.searching.summary import summarise
 
+pytestmark = pytest.mark.slow  # each draws all charts of a page
+
 ROOT = Path(__file__).resolve().parents[2]
 PAIRS = {"es": 300, "fr": 1000}
 MEANT = "he carries four red letters"

@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from made import result
@@ -55,6 +56,7 @@ def test_what_may_be_chosen_stays_and_the_rest_goes_as_it_is_overtaken(tmp_path:
         assert models(directory) == {"s0", "s2", "s6"}
 
 
+@pytest.mark.slow
 @settings(max_examples=30)
 @given(st.lists(st.integers(0, 4).map(float), max_size=12))
 def test_what_stays_is_what_a_look_at_all_results_would_keep(scores: list[float]) -> None:

@@ -89,6 +89,7 @@ def test_neighbours_are_what_is_still_missing(run: RunDirectory) -> None:
     assert proof is not None and proof.verdict.startswith("not known to be at a top: 0 of 3")
 
 
+@pytest.mark.slow
 def test_a_best_at_a_top_is_certified(run: RunDirectory) -> None:
     train(run)
     search = run.load_config()

@@ -76,6 +76,7 @@ def test_the_best_is_a_directory_that_travels_with_the_run(written: Path) -> Non
     assert config == raystt.open_run(moved).best["es"].config
 
 
+@pytest.mark.slow
 def test_a_report_needs_nothing_but_the_run(written: Path) -> None:
     (written.parents[1] / "corpus" / "card.json").unlink()
     files = api.report(raystt.open_run(written))

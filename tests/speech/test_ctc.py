@@ -71,6 +71,7 @@ def test_the_best_path_is_found_without_a_delimiter():
 LATIN = {letter: label for label, letter in enumerate("abcdefghijklmnopqrstuvwxyz'é", start=3)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("word", "expected"),
     [

@@ -113,6 +113,7 @@ def test_long_frames_are_means_of_short_ones():
     np.testing.assert_allclose(short.reshape(10, 3, -1).mean(axis=1), long, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_layers_are_those_of_transformers(saved, family):
     path, model, extractor = saved(family)
@@ -133,6 +134,7 @@ def test_layers_are_those_of_transformers(saved, family):
         assert (below - above).abs().max() > 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_results_do_not_depend_on_batch_mates(saved, family):
     path, *_ = saved(family)

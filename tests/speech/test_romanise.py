@@ -3,6 +3,7 @@ import pytest
 from raystt.speech.romanise import romanise
 
 
+@pytest.mark.slow  # uroman reads its tables for seconds
 @pytest.mark.parametrize(
     ("text", "language", "expected"),
     [

@@ -74,6 +74,7 @@ def test_audio_depends_on_voice_seed_and_text_alone(english: EspeakSynthesizer) 
     )
 
 
+@pytest.mark.slow
 def test_another_process_says_the_same(english: EspeakSynthesizer) -> None:
     program = (
         "import zlib; from raystt.speech.tts import EspeakSynthesizer, Voice; "

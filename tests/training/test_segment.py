@@ -126,6 +126,7 @@ def with_model(asked: SegmentJob, **model) -> SegmentJob:
     return replace(asked, run=asked.run.model_copy(update={"model": ModelConfig(**model)}))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", [0, 3])
 def test_what_is_saved_is_an_ordinary_model_with_its_tokenizer(corpus: Path, stage: int) -> None:
     base = pretrained(corpus.parent / "hub", "llama", tied=False)
@@ -220,11 +221,13 @@ def test_merged_adapters_give_what_they_gave_beside_the_weights(corpus: Path) ->
         assert head is tied
 
 
+@pytest.mark.slow
 def test_dropout_is_on_in_training(corpus: Path) -> None:
     losses = [train_segment(job(corpus, 0, 1, dropout=p)).loss for p in (0.0, 0.5)]
     assert losses[0] != losses[1]
 
 
+@pytest.mark.slow
 def test_gradient_checkpointing_gives_the_same_steps(corpus: Path) -> None:
     results = [
         train_segment(with_model(job(corpus, 0, 3), gradient_checkpointing=on))
@@ -316,6 +319,7 @@ def test_unfinished_segment_is_trained_again(corpus: Path) -> None:
     assert same(before, weights(again))
 
 
+@pytest.mark.slow
 def test_a_branch_cools_down_and_leaves_the_trunk_alone(corpus: Path) -> None:
     trunk = train_segment(job(corpus, 0, 2))
     before = weights(trunk)
@@ -334,6 +338,7 @@ def test_a_branch_cools_down_and_leaves_the_trunk_alone(corpus: Path) -> None:
     assert not (Path(forked.state) / "engine").exists()
 
 
+@pytest.mark.slow
 def test_sides_apart_are_trained_apart(corpus: Path) -> None:
     both = job(corpus, 0, 3)
 
@@ -384,6 +389,7 @@ def rewrite(result: SegmentResult, change: Callable[[Path], object]) -> None:
     publish(partial, state, result)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", ["resources.workers_per_trainer", "training.zero_stage"])
 def test_a_state_of_another_kind_of_group_is_refused(corpus: Path, key: str) -> None:
     first = train_segment(job(corpus, 0, 3))
@@ -408,6 +414,7 @@ class Code:
         return os.mkdir, (self.path,)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("stage", "name"),
     [(0, "model_states"), (1, "model_states"), (1, "optim_states"), (3, "optim_states")],

@@ -173,6 +173,7 @@ def test_a_part_is_lost_only_by_its_own_damage(state: Path) -> None:
     assert model_of(state) == state / "model"
 
 
+@pytest.mark.slow
 @given(text=st.binary() | st.recursive(
     st.none() | st.booleans() | st.floats() | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(

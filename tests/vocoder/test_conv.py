@@ -104,6 +104,7 @@ def test_a_sentence_does_not_depend_on_its_batch(
     assert all(np.array_equal(a, b) for a, b in zip(alone, together[3::-1], strict=True))
 
 
+@pytest.mark.slow
 def test_whatever_a_language_model_generates(fitted: Fitted) -> None:
     random = np.random.default_rng(0).integers(0, CLUSTERS, 2000)
     given = [np.zeros(0, np.int64), np.array([7]), np.full(300, 3), np.arange(CLUSTERS), random]
