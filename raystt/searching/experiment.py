@@ -1,9 +1,9 @@
 """The Tune experiment of a run, `<run>/tune/`: what Tune's own tools read.
 
-Tune copies its files to the run every few seconds and knows the trials of one session. What was
-finished in earlier ones is therefore handed to it again, from `results.jsonl`, and files that a
-kill cost are written again by Tune's own loggers: `ExperimentAnalysis`, TensorBoard and the
-results hold the same trials, each once.
+Tune copies its files to the run every few seconds, those of a finished trial once, and knows the
+trials of one session. What was finished in earlier ones is therefore handed to it again, from
+`results.jsonl`, and files that a kill cost are written again by Tune's own loggers:
+`ExperimentAnalysis`, TensorBoard and the results hold the same trials, each once.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import os
 import shutil
 from collections import deque
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -57,20 +58,26 @@ class ResumedSearch(SearchGenerator):  # type: ignore[misc]
         return not self._before and bool(super().is_finished())
 
 
-class Forget(Callback):  # type: ignore[misc]
-    """Lets go of the last reports of finished trials, two thirds of what Tune keeps of each.
+class Shelve(Callback):  # type: ignore[misc]
+    """Puts a finished trial's files where they stay, and lets go of what Tune keeps of it.
 
-    Tune holds the last five and ten values of every number for averages that it goes on with at the
-    next report. After the last there is none, and the averages themselves stay.
+    Every few seconds Tune copies all that lies where its loggers write, finished or not; and of
+    each number it holds the last five and ten values, for averages that nothing is added to any
+    more. Both would grow with the search.
     """
 
     def on_trial_complete(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial) -> None:
-        """Forget them."""
+        """Take a trial off the desk."""
         trial.metric_n_steps.clear()
+        # Whatever is in the way, such as a full disk: what is left lies in Tune's next copy.
+        with suppress(Exception):
+            trial.storage.syncer.wait()  # it may be copying them just now
+            shutil.copytree(trial.local_path, trial.path, dirs_exist_ok=True)
+            shutil.rmtree(trial.local_path)
 
 
 def callbacks(search: SearchConfig, run: Path) -> list[Callback]:
-    """Return the loggers of a search, JSON, CSV and TensorBoard, its trackers, and Forget.
+    """Return the loggers of a search, JSON, CSV and TensorBoard, its trackers, and `Shelve`.
 
     Raises:
         TrackingError: The package of a tracker is not installed.
@@ -80,7 +87,7 @@ def callbacks(search: SearchConfig, run: Path) -> list[Callback]:
         CSVLoggerCallback(),
         TBXLoggerCallback(),
         *(_tracker(name, search, run) for name in search.tracking),
-        Forget(),
+        Shelve(),
     ]
 
 

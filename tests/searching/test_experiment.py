@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from made import result
+from ray.train._internal.storage import StorageContext
 from ray.tune.experiment import Trial as TuneTrial
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tune_session import TRIALS, search
@@ -127,10 +128,37 @@ def test_what_a_kill_cost_is_written_again(ray_local: str, tmp_path: Path) -> No
     assert scalars(tmp_path / "tune" / "es-001")["asr_bleu"] == 20.0
 
 
-def test_of_a_finished_trial_the_averages_are_kept_alone(ray_local: str, tmp_path: Path) -> None:
-    trial = TuneTrial(experiment.TRAINABLE, stub=True, _setup_default_resource=False)
-    trial.update_last_result({"asr_bleu": 10.0, "training_iteration": 1})
-    trial.update_last_result({"asr_bleu": 20.0, "training_iteration": 2})
-    experiment.Forget().on_trial_complete(0, [trial], trial)
+def finished(path: Path) -> TuneTrial:
+    """A trial of two reports, whose loggers have written a file."""
+    storage = StorageContext(
+        storage_path=str(path), experiment_dir_name="tune", trial_dir_name="es-000"
+    )
+    trial = TuneTrial(
+        experiment.TRAINABLE, stub=True, storage=storage, _setup_default_resource=False,
+        trial_dirname_creator=lambda _: "es-000",
+    )  # fmt: skip
+    trial.storage.trial_dir_name = "es-000"
+    for step, score in ((1, 10.0), (2, 20.0)):
+        trial.update_last_result({"asr_bleu": score, "training_iteration": step})
+    trial.init_local_path()
+    Path(trial.local_path, "result.json").write_text("{}\n")
+    return trial
+
+
+def test_a_finished_trial_is_put_away(ray_local: str, tmp_path: Path) -> None:
+    trial = finished(tmp_path)
+    (tmp_path / "tune" / "es-000").mkdir(parents=True)
+    (tmp_path / "tune" / "es-000" / "result.json").touch()  # as Tune has copied it before
+    experiment.Shelve().on_trial_complete(0, [trial], trial)
     assert not trial.metric_n_steps
     assert trial.metric_analysis["asr_bleu"]["last-5-avg"] == 15.0
+    assert (tmp_path / "tune" / "es-000" / "result.json").read_text() == "{}\n"
+    assert not Path(trial.local_path).exists()
+
+
+def test_what_cannot_be_put_away_stays_for_later(ray_local: str, tmp_path: Path) -> None:
+    trial = finished(tmp_path)
+    (tmp_path / "tune").mkdir(exist_ok=True)
+    (tmp_path / "tune" / "es-000").write_text("in the way")
+    experiment.Shelve().on_trial_complete(0, [trial], trial)
+    assert Path(trial.local_path, "result.json").read_text() == "{}\n"
