@@ -198,6 +198,7 @@ def _tune(
         trainable,
         tune_config=tune.TuneConfig(
             search_alg=experiment.ResumedSearch(searcher, finished, directory.path),
+            scheduler=experiment.InOrder(),
             num_samples=-1,  # until the searcher says that there are no more
             reuse_actors=True,
             trial_name_creator=lambda trial: Proposal.from_config(trial.config).label,

@@ -162,3 +162,20 @@ def test_what_cannot_be_put_away_stays_for_later(ray_local: str, tmp_path: Path)
     (tmp_path / "tune" / "es-000").write_text("in the way")
     experiment.Shelve().on_trial_complete(0, [trial], trial)
     assert Path(trial.local_path, "result.json").read_text() == "{}\n"
+
+
+def test_trials_begin_in_the_order_in_which_they_came() -> None:
+    trials = [TuneTrial(experiment.TRAINABLE, stub=True, _setup_default_resource=False)
+              for _ in range(3)]  # fmt: skip
+    order = experiment.InOrder()
+    for trial in trials:
+        order.on_trial_add(None, trial)
+    trials[0].set_status(TuneTrial.TERMINATED)
+    assert order.choose_trial_to_run(None) is trials[1]
+    trials[1].set_status(TuneTrial.RUNNING)
+    assert order.choose_trial_to_run(None) is trials[2]
+    trials[2].set_status(TuneTrial.ERROR)  # its actor was lost: it comes again
+    assert order.choose_trial_to_run(None) is None
+    trials[2].set_status(TuneTrial.PENDING)
+    order.on_trial_add(None, trials[2])
+    assert order.choose_trial_to_run(None) is trials[2]
