@@ -183,7 +183,7 @@ def _start(resources: ResourcesConfig, env_vars: dict[str, str], common: dict[st
             num_cpus=resources.local_cpus(),
             include_dashboard=True,
             dashboard_host="127.0.0.1",
-            # Prometheus' alone, who is not here: what nobody fetches, Ray keeps for ever.
+            # They are for a Prometheus: what none fetches, Ray's agent keeps for ever.
             _system_config={"enable_metrics_collection": False},
             runtime_env={"env_vars": {**env_vars, "GLOO_SOCKET_IFNAME": loopback}},
             **common,

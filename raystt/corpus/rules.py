@@ -77,7 +77,11 @@ def _fault(held: pa.Table) -> tuple[int, str, str] | None:
 
 
 def with_schema(table: pa.Table, path: Path | str, columns: Sequence[str]) -> pa.Table:
-    """Return the columns in this order with the types of `SCHEMA`."""
+    """Return the columns in this order with the types of `SCHEMA`.
+
+    Raises:
+        ShardError: one is missing, of another type, or holds a null; file and column are named.
+    """
     for name in columns:
         if table.column_names.count(name) != 1:
             found = "is there twice" if name in table.column_names else "is missing"

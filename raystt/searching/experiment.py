@@ -88,7 +88,7 @@ class Shelve(Callback):  # type: ignore[misc]
     """
 
     def on_trial_complete(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial) -> None:
-        """Take a trial off the desk."""
+        """Move a trial's files into the run, and drop the last values of its numbers."""
         trial.metric_n_steps.clear()
         # Whatever is in the way, such as a full disk: what is left lies in Tune's next copy.
         with suppress(Exception):
