@@ -21,7 +21,7 @@ help:
 	@echo "make quickstart  search ratio schedules for two languages on the embedded corpus"
 	@echo "make test        run the tests (PYTEST='-k schedule' passes arguments on)"
 	@echo "make test-all    and those of minutes: kills, the paper's method from disk to score"
-	@echo "make test-fast   those of them that take less than a second each, and start no Ray"
+	@echo "make test-fast   those of them that take about a second at most, and start no Ray"
 	@echo "make fuzz        each reader with 10,000 damaged inputs (INPUTS=300 for fewer)"
 	@echo "make faults      throw some 60 faults at real searches (ROUNDS=4), half an hour or more;"
 	@echo "                 ROUNDS=0: a short scenario, which continuous integration runs too"

@@ -97,6 +97,9 @@ def main(path: Path, kill_after: int, **changes: object) -> None:
                       trials=str(directory.trials))  # fmt: skip
         callbacks = experiment.callbacks(config, directory.path)
         _tune(config, ledger, searcher, pools, directory, callbacks)
+        # Of finished trials, nothing is left where Tune would copy it again and again.
+        written = Path(ray._private.worker.global_worker.node.get_session_dir_path(), "artifacts")
+        assert list(written.rglob("driver_artifacts")) and not list(written.rglob("result.json"))
 
 
 if __name__ == "__main__":

@@ -93,8 +93,17 @@ class Shelve(Callback):  # type: ignore[misc]
         # Whatever is in the way, such as a full disk: what is left lies in Tune's next copy.
         with suppress(Exception):
             trial.storage.syncer.wait()  # it may be copying them just now
-            shutil.copytree(trial.local_path, trial.path, dirs_exist_ok=True)
-            shutil.rmtree(trial.local_path)
+            _put_away(trial)
+
+
+def _put_away(trial: TuneTrial) -> None:
+    """Move what Tune's loggers wrote of a trial into the run.
+
+    The folder stays: W&B's process of the trial works in it, perhaps longer than the trial.
+    """
+    shutil.copytree(trial.local_path, trial.path, dirs_exist_ok=True)
+    for path in Path(trial.local_path).iterdir():
+        path.unlink()
 
 
 def callbacks(search: SearchConfig, run: Path) -> list[Callback]:
@@ -191,5 +200,5 @@ def _log_again(result: Result, run: Path) -> None:
         logger.on_trial_start(0, [], trial)
         logger.on_trial_result(0, [], trial, dict(trial.last_result))
         logger.on_trial_complete(0, [], trial)
-    shutil.copytree(trial.local_path, run / FOLDER / result.folder)
-    shutil.rmtree(trial.local_path)
+    _put_away(trial)
+    os.rmdir(trial.local_path)

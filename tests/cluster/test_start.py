@@ -85,6 +85,12 @@ def test_a_local_ray_listens_on_loopback_alone(ray_local: str) -> None:
     assert {process: outer(ports) for process, ports in found.items() if outer(ports)} == {}
 
 
+def test_a_local_ray_collects_no_metrics(ray_local: str) -> None:
+    import ray
+
+    assert [node["MetricsExportPort"] for node in ray.nodes()] == [-1]
+
+
 @pytest.fixture(scope="module")
 def group(ray_local: str, tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Any, int]]:
     """What each rank of a group of two found: where it listens, and how many workers there are."""

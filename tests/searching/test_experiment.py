@@ -128,16 +128,16 @@ def test_what_a_kill_cost_is_written_again(ray_local: str, tmp_path: Path) -> No
     assert scalars(tmp_path / "tune" / "es-001")["asr_bleu"] == 20.0
 
 
-def finished(path: Path) -> TuneTrial:
+def finished(path: Path, folder: str) -> TuneTrial:
     """A trial of two reports, whose loggers have written a file."""
     storage = StorageContext(
-        storage_path=str(path), experiment_dir_name="tune", trial_dir_name="es-000"
+        storage_path=str(path), experiment_dir_name="tune", trial_dir_name=folder
     )
     trial = TuneTrial(
         experiment.TRAINABLE, stub=True, storage=storage, _setup_default_resource=False,
-        trial_dirname_creator=lambda _: "es-000",
+        trial_dirname_creator=lambda _: folder,
     )  # fmt: skip
-    trial.storage.trial_dir_name = "es-000"
+    trial.storage.trial_dir_name = folder
     for step, score in ((1, 10.0), (2, 20.0)):
         trial.update_last_result({"asr_bleu": score, "training_iteration": step})
     trial.init_local_path()
@@ -146,20 +146,20 @@ def finished(path: Path) -> TuneTrial:
 
 
 def test_a_finished_trial_is_put_away(ray_local: str, tmp_path: Path) -> None:
-    trial = finished(tmp_path)
+    trial = finished(tmp_path, "es-000")
     (tmp_path / "tune" / "es-000").mkdir(parents=True)
     (tmp_path / "tune" / "es-000" / "result.json").touch()  # as Tune has copied it before
     experiment.Shelve().on_trial_complete(0, [trial], trial)
     assert not trial.metric_n_steps
     assert trial.metric_analysis["asr_bleu"]["last-5-avg"] == 15.0
     assert (tmp_path / "tune" / "es-000" / "result.json").read_text() == "{}\n"
-    assert not Path(trial.local_path).exists()
+    assert not os.listdir(trial.local_path)
 
 
 def test_what_cannot_be_put_away_stays_for_later(ray_local: str, tmp_path: Path) -> None:
-    trial = finished(tmp_path)
+    trial = finished(tmp_path, "es-001")
     (tmp_path / "tune").mkdir(exist_ok=True)
-    (tmp_path / "tune" / "es-000").write_text("in the way")
+    (tmp_path / "tune" / "es-001").write_text("in the way")
     experiment.Shelve().on_trial_complete(0, [trial], trial)
     assert Path(trial.local_path, "result.json").read_text() == "{}\n"
 
