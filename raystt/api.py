@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from raystt.checking.report import Report
     from raystt.corpus.card import Card
     from raystt.preparation.prepare import Stage
-    from raystt.progress import Snapshot
     from raystt.searching.opened import Run
+    from raystt.searching.progress import Snapshot
 
 Given = Path | str | RunConfig | SearchConfig
 
@@ -205,7 +205,7 @@ def report(run: Run, *, running: bool = False, figures: bool = True) -> list[Pat
 def _search_progress(
     stack: ExitStack, name: str, show: bool
 ) -> tuple[Callable[[Any], None], Callable[[str], None]]:
-    from raystt.progress import SearchProgress
+    from raystt.searching.progress import SearchProgress
 
     if not show:
         return lambda snapshot: None, lambda text: None

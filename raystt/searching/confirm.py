@@ -8,12 +8,13 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 
 from raystt.config import OBJECTIVES, SearchConfig
 from raystt.pools.errors import JobFailed
-from raystt.progress import duration, left_of_equal
+from raystt.progress import duration
 from raystt.results import Proposal, Result
 from raystt.searching.directory import RunDirectory
 from raystt.searching.ledger import Ledger
 from raystt.searching.measure import Pools, measure
 from raystt.searching.neighbours import missing_neighbours
+from raystt.searching.progress import left_of_equal
 from raystt.searching.verdict import answers, missing
 from raystt.training.jobs import CheckpointError
 

@@ -21,7 +21,6 @@ from raystt.pools.evaluators import EvaluatorPool
 from raystt.pools.growth import Growth
 from raystt.pools.trainers import TrainerPool
 from raystt.preparation.prepare import prepare
-from raystt.progress import Snapshot
 from raystt.ranking import dataframe
 from raystt.results import Proposal
 from raystt.searching import experiment
@@ -31,6 +30,7 @@ from raystt.searching.directory import RunDirectory
 from raystt.searching.final import ask_ceilings, measured, report_scores
 from raystt.searching.ledger import Ledger
 from raystt.searching.measure import Pools
+from raystt.searching.progress import Snapshot
 from raystt.searching.reconcile import reconcile
 from raystt.searching.room import Room
 from raystt.searching.searcher import StudySearcher

@@ -16,11 +16,11 @@ from raystt.config import OBJECTIVES, SearchConfig
 from raystt.pools.broker import Activity
 from raystt.pools.growth import Growth
 from raystt.pools.placing import Waiting
-from raystt.progress import Ended, LanguageProgress, Running, Snapshot
 from raystt.ranking import best
 from raystt.results import Result, parts
 from raystt.searching.ledger import Ledger
 from raystt.searching.measure import Pools
+from raystt.searching.progress import Ended, LanguageProgress, Running, Snapshot
 from raystt.searching.room import Room
 from raystt.searching.searcher import StudySearcher
 
