@@ -129,6 +129,8 @@ def test_a_search(searched: Search) -> None:
     assert "WARNING" not in text and "(raylet)" not in text, text
     assert len(text.splitlines()) < 80, text
     assert "http://127.0.0.1:" in text  # Ray's dashboard
+    ends = [line for line in text.splitlines() if line.startswith("[") and "/8 " in line]
+    assert all(", about " in line and " left" in line for line in ends[2:-1]), text
     # A curve grows while a trial trains.
     tables = raystt.open_run(directory).experiment.trial_dataframes.values()
     assert max(len(table) for table in tables) > 1

@@ -92,6 +92,9 @@ class Snapshot:
         failed: Number of those that could not be run within it.
         parallel: Trials that can be trained at once.
         score: What the scores are called.
+        stepping_s: Seconds since the first step of the first trial; None before it. Until then,
+            workers load what they do not load again.
+        confirmations: The most trainings on fresh seeds that follow the trials.
     """
 
     elapsed_s: float
@@ -101,13 +104,15 @@ class Snapshot:
     failed: int = 0
     parallel: int = 1
     score: str = "ASR-BLEU"
+    stepping_s: float | None = None
+    confirmations: int = 0
 
 
 def time_left(snapshot: Snapshot) -> float | None:
-    """Estimate the seconds until the last trial is trained.
+    """Estimate the seconds until the last trial is trained, and what confirms them.
 
     None = too early to say, or only trainings that confirm are left, which are no trials.
-    Trials count as equally long: as long as the trainers have taken for one so far, steps of
+    All count as equally long: as long as the trainers have taken for one so far, steps of
     unfinished ones included. Those that wait begin wherever a trainer comes free first.
     """
     training = [
@@ -118,12 +123,14 @@ def time_left(snapshot: Snapshot) -> float | None:
     evaluating = len(snapshot.running) - len(training)
     over = len(snapshot.ended) + snapshot.failed
     open_ = sum(study.total - study.done for study in snapshot.languages) - snapshot.failed
-    waiting = max(0, open_ - len(snapshot.running))
+    waiting = max(0, open_ - len(snapshot.running)) + snapshot.confirmations
     made = over + evaluating + sum(training)
-    if made < _MEASURABLE or (training and open_ <= 0):
+    if snapshot.stepping_s is None or made < _MEASURABLE:
+        return None
+    if open_ <= 0 and (training or snapshot.confirmations):
         return None
     slots = max(1, len(training), min(snapshot.parallel, over + open_))
-    each = snapshot.elapsed_s * slots / made
+    each = snapshot.stepping_s * slots / made
     free = [(1.0 - done) * each for done in training] + [0.0] * (slots - len(training))
     heapq.heapify(free)
     rounds, rest = divmod(waiting, slots)

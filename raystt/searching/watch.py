@@ -60,6 +60,7 @@ class Watch:
         searcher.concurrent = growth.concurrent
         self._on_progress, self._on_message = on_progress, on_message
         self._began = time.time()
+        self._stepped: float | None = None
         self._before = {(r.language, r.trial) for r in ledger.finished()}
         self._restarts = 0
         self._looked = 0.0
@@ -129,15 +130,21 @@ class Watch:
             for r in finished
             if (r.language, r.trial) not in self._before
         ]
+        running, now = self._running(), time.time()
+        if self._stepped is None and any(slot.done for slot in running):
+            self._stepped = now
+        names = self._search.languages
         self._on_progress(
             Snapshot(
-                elapsed_s=time.time() - self._began,
-                languages=tuple(self._language(name, finished) for name in self._search.languages),
-                running=self._running(),
+                elapsed_s=now - self._began,
+                languages=tuple(self._language(name, finished) for name in names),
+                running=running,
                 ended=tuple(ended),
                 failed=len(self._searcher.failures),
                 parallel=self._growth.resources.trainers,
                 score=OBJECTIVES[objective],
+                stepping_s=None if self._stepped is None else now - self._stepped,
+                confirmations=sum(map(self._search.confirmations_of, names)),
             )
         )
         restarts = ray.get(self._pools.broker.restarts.remote(), timeout=_ANSWER_SECONDS)

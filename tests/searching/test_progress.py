@@ -36,12 +36,20 @@ def snapshot(done: int = 3, step: int = 120, elapsed: float = 65.0, **more: Any)
             Running("evaluate", "es", 2, "constant 0.3"),
         ),
         parallel=2,
+        stepping_s=elapsed,
         **more,
     )
 
 
 def search(
-    done: int, total: int, *fractions: float, elapsed: float, slots: int = 2, failed: int = 0
+    done: int,
+    total: int,
+    *fractions: float,
+    elapsed: float,
+    slots: int = 2,
+    failed: int = 0,
+    setup: float | None = 0.0,
+    confirmations: int = 0,
 ) -> Snapshot:
     """A search of one language; its running trials are as far as `fractions` say."""
     ended = [Ended(f"es#{n}", "complete", "constant 0.3", 1.0) for n in range(done)]
@@ -55,6 +63,8 @@ def search(
         ended=tuple(ended),
         failed=failed,
         parallel=slots,
+        stepping_s=None if setup is None else elapsed - setup,
+        confirmations=confirmations,
     )
 
 
@@ -74,6 +84,10 @@ def search(
         (search(0, 2, 0.5, 0.5, elapsed=50, slots=8), 50),
         # A trial that failed is not waited for.
         (search(3, 6, 0.5, 0.5, elapsed=250, failed=1), 50),
+        # Workers took 40 s before the first step.
+        (search(0, 12, 0.1, 0.1, elapsed=50, setup=40), 590),
+        # Four trainings on fresh seeds follow.
+        (search(10, 12, 0.5, 0.5, elapsed=550, confirmations=4), 250),
     ],
 )
 def test_the_time_left_counts_steps_of_running_trials(state: Snapshot, seconds: float) -> None:
@@ -85,10 +99,12 @@ def test_the_time_left_counts_steps_of_running_trials(state: Snapshot, seconds: 
 def test_when_all_trials_are_done_nothing_is_known_of_what_is_left() -> None:
     """Those that confirm are trained by the same trainers, and are no trials."""
     assert time_left(search(4, 4, 0.5, 0.5, elapsed=50)) is None
+    assert time_left(search(4, 4, elapsed=50, confirmations=4)) is None
 
 
 def test_the_time_left_is_not_told_too_early() -> None:
     assert time_left(search(0, 12, elapsed=5)) is None
+    assert time_left(search(0, 12, 0.5, elapsed=5, setup=None)) is None
     assert time_left(search(0, 12, 0.01, 0.01, elapsed=5)) is None
 
 
