@@ -36,22 +36,17 @@ install: $(DEMO)
 quickstart: $(DEMO)
 	CUDA_VISIBLE_DEVICES= $(BIN)/raystt search search_spaces/quickstart.yaml
 
-# Two processes for those without Ray; then those that start it, one by one: a second Ray on the
-# same cores makes both wait. What PYTEST selects may lie in one of the parts alone.
-SELECTED = $(if $(PYTEST),$(PYTEST) || test $$? = 5)
-PLAIN = $(BIN)/python -m pytest -n 2 --dist loadfile -m "not ray $(1)" $(SELECTED)
-ON_RAY = $(BIN)/python -m pytest -m "ray $(1)" $(SELECTED)
+# Two processes, one of which takes all that start Ray: two Rays on the same cores would both wait.
+TESTS = $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
 test: $(DEV)
-	$(call PLAIN)
-	$(call ON_RAY,and not long and not faults)
+	$(TESTS) -m "not long and not faults" $(PYTEST)
 
 test-all: $(DEV)
-	$(call PLAIN)
-	$(call ON_RAY)
+	$(TESTS) $(PYTEST)
 
 test-fast: $(DEV)
-	$(call PLAIN,and not slow)
+	$(TESTS) -m "not ray and not slow" $(PYTEST)
 
 INPUTS := 10000
 fuzz: $(DEV)

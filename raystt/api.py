@@ -7,17 +7,16 @@ becomes of one run is in `raystt.runs`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from raystt import remote
 from raystt.checking.installation import check_installation
 from raystt.config import RunConfig, SearchConfig, load_any, load_search
 from raystt.config.loading import Infra, given
 from raystt.errors import BadInput
-from raystt.progress import stage_progress
+from raystt.progress import StageProgress
 
 if TYPE_CHECKING:
     from raystt.checking.report import Report
@@ -94,7 +93,7 @@ def prepare(
     if not (remote.local(base.corpus.path) / FILE_NAME).exists():
         check_run(config, infra)
     with ExitStack() as stack:
-        told = stack.enter_context(stage_progress(progress))
+        told = stack.enter_context(StageProgress(show=progress))
         shared = [remote.local(base.corpus.path)]
         session = stack.enter_context(
             ray_session(base.resources, pools=False, shared=shared, verbose=verbose)
@@ -135,6 +134,7 @@ def search(
     from raystt.checking import check_run
     from raystt.report.live import LiveReport
     from raystt.searching.directory import RunDirectory, claimed
+    from raystt.searching.progress import SearchProgress
     from raystt.searching.run import run_search
 
     place = RunDirectory(f"{loaded.base.storage}/{loaded.name}")
@@ -146,23 +146,24 @@ def search(
         ExitStack() as stack,
     ):
         if checked is not None:
-            told = stack.enter_context(stage_progress(progress))
-            shown, message = _search_progress(stack, loaded.name, progress)
+            told = stack.enter_context(StageProgress(show=progress))
+            shown = stack.enter_context(SearchProgress(loaded.name, show=progress))
             for warning in checked.warnings:
-                message(f"warning: {warning}")
+                shown.message(f"warning: {warning}")
             live = LiveReport(
-                lambda: report(open_run(directory.path), running=True, figures=False), message
+                lambda: report(open_run(directory.path), running=True, figures=False),
+                shown.message,
             )
             stack.callback(live.wait)
             before = directory.size()
 
             def on_progress(snapshot: Snapshot) -> None:
-                shown(snapshot)
+                shown.update(snapshot)
                 live.look(directory.size() - before)
 
             run_search(
-                loaded, directory, on_prepare=told, on_progress=on_progress, on_message=message,
-                verbose=verbose,
+                loaded, directory, on_prepare=told, on_progress=on_progress,
+                on_message=shown.message, verbose=verbose,
             )  # fmt: skip
             live.wait()
         run = open_run(directory.path)
@@ -200,14 +201,3 @@ def report(run: Run, *, running: bool = False, figures: bool = True) -> list[Pat
     for path in written:
         remote.update(path)
     return written
-
-
-def _search_progress(
-    stack: ExitStack, name: str, show: bool
-) -> tuple[Callable[[Any], None], Callable[[str], None]]:
-    from raystt.searching.progress import SearchProgress
-
-    if not show:
-        return lambda snapshot: None, lambda text: None
-    progress = stack.enter_context(SearchProgress(name))
-    return progress.update, progress.message

@@ -5,7 +5,6 @@ from __future__ import annotations
 import textwrap
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Self
 
@@ -48,12 +47,19 @@ class Display:
     """Bars on a terminal, lines elsewhere; a context manager that takes the bars down.
 
     Args:
+        show: False = nothing is shown, messages neither.
         console: Where to write; standard error by default, which leaves stdout to results.
         clock: Monotonic seconds, for tests.
     """
 
-    def __init__(self, console: Console | None, clock: Callable[[], float]) -> None:
-        self._console, self._clock = console or Console(stderr=True), clock
+    def __init__(
+        self,
+        *,
+        show: bool = True,
+        console: Console | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._console, self._clock = console or Console(stderr=True, quiet=not show), clock
         self._printed_at = clock()
         self._bars = Progress(
             TextColumn("{task.description}", markup=False),
@@ -81,6 +87,8 @@ class Display:
 
     def show(self, rows: Mapping[str, tuple[int, int, str]], plain: str) -> None:
         """Show what is running: title -> done, total (0: not known), note; or print `plain`."""
+        if self._console.quiet:
+            return
         if not self._console.is_terminal:
             if rows and self._clock() - self._printed_at >= PLAIN_INTERVAL_S:
                 self.message(fit(plain))
@@ -96,11 +104,6 @@ class Display:
             self._bars.start()
         else:
             self._stop()
-
-
-def stage_progress(show: bool) -> AbstractContextManager[Callable[[str, int, int], None]]:
-    """Return what is told (stage, done, total), and shows it if it is to."""
-    return StageProgress() if show else nullcontext(lambda stage, done, total: None)
 
 
 def fit(text: str) -> str:
@@ -132,10 +135,11 @@ class StageProgress(Display):
     def __init__(
         self,
         *,
+        show: bool = True,
         console: Console | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        super().__init__(console, clock)
+        super().__init__(show=show, console=console, clock=clock)
         self._stages: dict[str, _Stage] = {}
         self._announced: list[str] = []
 

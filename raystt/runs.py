@@ -19,7 +19,7 @@ from raystt.config.loading import Infra, given
 from raystt.config.run import changed_keys
 from raystt.errors import BadInput
 from raystt.files import remove, write_atomic
-from raystt.progress import stage_progress
+from raystt.progress import StageProgress
 
 if TYPE_CHECKING:
     from raystt.evaluation.jobs import Scored
@@ -74,12 +74,14 @@ def train(
     from raystt.checking import check_run
     from raystt.training.states import DONE
 
-    check_run(config, infra, local=local)
+    checked = check_run(config, infra, local=local)
     corpus = remote.local(run.corpus.path)
     splits = list(dict.fromkeys((run.evaluation.split, run.evaluation.report_split)))
     with ExitStack() as stack:
         stack.enter_context(_claimed(run, directory, resume))
-        told = stack.enter_context(stage_progress(progress))
+        told = stack.enter_context(StageProgress(show=progress))
+        for warning in checked.warnings:
+            told.message(f"warning: {warning}")
 
         def on_step(step: Any) -> None:
             told("train", step.step, step.horizon)
@@ -87,6 +89,7 @@ def train(
         if local:
             from raystt.evaluation import alone
 
+            alone.load_judge(run, corpus)
             trained = alone.train_run(run, corpus, directory, on_step)
             evaluate_model = alone.evaluate_model
         else:
@@ -102,6 +105,7 @@ def train(
             prepare_corpus(
                 run.corpus, resources=run.resources, progress=told, interleaving=run.interleaving
             )
+            single.load_judge(run, corpus)
             trained = single.train_run(run, corpus, directory, on_step)
             evaluate_model = single.evaluate_model
         remote.fetch(trained.model.parent, DONE)

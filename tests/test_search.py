@@ -199,6 +199,15 @@ def test_one_run_is_trained_and_evaluated(
     alone = cli("train", path, "--local")
     for key in ("asr_bleu", "ci", "signature", "sentences"):
         assert [one[key] for one in alone] == [one[key] for one in trained]
+    # What will score a run is loaded before it is trained.
+    deaf = space.with_name("deaf")
+    deaf.mkdir()
+    (deaf / "config.json").write_text("{}")
+    heard = whole.evaluation.model_copy(update={"asr": "whisper", "asr_model": str(deaf)})
+    path.write_text(to_yaml(whole.model_copy(update={"name": "unheard", "evaluation": heard})))
+    assert main(["train", str(path), "--local"]) == 2
+    assert str(deaf) in capsys.readouterr().err
+    assert not (directory.parent / "unheard" / "states").exists()
     # What decides no score may change on a resume; what does may not.
     changed = training.model_copy(update={"log_every": 5})
     path.write_text(to_yaml(run.model_copy(update={"training": changed})))

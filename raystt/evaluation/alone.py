@@ -16,6 +16,15 @@ from raystt.training.segment import train_segment
 from raystt.training.states import sweep
 
 
+def load_judge(run: RunConfig, corpus: Path) -> None:
+    """Load what will score a run, and let it go: what is wrong with it is told before training.
+
+    Raises:
+        BadInput: The recogniser, or another of its models, cannot be loaded.
+    """
+    Judge(corpus, run.evaluation, device=_device(run, "gpus_per_evaluator"))
+
+
 def train_run(
     run: RunConfig, corpus: Path, directory: Path, on_step: Callable[[Step], None]
 ) -> SegmentResult:

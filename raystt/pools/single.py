@@ -17,6 +17,21 @@ from raystt.training.jobs import SegmentResult, Step, whole_run
 from raystt.training.states import sweep
 
 
+def load_judge(run: RunConfig, corpus: Path) -> None:
+    """Load what will score a run, and let it go: what is wrong with it is told before training.
+
+    Raises:
+        BadInput: The recogniser, or another of its models, cannot be loaded.
+    """
+    with _evaluator(run, corpus) as pool:
+        pool.wait_until_ready()
+
+
+def _evaluator(run: RunConfig, corpus: Path) -> EvaluatorPool:
+    resources = run.resources.model_copy(update={"evaluators": 1})
+    return EvaluatorPool(str(corpus), run.evaluation, resources)
+
+
 def train_run(
     run: RunConfig, corpus: Path, directory: Path, on_step: Callable[[Step], None]
 ) -> SegmentResult:
@@ -59,8 +74,7 @@ def evaluate_model(
     Raises:
         JobFailed: The evaluation could not be done.
     """
-    resources = run.resources.model_copy(update={"evaluators": 1})
-    with EvaluatorPool(str(corpus), run.evaluation, resources) as pool:
+    with _evaluator(run, corpus) as pool:
         pool.wait_until_ready()
 
         def ask(job: EvaluationJob | CeilingJob) -> Any:

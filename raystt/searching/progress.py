@@ -156,10 +156,11 @@ class SearchProgress(Display):
         self,
         name: str,
         *,
+        show: bool = True,
         console: Console | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        super().__init__(console, clock)
+        super().__init__(show=show, console=console, clock=clock)
         self._name = name
         self._told: set[Ended] = set()
 
