@@ -192,7 +192,8 @@ def _search(options: argparse.Namespace) -> int:
         verbose=options.verbose,
     )
     _print_run(run, options.json)
-    return DONE if len(run.results) >= run.search.total_trials else FAILED
+    done = len(run.results) >= run.search.total_trials and not run.summary["confirm"]["missing"]
+    return DONE if done else FAILED
 
 
 def _report(options: argparse.Namespace) -> int:

@@ -1,8 +1,8 @@
 """The broker between trials that want segments and worker groups that train them.
 
 A worker group asks for its next job; a trial asks for a job to be run. Jobs wait in the order in
-which they came. A group that asks again while a job of its own is unfinished was restarted: it
-gets that job again, at most `_ATTEMPTS` times since its last checkpoint.
+which they came. The job of a group that went down comes first again, for whichever group asks next,
+at most `_ATTEMPTS` times since its last checkpoint.
 
 All of its state can be lost: Ray starts a broker that died again and repeats the calls that were
 not answered, and a segment that was finished in the meantime is found where it lies.
@@ -86,9 +86,9 @@ class _Ticket:
 @dataclass
 class _Slot:
     asks: int = 0
+    question: int = 0  # the last one: that of a group which went down takes no job
     ticket: _Ticket | None = None
     free_since: float | None = None
-    restarts: int = 0
     alive: bool = True
     absent_since: float | None = field(default_factory=time.monotonic)
     reason: str = ""
@@ -111,6 +111,7 @@ class Broker:
         self._expect(slots)
         self._changed = asyncio.Condition()
         self._numbers = itertools.count(time.time_ns())  # no number of an earlier life
+        self._restarts = 0
 
     def __repr__(self) -> str:
         return "broker"
@@ -132,16 +133,28 @@ class Broker:
             StateLost: What it was to continue from must be trained again.
             Interrupted: The storage took nothing, or no trainer is left.
         """
-        answer = asyncio.get_running_loop().create_future()
-        ticket = _Ticket(
-            Assignment(job, label, next(self._numbers)), answer, time.monotonic()
-        )  # fmt: skip
         async with self._changed:
             if self._state.given_up:
                 raise Interrupted(self._state.given_up)
-            self._state.queue.append(ticket)
-            self._changed.notify_all()
-        return Served(await ticket.answer, ticket.waited)
+            ticket = self._asked(job, label)
+            if ticket is None:
+                assignment = Assignment(job, label, next(self._numbers))
+                answer = asyncio.get_running_loop().create_future()
+                ticket = _Ticket(assignment, answer, time.monotonic())
+                self._state.queue.append(ticket)
+                self._changed.notify_all()
+        return Served(await asyncio.shield(ticket.answer), ticket.waited)
+
+    def _asked(self, job: SegmentJob, label: str) -> _Ticket | None:
+        """Find a job that is asked for again, by a trial whose actor was lost and came back."""
+        given = (slot.ticket for slot in self._state.slots.values())
+        for ticket in (*self._state.queue, *given):
+            if ticket is not None and (ticket.assignment.label, ticket.assignment.job) == (
+                label,
+                job,
+            ):
+                return ticket
+        return None
 
     @unlisted
     async def next_job(self, number: int) -> Assignment | NothingYet | None:
@@ -149,45 +162,46 @@ class Broker:
         async with self._changed:
             slot = self._state.slots[number]
             slot.asks += 1
-            slot.absent_since = None
-            asked = slot.asks
-            if slot.ticket is not None:
-                slot.restarts += 1
-                if not self._abandon(slot):
-                    return slot.ticket.assignment if slot.ticket else None
+            slot.question += 1
+            slot.absent_since, question = None, slot.question
+            if slot.ticket is not None:  # it went down, and this broker was not told
+                self._drop(slot)
             if slot.free_since is None:
                 slot.free_since = time.monotonic()
             self._changed.notify_all()
             try:
-                # A restarted group asks anew; the question of the dead one must not take a job.
                 await asyncio.wait_for(
                     self._changed.wait_for(
-                        lambda: self._state.stopped or self._state.queue or slot.asks != asked
+                        lambda: (
+                            self._state.stopped or self._state.queue or slot.question != question
+                        )
                     ),
                     _IDLE_SECONDS,
                 )
             except TimeoutError:
                 return NothingYet()
-            if self._state.stopped or slot.asks != asked:
+            if self._state.stopped or slot.question != question:
                 return None
             ticket = self._state.queue.popleft()
             ticket.waited += max(0.0, slot.free_since - ticket.submitted)
             slot.ticket, slot.free_since = ticket, None
             return ticket.assignment
 
-    def _abandon(self, slot: _Slot) -> bool:
-        """Give up a ticket whose worker died too often; return whether it was given up."""
-        ticket = slot.ticket
-        assert ticket is not None
+    def _drop(self, slot: _Slot) -> None:
+        """Give the job of a group that went down to the next that asks, or up if it kills them."""
+        ticket, slot.ticket = slot.ticket, None
+        if ticket is None:
+            return
+        self._restarts += 1
         ticket.attempts += 1
-        ticket.step = None
+        ticket.step, ticket.submitted = None, time.monotonic()
         if ticket.attempts < _ATTEMPTS:
-            return False
+            self._state.queue.appendleft(ticket)
+            return
         why = ticket.stumbled or "out of memory? see the worker's log in Ray's dashboard"
-        self._answer(slot, JobFailed(
+        _settle(ticket, JobFailed(
             f"{ticket.assignment.label}: its trainer died {ticket.attempts} times ({why})"
         ))  # fmt: skip
-        return True
 
     async def finish(self, number: int, ticket: int, outcome: SegmentResult | Exception) -> None:
         """Take a slot's result, or the error of one of its workers, for the job of that number."""
@@ -246,13 +260,25 @@ class Broker:
 
     @unlisted
     async def restarts(self) -> int:
-        """Return how often a worker group was lost and came back with a job to do again."""
-        return sum(slot.restarts for slot in self._state.slots.values())
+        """Return how often a job lost its worker group."""
+        return self._restarts
 
     async def gone(self, number: int, reason: str) -> None:
-        """A slot's worker group went down and is being started again."""
-        slot = self._state.slots[number]
-        slot.absent_since, slot.reason = time.monotonic(), reason
+        """A slot's worker group went down and is being started again; another may take its job."""
+        async with self._changed:
+            slot = self._state.slots[number]
+            slot.question += 1
+            slot.reason = reason
+            # Of one that dies at each start, the first counts: it has not been there since.
+            slot.absent_since = slot.absent_since or time.monotonic()
+            slot.free_since = None
+            self._drop(slot)
+            self._changed.notify_all()
+
+    @unlisted
+    async def alive(self) -> int:
+        """Return the number of slots that are there or are being started."""
+        return sum(slot.alive for slot in self._state.slots.values())
 
     @unlisted
     async def absences(self) -> list[Absence]:
@@ -269,11 +295,8 @@ class Broker:
         async with self._changed:
             slot = self._state.slots[number]
             slot.alive = False
-            if slot.ticket is not None:
-                ticket, slot.ticket = slot.ticket, None
-                ticket.step = None
-                self._state.queue.appendleft(ticket)
-                self._changed.notify_all()
+            self._drop(slot)
+            self._changed.notify_all()
         if not any(other.alive for other in self._state.slots.values()):
             await self.give_up(f"no trainer is left; trainer {number} stopped: {reason}")
 

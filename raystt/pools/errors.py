@@ -27,36 +27,44 @@ class StorageLost(Interrupted):
     """The storage took no data: full, read-only, or gone."""
 
 
-def answer(error: Exception, directory: str | None, *, alone: bool) -> Exception | None:
+def answer(error: Exception, directory: str | None) -> Exception | None:
     """Return what is answered for an error that a worker met.
 
     Args:
         error: The error.
         directory: Where the worker writes; None = nowhere.
-        alone: Whether the worker has no peers. With peers, only errors of the input are surely the
-            job's: that of a dead peer looks like any other of torch's.
 
     Returns:
-        None where it is not known to be the job's: the group may try again.
+        None where it is not surely the job's, as errors of the input are: that of a dead peer, or
+        of a GPU that broke, looks like any other of torch's. Another process may do better.
     """
     if isinstance(error, StateLost | JobFailed | Interrupted):
         return error
     text = f"{type(error).__name__}: {error}"
     if storage_error(error):
         return StorageLost(text)
+    run = None if directory is None else Path(directory).parent
+    if run is not None and not remote.url_of(run) and not run.is_dir():
+        return StorageLost(f"{run} is gone ({text})")
     unwritten = None if directory is None else remote.unwritable(Path(directory))
     if unwritten:
         return StorageLost(f"{unwritten} ({text})")
-    if alone or isinstance(error, _OF_THE_INPUT):
+    if isinstance(error, _OF_THE_INPUT):
         return JobFailed(f"{text}\n{''.join(traceback.format_exception(error, limit=-4))}")
     return None
 
 
+def said(error: ray.exceptions.RayError) -> StateLost | JobFailed | Interrupted | None:
+    """Return what a worker says of its job, out of Ray's wrapping; None = it says nothing."""
+    found = error.cause if isinstance(error, ray.exceptions.RayTaskError) else None
+    return found if isinstance(found, StateLost | JobFailed | Interrupted) else None
+
+
 def unwrapped(error: ray.exceptions.RayError) -> Exception:
     """Return the pool's own error out of Ray's wrapping; a lost actor is an interruption."""
-    found = error.cause if isinstance(error, ray.exceptions.RayTaskError) else None
-    if isinstance(found, StateLost | JobFailed | Interrupted):
+    if found := said(error):
         return found
+    found = error.cause if isinstance(error, ray.exceptions.RayTaskError) else None
     if found is not None and not isinstance(found, ray.exceptions.RayError):
         return JobFailed(f"{type(found).__name__}: {found}")
     return Interrupted(f"{type(error).__name__}: {str(error).strip().splitlines()[0]}")

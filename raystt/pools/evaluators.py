@@ -25,7 +25,7 @@ from raystt.errors import BadInput
 from raystt.evaluation.jobs import Ceiling, CeilingJob, Evaluation, EvaluationJob
 from raystt.files import remove
 from raystt.pools.broker import Absence, Activity, Served, unlisted
-from raystt.pools.errors import Interrupted, JobFailed, answer, unwrapped
+from raystt.pools.errors import Interrupted, JobFailed, answer, said
 from raystt.pools.placing import Waiting, beside_driver
 from raystt.training.device import device_of
 from raystt.training.states import DONE, let_go, model_of
@@ -93,8 +93,7 @@ class Evaluator:
                 remote.fetch(Path(job.model), "config.json")
             return self._judge.evaluate(job)
         except Exception as error:
-            found = answer(error, None, alone=True)
-            raise found or error from None
+            raise answer(error, None) or error from None
 
     @ray.method(max_task_retries=-1)
     def ready(self) -> str:
@@ -176,15 +175,27 @@ class Dispatcher:
             try:
                 evaluate = place.evaluator.evaluate.options(name=f"Evaluator.evaluate {label}")
                 return Served(await self._or_given_up(evaluate.remote(job)), waited)
-            except ray.exceptions.RayTaskError as error:
-                raise unwrapped(error) from None
             except ray.exceptions.RayError as error:
-                last = str(error).strip().splitlines()[0]
+                if found := said(error):
+                    raise found from None
+                if isinstance(error, ray.exceptions.RayTaskError):
+                    # It may be its process that is broken, as after an error of CUDA.
+                    await self._restart(place)
+                last = str(getattr(error, "cause", error)).strip().splitlines()[0]
                 attempts += not place.dismissed
             finally:
                 place.label = None
                 asyncio.ensure_future(self._free(place))
-        raise JobFailed(f"{label}: its evaluator died {_ATTEMPTS} times ({last})")
+        raise JobFailed(f"{label}: evaluators failed {_ATTEMPTS} times ({last})")
+
+    async def _restart(self, place: _Place) -> None:
+        """End an evaluator's process, which Ray starts again, and wait until it is gone."""
+        ray.kill(place.evaluator, no_restart=False)
+        ping = place.evaluator.ping.options(max_task_retries=0)
+        with suppress(ray.exceptions.RayError):
+            for _ in range(100):
+                await ping.remote()
+                await asyncio.sleep(0.1)
 
     async def _free(self, place: _Place) -> None:
         """Let an evaluator take the next job, once it is there."""
@@ -233,6 +244,11 @@ class Dispatcher:
             for number, place in enumerate(self._places.values())
             if now - place.seen > 3 * _PULSE_SECONDS
         ]
+
+    @unlisted
+    async def alive(self) -> int:
+        """Return the number of evaluators that are there or are being started."""
+        return len(self._places)
 
     async def give_up(self, cause: str) -> None:
         """Interrupt all that is asked for, now and later."""

@@ -43,9 +43,7 @@ def serve(slot: int, broker: Any, resources: ResourcesConfig) -> None:
             continue
         if rank == 0:
             broker.train.options(name=f"trainer-{slot}: {given.label}").remote(slot)
-        outcome = _train(
-            given, slot, broker, data_cpus, device, resources.patience, alone=world_size == 1
-        )
+        outcome = _train(given, slot, broker, data_cpus, device, resources.patience)
         # Any rank may tell what was wrong; the broker takes the first that speaks.
         if rank == 0 or isinstance(outcome, Exception):
             ray.get(broker.finish.remote(slot, given.number, outcome))
@@ -69,14 +67,12 @@ def _train(
     cpus: float,
     device: str,
     patience: float,
-    *,
-    alone: bool,
 ) -> SegmentResult | Exception:
     """Train a segment; an error of the job's is returned, so that it fails one trial, not the pool.
 
     Raises:
         Preempted: The group starts again, elsewhere if its node is going.
-        Exception: In a group, an error that may be the group's: it starts again.
+        Exception: An error that may be the group's: it starts again.
     """
     told = 0.0
 
@@ -113,7 +109,7 @@ def _train(
         ray.get(broker.stumbled.remote(slot, given.number, str(preempted)))
         raise
     except Exception as error:
-        found = answer(error, given.job.states, alone=alone)
+        found = answer(error, given.job.states)
         if found is None:
             text = f"{type(error).__name__}: {error}"
             ray.get(broker.stumbled.remote(slot, given.number, text))

@@ -82,9 +82,11 @@ class TrainerPool:
                     return
                 with suppress(ray.exceptions.RayError):  # without a broker, nobody can be told
                     before, asked = asked, ray.get(self.broker.asks.remote(number))
-                    died = 1 if asked > before else died + 1
+                    # A broker that was started again counts from 0.
+                    died = 1 if asked != before else died + 1
                     if died >= _STARTS or not self._started:
                         self._errors[number] = error
+                        self._on_message(f"trainer {number} is given up: {_first_line(error)}")
                         ray.get(self.broker.lost.remote(number, _first_line(error)))
                         return
                     ray.get(self.broker.gone.remote(number, _first_line(error)))

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import as_completed
 
 from raystt.config import OBJECTIVES, SearchConfig
-from raystt.pools.errors import JobFailed
+from raystt.pools.errors import Interrupted, JobFailed
 from raystt.progress import duration
 from raystt.results import Proposal, Result
 from raystt.searching.directory import RunDirectory
 from raystt.searching.ledger import Ledger
-from raystt.searching.measure import Pools, measure
+from raystt.searching.measure import Pools, at_once, measure
 from raystt.searching.neighbours import missing_neighbours
 from raystt.searching.progress import left_of_equal
+from raystt.searching.searcher import IN_A_ROW
 from raystt.searching.verdict import answers, missing
 from raystt.training.jobs import CheckpointError
-
-_AT_ONCE = 64  # threads, which only wait
 
 
 def confirm(
@@ -38,16 +37,19 @@ def confirm(
         on_message: Told of each score, and of what could not be run.
 
     Raises:
-        Interrupted: The pools are gone.
+        Interrupted: The pools are gone, the storage takes nothing, or nothing can be trained.
     """
 
     name = OBJECTIVES[search.objective]
+    causes: list[str] = []  # of those in a row that could not be trained
 
     def run(proposal: Proposal, splits: list[str]) -> list[Result]:
         try:
             return list(measure(search, pools, proposal, splits))
         except (JobFailed, CheckpointError) as error:
-            on_message(f"{proposal.label} could not be trained: {str(error).splitlines()[0]}")
+            cause = str(error).splitlines()[0]
+            on_message(f"{proposal.label} could not be trained: {cause}")
+            causes.append(f"{proposal.label}: {cause}")
             return []
 
     def train(what: str, wanted: list[tuple[Proposal, list[str]]]) -> None:
@@ -55,11 +57,18 @@ def confirm(
             schedules = len({(one.language, one.trial, one.knob) for one, _ in wanted})
             on_message(f"{what}: {len(wanted)} trainings, schedules: {schedules}")
         start = time.monotonic()
-        with ThreadPoolExecutor(max_workers=_AT_ONCE) as waiting:
+        with at_once(pools) as waiting:
             begun = [waiting.submit(run, *one) for one in wanted]
             for number, done in enumerate(as_completed(begun), start=1):
                 for result in done.result():
+                    causes.clear()
                     directory.append_confirmation(result)
+                if len(causes) >= IN_A_ROW:
+                    raise Interrupted(
+                        f"{len(causes)} trainings in a row could not be done, the last {causes[-1]}"
+                    )
+                if search.keep != "all" and search.fidelity.segments == 1:
+                    directory.prune([], done.result())  # else another may go on from its states
                 for result in done.result()[-1:]:  # one line a training
                     score = f"{name} {result.value(search.objective):.1f} on {result.split}"
                     score = score if result.status == "complete" else result.status

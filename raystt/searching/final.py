@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import as_completed
 from dataclasses import asdict
 from typing import Any
 
@@ -15,7 +15,7 @@ from raystt.pools.errors import JobFailed
 from raystt.ranking import best
 from raystt.results import Result
 from raystt.searching.ledger import Ledger
-from raystt.searching.measure import Pools, measure
+from raystt.searching.measure import Pools, at_once, measure
 from raystt.searching.searcher import StudySearcher
 from raystt.searching.verdict import to_confirm
 from raystt.training.jobs import CheckpointError
@@ -89,9 +89,8 @@ def report_scores(
             on_message(f"{result.label} has no score on {config.report_split}: {first}")
             return None
 
-    # Threads only wait here: the evaluators do the work.
-    with ThreadPoolExecutor(max_workers=16) as waiting:
-        for result in waiting.map(evaluate, wanted.values()):
-            if result is not None:
+    with at_once(pools) as waiting:
+        for done in as_completed([waiting.submit(evaluate, result) for result in wanted.values()]):
+            if (result := done.result()) is not None:
                 ledger.add(result)
                 searcher.studies[result.language].note(result)

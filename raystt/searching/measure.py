@@ -5,15 +5,23 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from raystt import remote
 from raystt.config import EvaluationConfig, RunConfig, SearchConfig
 from raystt.evaluation.jobs import Evaluation, EvaluationJob
 from raystt.pools.broker import served
+from raystt.pools.errors import StorageLost
 from raystt.results import METRICS, Proposal, Result
 from raystt.training.jobs import SegmentResult, Segments, StateLost, plan
+
+_AT_ONCE = 64
+_STORAGE_SECONDS = 5.0
+_STORAGE_LOSSES = 3  # of one trial
 
 
 @dataclass(frozen=True)
@@ -36,6 +44,46 @@ def segments_of(search: SearchConfig, run: RunConfig, pools: Pools, proposal: Pr
     )  # fmt: skip
 
 
+class Patience:
+    """Waits for a storage that took nothing, on behalf of one trial.
+
+    Args:
+        states: Directory of the states.
+        seconds: How long, `resources.patience`.
+    """
+
+    def __init__(self, states: str, seconds: float) -> None:
+        self._states, self._seconds, self._lost = Path(states), seconds, 0
+
+    def rewarded(self) -> bool:
+        """Wait until the storage takes data again; say whether it did, in time and not in vain.
+
+        A disk that is full for a model has room for a probe: training it again would end likewise.
+        """
+        self._lost += 1
+        if self._lost == _STORAGE_LOSSES:
+            return False
+        limit = time.monotonic() + self._seconds
+        while time.monotonic() < limit:
+            time.sleep(_STORAGE_SECONDS)
+            if remote.unwritable(self._states) is None:
+                return True
+        return False
+
+
+@contextmanager
+def at_once(pools: Pools) -> Iterator[ThreadPoolExecutor]:
+    """Return threads for `measure`, which only wait; what is asked for ends with an error."""
+    with ThreadPoolExecutor(max_workers=_AT_ONCE) as waiting:
+        try:
+            yield waiting
+        except BaseException as error:
+            waiting.shutdown(wait=False, cancel_futures=True)
+            for pool in (pools.broker, pools.dispatcher):
+                pool.give_up.remote(str(error) or type(error).__name__)
+            raise
+
+
 def measure(
     search: SearchConfig, pools: Pools, proposal: Proposal, splits: Sequence[str]
 ) -> Iterator[Result]:
@@ -46,10 +94,11 @@ def measure(
     Raises:
         JobFailed: It cannot be trained or scored.
         CheckpointError: Its state is lost again and again.
-        Interrupted: The pools are gone.
+        Interrupted: The pools are gone, or the storage takes nothing.
     """
     run = search.run_for(proposal.language, proposal.overrides, seed=proposal.seed)
     segments = segments_of(search, run, pools, proposal)
+    patience = Patience(pools.states, run.resources.patience)
     for split in splits:
         began, waited, evaluation = time.time(), 0.0, None
         while True:
@@ -67,6 +116,9 @@ def measure(
                 break
             except StateLost as lost:
                 segments.rewind(lost)
+            except StorageLost:
+                if not patience.rewarded():
+                    raise
         if evaluation is not None:
             evaluation.write(Path(pools.trials) / proposal.folder)
         yield result_of(

@@ -40,7 +40,10 @@ class Room:
         # need no more room, but for what an ended trial may have left.
         kept = min(sum(there), parallel * 2 * self._checkpoint)
         needed = _LEAST_BYTES + parallel * max(self._bytes, 3 * self._checkpoint) - kept
-        free = shutil.disk_usage(self._directory.path).free
+        try:
+            free = shutil.disk_usage(self._directory.path).free
+        except OSError as error:  # unmounted, or deleted
+            return f"{self._directory.path}: {error.strerror}"
         if free < needed:
             return (
                 f"{self._directory.path}: {free / 1e6:.0f} MB are free, the next models need "

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -158,7 +160,7 @@ def _told(directory: RunDirectory) -> Iterator[None]:
         raise SearchFailed(f"{unwritten}; make room or make it writable, then --resume")
     try:
         yield
-    except Interrupted as error:
+    except (Interrupted, TimeoutError) as error:
         raise SearchFailed(_STOPPED.format(cause=error)) from None
     except Exception as error:
         if not storage_error(error):
@@ -213,12 +215,24 @@ def _tune(
             callbacks=callbacks,
         ),
     )
-    tuner.fit()
+    with _ctrl_c_restored():
+        tuner.fit()
     if searcher.stopped:
         raise SearchFailed(_STOPPED.format(cause=searcher.stopped))
     if not searcher.exhausted and searcher.missing > 0:
         # Tune ends quietly on Ctrl-C, but the search is not done.
         raise KeyboardInterrupt
+
+
+@contextmanager
+def _ctrl_c_restored() -> Iterator[None]:
+    """Take Tune's handler away again, which it leaves: the first Ctrl-C would do nothing."""
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, before)
 
 
 def _write_best(search: SearchConfig, ledger: Ledger, directory: RunDirectory) -> None:

@@ -25,7 +25,8 @@ from raystt.results import Proposal
 from raystt.searching.study import LanguageStudy, own_journal
 from raystt.searching.transfer import to_repeat
 
-_IN_A_ROW = 3
+IN_A_ROW = 3
+"""Trials that cannot be run, after which a search stops: what ails them ails all."""
 _DIED = "its Tune actor died; see Ray's dashboard"
 
 
@@ -124,6 +125,8 @@ class StudySearcher(Searcher):  # type: ignore[misc]
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Record the loss of a trial that goes on."""
         loss, step = result.get("loss"), result.get("step")
+        if self.held:  # there may be no room for a line that cannot be written again
+            return
         if isinstance(loss, float) and math.isfinite(loss) and isinstance(step, int):
             proposal = self._open[trial_id]
             self.studies[proposal.language].report(proposal.trial, step, loss)
@@ -158,7 +161,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]
             study.tell(proposal.trial, float(score), report, clips)
             return
         self._in_a_row += 1
-        if self._in_a_row >= _IN_A_ROW:
+        if self._in_a_row >= IN_A_ROW:
             last = f"{proposal.label}: {cause.splitlines()[0]}"
             self.stop(f"{self._in_a_row} trials in a row could not be run, the last {last}")
 

@@ -12,14 +12,13 @@ from typing import Any
 import ray
 from ray import tune
 
-from raystt import remote
 from raystt.config import SearchConfig
 from raystt.evaluation.jobs import Evaluation
 from raystt.files import storage_error
 from raystt.pools.broker import served
 from raystt.pools.errors import Interrupted, JobFailed, StorageLost
 from raystt.results import REPORTED, Proposal
-from raystt.searching.measure import Pools, evaluation_job, result_of, segments_of
+from raystt.searching.measure import Patience, Pools, evaluation_job, result_of, segments_of
 from raystt.training.jobs import (
     CheckpointError,
     SegmentJob,
@@ -30,8 +29,6 @@ from raystt.training.jobs import (
 
 REPORT_SECONDS = 5.0
 """How often a trial in training tells Tune where it is."""
-_STORAGE_SECONDS = 5.0
-_STORAGE_LOSSES = 3  # of one trial
 
 
 class Trial(tune.Trainable):
@@ -58,7 +55,7 @@ class Trial(tune.Trainable):
         self._pending: Any = None
         self._seen: Step | None = None
         self._waited = self._busy = 0.0
-        self._lost = 0
+        self._patience = Patience(self._pools.states, self._search.base.resources.patience)
         self._started = time.time()
 
     def step(self) -> dict[str, Any]:
@@ -77,13 +74,17 @@ class Trial(tune.Trainable):
                     return self._without_score("failed", error)
             except JobFailed as error:
                 return self._without_score("failed", error)
-            except (StorageLost, OSError) as error:
-                if isinstance(error, OSError) and not storage_error(error):
-                    raise
-                if not self._storage_came_back():
+            except ray.exceptions.RayError:
+                raise  # Tune tries it again
+            except Exception as error:
+                if isinstance(error, StorageLost) or storage_error(error):
+                    if not self._patience.rewarded():
+                        return self._without_score("interrupted", error)
+                elif isinstance(error, Interrupted):
                     return self._without_score("interrupted", error)
-            except Interrupted as error:
-                return self._without_score("interrupted", error)
+                else:
+                    text = f"{type(error).__name__}: {error}"
+                    return self._without_score("failed", text)
 
     def _advance(self) -> dict[str, Any]:
         while (job := self._segments.next_job()) is not None:
@@ -95,22 +96,7 @@ class Trial(tune.Trainable):
             return self._end(None)
         return self._end(self._evaluate())
 
-    def _storage_came_back(self) -> bool:
-        """Wait until the storage takes data again; say whether it did, in time and not in vain.
-
-        A disk that is full for a model has room for a probe: training it again would end likewise.
-        """
-        self._lost += 1
-        if self._lost == _STORAGE_LOSSES:
-            return False
-        limit = time.monotonic() + self._search.base.resources.patience
-        while time.monotonic() < limit:
-            time.sleep(_STORAGE_SECONDS)
-            if remote.unwritable(Path(self._pools.states)) is None:
-                return True
-        return False
-
-    def _without_score(self, status: str, error: Exception) -> dict[str, Any]:
+    def _without_score(self, status: str, error: Exception | str) -> dict[str, Any]:
         return {**dict.fromkeys(REPORTED), "status": status, "error": str(error), "done": True}
 
     def _train(self, job: SegmentJob) -> SegmentResult | Step:
@@ -143,11 +129,6 @@ class Trial(tune.Trainable):
         answer = served(pending)
         self._waited += answer.wait_seconds
         return answer.result
-
-    def _directory(self) -> Path:
-        path = Path(self._pools.trials) / self._proposal.folder
-        path.mkdir(parents=True, exist_ok=True)
-        return path
 
     def _progress(self, step: Step) -> dict[str, Any]:
         """Report a step within a segment; a score follows at the horizon."""

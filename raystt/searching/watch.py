@@ -110,13 +110,12 @@ class Watch:
         """Use nodes that joined; tell of lost workers, and give up when none of a kind is left."""
         self._growth.look()
         self._searcher.concurrent = self._growth.concurrent
-        resources, pools = self._growth.resources, self._pools
-        for pool, size in (
-            (pools.broker, resources.trainers),
-            (pools.dispatcher, resources.evaluators),
-        ):
-            absences = ray.get(pool.absences.remote(), timeout=_ANSWER_SECONDS)
-            cause = self._waiting.look(absences, of=size)
+        pools = self._pools
+        for pool in (pools.broker, pools.dispatcher):
+            absences, alive = ray.get(
+                [pool.absences.remote(), pool.alive.remote()], timeout=_ANSWER_SECONDS
+            )
+            cause = self._waiting.look(absences, of=alive)
             if cause is not None:
                 self._searcher.stop(cause)
                 # Trials that wait for one of them would wait for ever.
@@ -150,7 +149,7 @@ class Watch:
         restarts = ray.get(self._pools.broker.restarts.remote(), timeout=_ANSWER_SECONDS)
         if restarts > self._restarts:
             self._restarts = restarts
-            self._on_message("a trainer was lost and came back; its segment is trained again")
+            self._on_message("a trainer was lost; its segment is trained again")
 
     def _language(self, name: str, finished: list[Result]) -> LanguageProgress:
         mine = [r for r in finished if r.language == name]

@@ -44,6 +44,25 @@ def test_jobs_are_served_in_order(tmp_path: Path) -> None:
     asyncio.run(scenario())
 
 
+def test_what_is_asked_for_again_is_trained_once(tmp_path: Path) -> None:
+    """A trial whose actor was killed asks anew, while a trainer is still at it."""
+
+    async def scenario() -> None:
+        broker = Broker(2)
+        runs = [asyncio.create_task(broker.run(job(tmp_path), "es#0"))]
+        given = await given_to(broker, 0)
+        runs += [
+            asyncio.create_task(broker.run(job(tmp_path), label)) for label in ("es#0", "es#1")
+        ]
+        other = await given_to(broker, 1)
+        assert (given.label, other.label) == ("es#0", "es#1")
+        await broker.finish(0, given.number, result())
+        await broker.finish(1, other.number, result())
+        assert [served.result for served in await asyncio.gather(*runs)] == [result()] * 3
+
+    asyncio.run(scenario())
+
+
 def test_restarted_group_gets_its_job_again(tmp_path: Path) -> None:
     async def scenario() -> None:
         broker = Broker(2)
@@ -72,6 +91,68 @@ def test_a_job_may_lose_its_group_three_times_since_its_last_checkpoint(tmp_path
         asyncio.create_task(broker.next_job(0))
         with pytest.raises(JobFailed, match="es#0.*died 3 times"):
             await run
+
+    asyncio.run(scenario())
+
+
+def test_an_idle_group_takes_the_job_of_one_that_went_down(tmp_path: Path) -> None:
+    """It may never come back: its node is gone, and no other has room for it."""
+
+    async def scenario() -> None:
+        broker = Broker(2)
+        idle = asyncio.create_task(broker.next_job(1))
+        await asyncio.sleep(0)
+        run = asyncio.create_task(broker.run(job(tmp_path), "es#0"))
+        given = await idle
+        assert isinstance(given, Assignment)
+        other = asyncio.create_task(broker.next_job(0))
+        await broker.gone(1, "its node is gone")
+        assert await other is given and await broker.restarts() == 1
+        await broker.finish(1, given.number, JobFailed("said late"))
+        await broker.finish(0, given.number, result())
+        assert (await run).result == result()
+        assert [a.worker for a in await broker.absences()] == ["trainer 1"]
+
+    asyncio.run(scenario())
+
+
+def test_the_question_of_a_group_that_went_down_takes_no_job(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        broker = Broker(2)
+        dead = asyncio.create_task(broker.next_job(0))
+        await asyncio.sleep(0)
+        await broker.gone(0, "its node is gone")
+        run = asyncio.create_task(broker.run(job(tmp_path), "es#0"))
+        given = await given_to(broker, 1)
+        assert await dead is None
+        await broker.finish(1, given.number, result())
+        assert (await run).result == result()
+
+    asyncio.run(scenario())
+
+
+def test_a_group_that_dies_at_each_start_has_been_away_since_the_first(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        broker = Broker(1)
+        asked = asyncio.create_task(broker.next_job(0))
+        await asyncio.sleep(0)
+        assert await broker.absences() == []
+        for reason in ("no GPU", "no GPU again"):
+            await broker.gone(0, reason)
+            await asyncio.sleep(0.05)
+        (absence,) = await broker.absences()
+        assert absence.seconds >= 0.1 and absence.reason == "no GPU again"
+        assert await asked is None
+
+    asyncio.run(scenario())
+
+
+def test_a_group_that_is_lost_is_counted_no_more(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        broker = Broker(2)
+        assert await broker.alive() == 2
+        await broker.lost(0, "it could not be started")
+        assert await broker.alive() == len(await broker.absences()) == 1
 
     asyncio.run(scenario())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,9 @@ from tiny import heard_corpus, tiny_corpus
 from raystt.config import EvaluationConfig, ResourcesConfig
 from raystt.evaluation.jobs import EvaluationJob
 from raystt.interleaving.rules import Interleaving
-from raystt.pools.broker import Served
-from raystt.pools.evaluators import Evaluator, EvaluatorPool
+from raystt.pools.broker import Served, served
+from raystt.pools.errors import JobFailed
+from raystt.pools.evaluators import Dispatcher, Evaluator, EvaluatorPool
 from raystt.training.device import NoGpu
 from raystt.vocoder.spectrum import VocoderError
 
@@ -65,6 +67,33 @@ def test_a_pool_grows_and_shrinks_while_it_works(ray_local: str, tmp_path: Path)
         (actor,) = list_actors(address=ray_local, filters=[
             ("class_name", "=", "Evaluator"), ("state", "=", "ALIVE")
         ])  # fmt: skip
+
+
+@ray.remote(concurrency_groups={"control": 1}, num_cpus=0.25, max_restarts=-1)
+class Broken:
+    """An evaluator whose GPU gives nothing any more."""
+
+    @ray.method(concurrency_group="control", max_task_retries=-1)
+    def ping(self) -> int:
+        return 0
+
+    def evaluate(self, note: Path) -> None:
+        with note.open("a") as file:
+            file.write(f"{os.getpid()}\n")
+        raise RuntimeError("CUDA error: an illegal memory access\nand more")
+
+
+def test_an_evaluator_that_may_be_broken_is_started_anew(ray_local: str, tmp_path: Path) -> None:
+    """What goes wrong in one process may go well in another."""
+    broken = Broken.options(name="broken").remote()
+    dispatcher = ray.remote(Dispatcher).options(num_cpus=0, max_concurrency=9).remote(
+        ["broken"], 300.0
+    )  # fmt: skip
+    with pytest.raises(JobFailed, match=r"es#0: .* failed 3 times \(CUDA error: .*access\)"):
+        served(dispatcher.run.remote(tmp_path / "processes", "es#0"))
+    assert len(set((tmp_path / "processes").read_text().split())) == 3
+    for actor in (dispatcher, broken):
+        ray.kill(actor)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")

@@ -62,3 +62,8 @@ def test_states_and_checkpoints_must_fit(
     assert "the next models need 29 MB" in (room.short(newest, 2) or "")
     free(monkeypatch, 28 * MIB)
     assert room.short(newest, 2) is None
+
+
+def test_a_storage_that_is_gone_has_no_room(directory: RunDirectory) -> None:
+    shutil.rmtree(directory.path)
+    assert str(directory.path) in (Room(directory).short(None, 1) or "")

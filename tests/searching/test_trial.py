@@ -9,7 +9,7 @@ from tiny import tiny_search
 
 from raystt.pools.errors import StorageLost
 from raystt.results import Proposal
-from raystt.searching import trial as module
+from raystt.searching import measure as module
 from raystt.searching.measure import Pools
 from raystt.searching.trial import Trial
 
@@ -45,3 +45,11 @@ def test_lost_storage_is_tried_again_but_not_for_ever(
     trial = losing(tmp_path, times)
     assert trial.step()["status"] == status
     assert trial.tries == 3
+
+
+def test_an_error_of_a_trials_own_is_told_as_it_is(tmp_path: Path) -> None:
+    trial = losing(tmp_path, 0)
+    trial._advance = lambda: (tmp_path / "missing").read_text()  # type: ignore[method-assign]
+    report = trial.step()
+    assert report["status"] == "failed" and report["done"]
+    assert "FileNotFoundError" in report["error"] and "missing" in report["error"]
