@@ -24,6 +24,7 @@ _HOMES = {
     "raystt.interleaving.streams": ("Layout", "Side"),
     "raystt.results": ("Proposal", "Result"),
     "raystt.schedule": (
+        "Apart",
         "Constant",
         "Cosine",
         "Exponential",

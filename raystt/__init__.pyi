@@ -20,6 +20,7 @@ from raystt.runs import evaluate as evaluate
 from raystt.runs import export as export
 from raystt.runs import train as train
 from raystt.runs import translate as translate
+from raystt.schedule import Apart as Apart
 from raystt.schedule import Constant as Constant
 from raystt.schedule import Cosine as Cosine
 from raystt.schedule import Exponential as Exponential

@@ -248,7 +248,9 @@ def _opened(place: Path | str) -> Path:
 def _best_of(path: Path, language: str | None) -> Path:
     """Return the directory of a search's best; of what is no search, the path itself."""
     path = _opened(path) if remote.is_url(path) else path
-    if not (path / "journal.log").exists():
+    from raystt.searching.directory import RunDirectory
+
+    if not RunDirectory(path).journal.exists():
         return path
     known = sorted(one.name for one in (path / "best").glob("*/"))
     if language is None and len(known) == 1:

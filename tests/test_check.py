@@ -505,6 +505,13 @@ def test_a_manifest_is_read_before_it_is_prepared() -> None:
     assert {(one.line, one.key) for one in problems} == {(7, "corpus.languages.fr")}
     assert "2 of 10 rows of train" in problems[0].reason
     assert "m.tsv:10: no such source audio" in problems[0].reason
+    write_manifest()
+    lines = Path("m.tsv").read_text(encoding="utf-8").splitlines()
+    lost = [line.rpartition("\t")[0] + "\t" for line in lines[1:4]]  # a row without its split
+    Path("m.tsv").write_text("\n".join([*lines, *lost]) + "\n", encoding="utf-8")
+    (problem,) = check("c.yaml").problems
+    assert (problem.line, problem.key) == (5, "corpus.sources")
+    assert "3 of 27 rows cannot be used" in problem.reason and "m.tsv:26" in problem.reason
     Path("m.tsv").write_text("id\tlanguage\n", encoding="utf-8")
     (problem,) = check("c.yaml").problems
     assert (problem.line, problem.key) == (5, "corpus.sources")
@@ -563,7 +570,8 @@ def test_a_recogniser_that_does_not_fit_is_refused() -> None:
     assert (problem.line, problem.key) == (6, "evaluation.asr_model")
     french = ("languages:", "target: de\n  languages:")
     english = ("training:", "evaluation: {asr: fairseq-wav2vec2}\ntraining:")
-    (problem,) = check(written(RUN, french, english)).problems
+    target, problem = check(written(RUN, french, english)).problems
+    assert target.key == "corpus.target" and "'de'" in target.reason
     assert problem.key == "evaluation.asr" and "English" in problem.reason
 
 

@@ -16,7 +16,7 @@ from raystt.config.changes import changed
 from raystt.config.validation import nearest
 from raystt.corpus.card import FILE_NAME, Card, CardError
 from raystt.hub import cached, pinned
-from raystt.readers.grammar import LEXICONS
+from raystt.readers.embedded import SOURCE_VOICES, TARGET_VOICES
 from raystt.readers.recordings import open_reader
 from raystt.readers.tables import SPLITS, ReaderError
 from raystt.recognition.protocols import PROTOCOLS
@@ -24,6 +24,7 @@ from raystt.speech import MFCC
 from raystt.strict import Complaint, Location
 
 PATH = ("corpus", "path")
+_MEND = "mend the rows, or raise corpus.quality.max_quarantined"
 
 
 def prepared(corpus: CorpusConfig) -> bool:
@@ -43,9 +44,12 @@ def unfit(base: RunBase) -> Iterator[Complaint]:
     if target in places:
         reason = f"{target!r} is the target language too"
         yield Complaint(places[target], reason, "remove it, or change corpus.target")
-    for language, at in (places | {target: ("corpus", "target")}).items() if own else ():
-        if language not in LEXICONS:
-            fix = nearest(language, [name for name in LEXICONS if name != target])
+    if own and target not in TARGET_VOICES:
+        fix = nearest(target, list(TARGET_VOICES))
+        yield Complaint(("corpus", "target"), f"the embedded corpus has no target {target!r}", fix)
+    for language, at in places.items() if own else ():
+        if language not in (*SOURCE_VOICES, target):
+            fix = nearest(language, list(SOURCE_VOICES))
             yield Complaint(at, f"the embedded corpus has no language {language!r}", fix)
     if base.model.base == "corpus" and not own:
         reason = f"`corpus` is the text LM of the embedded corpus, {reader} has none"
@@ -70,6 +74,7 @@ def sources(corpus: CorpusConfig) -> tuple[dict[tuple[str, str], int], bool, lis
         Usable pairs by language and split, whether the source speech has text, and what is wrong.
     """
     found: dict[tuple[str, str], int] = {}
+    limit, rows = corpus.quality.max_quarantined, 0
     transcribed, wrong = True, list(_absent(corpus))
     if wrong:
         return found, transcribed, wrong
@@ -82,16 +87,21 @@ def sources(corpus: CorpusConfig) -> tuple[dict[tuple[str, str], int], bool, lis
                 reason, _, fix = str(error).rpartition("; ")
                 wrong.append(Complaint(("corpus", "sources"), reason, fix))
                 break  # the other splits would say much the same
+            rows += len(usable) + len(refused)
             total, bare = len(usable) + len(refused), sum(u.source.text is None for u in usable)
             if 2 * bare > len(usable):
                 transcribed, bare = False, 0
             bad = len(refused) + bare  # of few without text among others `prepare` makes no use
-            if bad and bad >= corpus.quality.max_quarantined * total:
+            if bad and bad >= limit * total:
                 reason = f"{bad} of {total} rows of {split} cannot be used"
                 reason += f"; {refused[0].place}: {refused[0].reason}" if refused else ": no text"
-                fix = "mend the rows, or raise corpus.quality.max_quarantined"
-                wrong.append(Complaint(("corpus", "languages", language), reason, fix))
+                wrong.append(Complaint(("corpus", "languages", language), reason, _MEND))
             found[language, split] = min(total - bad, getattr(sizes, split) or total)
+    lost = [] if wrong else reader.unplaced()
+    if lost and len(lost) >= limit * (rows + len(lost)):
+        reason = f"{len(lost)} of {rows + len(lost)} rows cannot be used"
+        reason += f"; {lost[0].place}: {lost[0].reason}"
+        wrong.append(Complaint(("corpus", "sources"), reason, _MEND))
     return found, transcribed, wrong
 
 

@@ -60,7 +60,7 @@ class Cost:
     days: float  # on those devices if they are never idle
     memory: dict[str, size.Bytes]  # of a process of each pool, by purpose
     limits: dict[str, float]  # bytes that such a process may hold, where that is known
-    disk: size.Bytes  # at the end, by purpose
+    disk: size.Bytes  # at most at a time, by purpose
     assumptions: tuple[str, ...]
 
     def excess(self) -> Iterator[tuple[str, float, float, str]]:
@@ -146,7 +146,7 @@ def estimate(
         limits={name: device.memory * min(share, 1.0) for name, share in shares.items()}
         if device.memory is not None else {},
         disk={
-            "models": trials * written,
+            "models": _models(config) * written,
             "states between segments": (segments - 1) * trials * (written + engine),
             # two of each segment are kept, and a third one is being written
             "checkpoints": 3 * resources.trainers * (written + engine) if checkpoints else 0,
@@ -156,6 +156,17 @@ def estimate(
         },
         assumptions=tuple(_assumptions(known.basis, base, device, bf16)),
     )  # fmt: skip
+
+
+def _models(config: RunConfig | SearchConfig) -> int:
+    """Return how many models lie there at most: what `keep` may need, and those in the making."""
+    if isinstance(config, RunConfig):
+        return 1
+    if config.keep == "all" or config.fidelity.segments > 1:  # prefixes stay to the end
+        return sum(count for *_, count in _runs(config))
+    # Until the end, what leads is kept for its score on the report split, and the fixed runs are.
+    held = (len(config.fixed(name)) + max(1, config.confirm.top) for name in config.languages)
+    return sum(held) + config.base.resources.trainers
 
 
 def _runs(config: RunConfig | SearchConfig) -> Iterator[tuple[str, RunConfig, int]]:

@@ -54,7 +54,9 @@ class TrainingConfig(Part):
         default="linear", description="learning rate after the warm-up"
     )
     weight_decay: float = Field(default=0.0, ge=0, description="decoupled weight decay")
-    dropout: float = Field(default=0.0, ge=0, lt=1, description="dropout of the decoder's layers")
+    dropout: float = Field(
+        default=0.0, ge=0, lt=1, description="dropout of the decoder; of a LLaMA's attention alone"
+    )
     gradient_clipping: float = Field(
         default=1.0, ge=0, description="largest gradient norm; 0 = off"
     )

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
 import signal
 import threading
 import time
@@ -36,7 +37,8 @@ class TrainerPool:
 
     Args:
         resources: Sizes of the pool.
-        storage: Directory for Ray Train's own files.
+        storage: Directory for Ray Train's own files; those of an earlier driver, which it would
+            restore, are deleted, and these in the end.
         on_message: Told of groups that are lost, and of those that wait for a place.
     """
 
@@ -55,6 +57,7 @@ class TrainerPool:
         self._errors: dict[int, BaseException] = {}
         self._started = self._stopping = False
         self._threads: list[threading.Thread] = []
+        self._clear()
         self.grow(resources.trainers)
 
     def grow(self, count: int) -> None:
@@ -154,6 +157,11 @@ class TrainerPool:
             _end_controllers()
             for thread in self._threads:
                 thread.join(_STOP_SECONDS)
+        self._clear()
+
+    def _clear(self) -> None:
+        remote.delete(self._storage)
+        shutil.rmtree(self._storage, ignore_errors=True)
 
 
 def _end_controllers() -> None:

@@ -18,6 +18,7 @@ from raystt.corpus.card import SIDES, UnitsCard
 from raystt.errors import PrepareError
 from raystt.files import replacing
 from raystt.preparation.merge import write_part
+from raystt.preparation.models import ENCODER
 from raystt.preparation.rows import Heard, RowError, row
 from raystt.readers.utterance import Quarantined, Utterance, audio_path
 from raystt.speech import SAMPLE_RATE
@@ -196,7 +197,7 @@ def _encoder(
 
     torch.set_num_threads(resources.threads_per_worker)
     device = device_of(resources.gpus_per_encoder, "gpus_per_encoder")
-    finetuned = corpus / "encoder" if config.finetune else None
+    finetuned = corpus / ENCODER if config.finetune else None
     units = config.units
     loaded = encoder(units.encoder, units.layer, finetuned=finetuned, device=device)
     return loaded, device, finetuned

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from raystt.errors import BadInput
+from raystt.searching.directory import RunDirectory
 
 HOST = "127.0.0.1"
 _RAY_PORTS = range(8265, 8271)  # where Ray's dashboard listens: 8265 or the next free one
@@ -35,16 +36,17 @@ def serve(run: Path, *, port: int, say: Callable[[str], None]) -> None:
     """
     if importlib.util.find_spec("optuna_dashboard") is None:
         raise DashboardError("optuna-dashboard is not installed; install raystt[dashboard]")
+    place = RunDirectory(run)
     ports = (port, port + 1) if port else (_free_port(), _free_port())
     commands = {
         "optuna-dashboard": [
             sys.executable, "-c", "from optuna_dashboard._cli import main; main()",
-            str(run / "journal.log"), "--storage-class", "JournalFileStorage",
+            str(place.journal), "--storage-class", "JournalFileStorage",
             "--host", HOST, "--port", str(ports[0]), "--quiet",
-            "--artifact-dir", str(run / "artifacts"),
+            "--artifact-dir", str(place.artifacts),
         ],
         "TensorBoard": [
-            sys.executable, "-m", "tensorboard.main", "--logdir", str(run / "tune"),
+            sys.executable, "-m", "tensorboard.main", "--logdir", str(place.tune),
             "--host", HOST, "--port", str(ports[1]),
         ],
     }  # fmt: skip

@@ -21,6 +21,8 @@ from raystt.report.listening import Spoken, listening
 from raystt.report.markdown import markdown
 from raystt.report.tables import FLOOR, answer_rows, best_name, language_title, notes, verdicts
 from raystt.results import Failure, Result
+from raystt.searching.directory import RunDirectory
+from raystt.training.jobs import LOG
 
 if TYPE_CHECKING:
     from raystt.report.charts import Curve
@@ -221,15 +223,15 @@ def _spoken(content: Content, language: str, best: int | None) -> list[Spoken]:
         (best_name({"reference": r.reference, "trial": r.trial}), r) for r in results
         if r.trial == best and r.reference not in (FLOOR, BASELINE)
     ]  # fmt: skip
-    folder = content.path / "recordings" / f"{language}-{content.summary['split']}"
-    return listening(folder, content.path / "trials", runs)
+    folder = RunDirectory(content.path).recordings / f"{language}-{content.summary['split']}"
+    return listening(folder, RunDirectory(content.path).trials, runs)
 
 
 def _log(path: Path, one: Result) -> Curve | None:
     """Read the log of a trial's training; None where it was not kept."""
     from raystt.report.charts import Curve
 
-    rows = objects(path / "trials" / one.folder / "train.jsonl")
+    rows = objects(RunDirectory(path).trials / one.folder / LOG)
     rows = rows[:: max(1, len(rows) // _POINTS)]
     columns = {
         name: np.array([np.nan if row[key] is None else row[key] for row in rows], kind)
@@ -260,7 +262,7 @@ def _troubles(content: Content) -> list[str]:
         for r in content.results if r.status == "diverged"
     ]  # fmt: skip
     for r in content.results:
-        said = objects(hypotheses_of(content.path / "trials" / r.folder, r.split))
+        said = objects(hypotheses_of(RunDirectory(content.path).trials / r.folder, r.split))
         cut = sum(line.get("truncated", False) for line in said)
         if cut:
             most = content.search.base.evaluation.max_new_tokens

@@ -38,7 +38,7 @@ from typing import Any
 from raystt import __version__, remote
 from raystt.config import SearchConfig, load_search, to_yaml
 from raystt.config.run import changed_keys
-from raystt.corpus.card import Card
+from raystt.corpus.card import FILE_NAME, Card
 from raystt.errors import BadInput
 from raystt.evaluation.clips import clip, keep_recordings
 from raystt.evaluation.jobs import clips_of
@@ -48,6 +48,8 @@ from raystt.results import Failure, Proposal, Result
 from raystt.training.states import DONE, drop_engine
 
 FORMAT = 3
+ARTIFACTS = "artifacts"
+"""Folder of clips beside a journal."""
 
 _PLAYED = 3  # clips of a trial in Optuna's dashboard
 
@@ -77,11 +79,11 @@ class RunDirectory:
         self.confirmation = self.path / "confirmation.jsonl"
         self.ceilings = self.path / "ceilings.json"
         self.summary = self.path / "summary.json"
+        self.tune = self.path / "tune"
         self.trials = self.path / "trials"
         self.states = self.path / "states"
         self.recordings = self.path / "recordings"
-        self.artifacts = self.path / "artifacts"
-        self.report = self.path / "report"
+        self.artifacts = self.path / ARTIFACTS
 
     def load_config(self) -> SearchConfig:
         """Read the search that lies here.
@@ -138,7 +140,16 @@ class RunDirectory:
             keep_recordings(corpus, self.card(), language, split, folder)
 
     def card(self) -> Card:
-        """Return the card of the corpus that was searched on."""
+        """Return the card of the corpus that was searched on.
+
+        Raises:
+            NoRun: It is not there: the corpus is being prepared, or that was broken off.
+        """
+        if not (self.path / FILE_NAME).exists():
+            raise NoRun(
+                f"{self.path}: the corpus of this search is not prepared yet, so it has no trials; "
+                "wait, or `raystt search FILE --resume` goes on"
+            )
         return Card.load(self.path)
 
     def clips(self, one: Proposal, split: str) -> list[Path]:

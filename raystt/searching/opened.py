@@ -118,9 +118,7 @@ class Run:
         """Ray Tune's own view of the trials."""
         from ray.tune import ExperimentAnalysis
 
-        from raystt.searching.experiment import FOLDER
-
-        return ExperimentAnalysis(str(self.path / FOLDER))
+        return ExperimentAnalysis(str(self._directory.tune))
 
     def study(self, language: str) -> optuna.Study:
         """Return the Optuna study of a language.

@@ -21,7 +21,6 @@ from raystt.lines import checked, salvage
 from raystt.ranking import latest
 from raystt.results import Proposal, Result
 from raystt.searching.directory import RunDirectory
-from raystt.searching.experiment import FOLDER
 from raystt.searching.study import LanguageStudy, own_journal
 
 OnMessage = Callable[[str], None]
@@ -194,7 +193,7 @@ def _unseen(trial: FrozenTrial) -> bool:
 def _known(directory: RunDirectory, language: str) -> dict[int, Proposal]:
     """Return trials of which Tune or a failure has kept what they were."""
     found = {f.trial: f.proposal() for f in directory.read_failures() if f.language == language}
-    for path in sorted((directory.path / FOLDER).glob(f"{language}-*/params.json")):
+    for path in sorted(directory.tune.glob(f"{language}-*/params.json")):
         try:
             proposal = Proposal.from_config(json.loads(path.read_text()))
         except (OSError, ValueError, KeyError, TypeError):

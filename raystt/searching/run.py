@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -83,8 +82,6 @@ def run_search(
         reconcile(search, directory, on_message)
         sweep(directory.states)
         ledger = Ledger(search, directory, on_message)
-        # Ray Train's own files of an earlier driver: it would restore them, and none is needed.
-        _clear_ray(directory)
         shared = [corpus, directory.path]
         with ray_session(
             resources, shared=shared, verbose=verbose, on_message=on_message
@@ -137,7 +134,6 @@ def run_search(
                     first = (str(error).strip() or type(error).__name__).splitlines()[0]
                     on_message(f"stopping: {first}")
                     raise
-        _clear_ray(directory)
         _write_best(search, ledger, directory)
         summary, split = summarise_search(search, directory), search.base.evaluation.split
         failed = search.total_trials - summary["trials"]
@@ -169,11 +165,6 @@ def _told(directory: RunDirectory) -> Iterator[None]:
             f"the storage was lost: {error}; make room or make it writable, then --resume goes on "
             "with what is finished"
         ) from error
-
-
-def _clear_ray(directory: RunDirectory) -> None:
-    remote.delete(directory.path / "ray")
-    shutil.rmtree(directory.path / "ray", ignore_errors=True)
 
 
 def _tune(

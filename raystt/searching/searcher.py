@@ -22,6 +22,7 @@ from ray.tune.search import Searcher
 
 from raystt.config import SearchConfig
 from raystt.results import Proposal
+from raystt.searching.directory import ARTIFACTS
 from raystt.searching.study import LanguageStudy, own_journal
 from raystt.searching.transfer import to_repeat
 
@@ -67,7 +68,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]
     ) -> None:
         super().__init__(metric=search.objective, mode="max")
         storage = InMemoryStorage() if journal is None else own_journal(Path(journal))
-        artifacts = None if journal is None else Path(journal).with_name("artifacts")
+        artifacts = None if journal is None else Path(journal).with_name(ARTIFACTS)
         self.studies = {
             name: LanguageStudy(search, name, storage, artifacts) for name in search.languages
         }

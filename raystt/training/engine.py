@@ -177,7 +177,6 @@ class Engine:
             "training.zero_stage": config.zero_stage,
         }
         self._device = device
-        self._horizon = horizon
         self.operations = 0.0
 
     def step(self, batch: StepBatch) -> float:

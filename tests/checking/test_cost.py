@@ -202,6 +202,24 @@ def test_checkpoints_take_room_of_weights_and_optimiser(tmp_path: Path) -> None:
         assert cost.disk["checkpoints"] == copies * 2 * 14 * cost.parameters
 
 
+def test_models_take_the_room_of_those_that_are_kept(tmp_path: Path) -> None:
+    """Two references, two that lead, two in the making; or all, with two fresh seeds of four."""
+    confirm = {"top": 2, "seeds": 2}
+    search = tiny_search(tmp_path, trials=5, references=["none", "paper"], confirm=confirm)
+    pairs = {("es", split): 10 for split in ("train", "dev", "test")}
+    sizes = {"hidden_size": 8, "num_attention_heads": 2, "num_hidden_layers": 1,
+             "intermediate_size": 16, "vocab_size": 10}  # fmt: skip
+    (tmp_path / "config.json").write_text(json.dumps(sizes))
+    base = search.base.model_copy(
+        update={"model": search.base.model.model_copy(update={"base": str(tmp_path)})}
+    )
+    for keep, models in (("best", 2 + 2 + 2), ("fixed", 2 + 2 + 2), ("all", 5 + 2 * 4)):
+        given = search.model_copy(update={"keep": keep, "base": base})
+        cost = estimate(given, None, {"es": PAIR}, TEN, pairs)
+        assert cost is not None
+        assert cost.disk["models"] == models * 4 * cost.parameters
+
+
 def test_nothing_loops_over_steps_or_trials(tmp_path: Path) -> None:
     given = tiny_search(tmp_path).model_copy(update={"trials": 10**12})
     cost = estimate(given, None, dict.fromkeys(given.languages, PAIR), TEN, {

@@ -90,6 +90,10 @@ def test_a_report_needs_nothing_but_the_run(written: Path) -> None:
 def test_no_run_is_bad_input(tmp_path: Path) -> None:
     with pytest.raises(NoRun, match="config.yaml is missing.*runs/quickstart"):
         raystt.open_run(tmp_path)
+    with claimed(tiny_search(tmp_path), resume=False, overwrite=False) as directory:
+        pass
+    with pytest.raises(NoRun, match=r"corpus of this search is not prepared yet.*--resume"):
+        api.report(raystt.open_run(directory.path))
 
 
 def page_of(address: str) -> bytes:
