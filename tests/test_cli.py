@@ -183,8 +183,17 @@ sys.exit(cli.main(["search", sys.argv[1]]))
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize("moment", ["starting", "searching"])
-def test_sigterm_ends_a_search_and_its_ray(moment: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("moment", "number", "code", "said"),
+    [
+        ("starting", signal.SIGTERM, 143, "terminated"),
+        ("searching", signal.SIGTERM, 143, "terminated"),
+        ("searching", signal.SIGINT, 130, "interrupted"),  # Ctrl-C
+    ],
+)
+def test_a_signal_ends_a_search_and_its_ray(
+    moment: str, number: signal.Signals, code: int, said: str, tmp_path: Path
+) -> None:
     path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
     with (tmp_path / "log").open("w") as log:
         process = subprocess.Popen(
@@ -198,15 +207,15 @@ def test_sigterm_ends_a_search_and_its_ray(moment: str, tmp_path: Path) -> None:
         results = tmp_path / "runs" / "played" / "results.jsonl"
         return results.exists() and results.read_text().count("\n") >= 2
 
-    said = tmp_path / "log"
+    printed = tmp_path / "log"
     while not there():
-        assert process.poll() is None, said.read_text()
+        assert process.poll() is None, printed.read_text()
         time.sleep(0.05)
     below = Process(process.pid).children(recursive=True)
-    process.send_signal(signal.SIGTERM)
-    assert process.wait() == 143, said.read_text()
-    text = said.read_text()
-    assert text.count("raystt: terminated; the same command with --resume goes on") == 1
+    process.send_signal(number)
+    assert process.wait() == code, printed.read_text()
+    text = printed.read_text()
+    assert text.count(f"raystt: {said}; the same command with --resume goes on") == 1
     for bad in ("Traceback", "SIGABRT", "Fatal Python error", "*** "):
         assert bad not in text, text
     assert wait_procs(below, timeout=60)[1] == []
