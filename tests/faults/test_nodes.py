@@ -104,6 +104,28 @@ def test_a_trial_on_two_nodes_loses_one_and_gets_another(
     faults.survived()
 
 
+def test_the_trainer_that_is_left_does_the_work_of_the_other(
+    start: Start, faults: Faults, undisturbed: Table, seed: int, cluster: Cluster
+) -> None:
+    """A node holds one of two groups; one is lost, and nothing comes in its place."""
+    chance = random.Random(1100 + seed)
+    nodes = [cluster.add_node(num_cpus=2) for _ in range(2)]
+    search = start(
+        address=cluster.address, patience=120, trainers=2, cpus_per_worker=0.75,
+        cpus_per_evaluator=0.25, evaluators=1, data_cpus=0.2,
+    )  # fmt: skip
+    search.wait_for_results(1)
+    assert all(on_node(node, "ray::RayTrainWorker") for node in nodes)
+    time.sleep(chance.uniform(0.0, 5.0))
+    done = len(search.results())
+    faults.throw("a node of one of two trainers, for good")
+    kill_node(cluster, chance.choice(nodes))
+    faults.goes_on(search, done)
+    search.wait()
+    assert_whole(search, undisturbed)
+    faults.survived()
+
+
 def test_a_drained_node_is_left_before_it_goes(
     start: Start, faults: Faults, undisturbed: Table, seed: int, cluster: Cluster
 ) -> None:
