@@ -101,17 +101,10 @@ def pytest_collection_finish() -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs the shared Ray; skip what is marked `gpu` where there is no GPU.
-
-    Of several processes, one runs all that starts Ray, which takes longest and comes first; the
-    others go by file.
-    """
+    """Mark what needs the shared Ray; skip what is marked `gpu` where there is no GPU."""
     for item in items:
         if "ray_local" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.ray)
-        on_ray = item.get_closest_marker("ray") is not None
-        item.add_marker(pytest.mark.xdist_group("ray" if on_ray else item.location[0]))
-    items.sort(key=lambda item: item.get_closest_marker("ray") is None)
     marked = [item for item in items if item.get_closest_marker("gpu")]
     if not marked:
         return
