@@ -86,7 +86,7 @@ def write_report(content: Content, *, figures: bool = True) -> list[Path]:
     Returns:
         The files written.
     """
-    folder = content.path / "report"
+    folder = RunDirectory(content.path).report
     folder.mkdir(parents=True, exist_ok=True)
     table = folder / "table.md"
     write_atomic(table, markdown(content.summary, content.results))

@@ -84,6 +84,7 @@ class RunDirectory:
         self.states = self.path / "states"
         self.recordings = self.path / "recordings"
         self.artifacts = self.path / ARTIFACTS
+        self.report = self.path / "report"
 
     def load_config(self) -> SearchConfig:
         """Read the search that lies here.
