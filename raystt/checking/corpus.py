@@ -74,7 +74,7 @@ def sources(corpus: CorpusConfig) -> tuple[dict[tuple[str, str], int], bool, lis
         Usable pairs by language and split, whether the source speech has text, and what is wrong.
     """
     found: dict[tuple[str, str], int] = {}
-    limit, rows = corpus.quality.max_quarantined, 0
+    rows = 0
     transcribed, wrong = True, list(_absent(corpus))
     if wrong:
         return found, transcribed, wrong
@@ -92,13 +92,13 @@ def sources(corpus: CorpusConfig) -> tuple[dict[tuple[str, str], int], bool, lis
             if 2 * bare > len(usable):
                 transcribed, bare = False, 0
             bad = len(refused) + bare  # of few without text among others `prepare` makes no use
-            if bad and bad >= limit * total:
+            if corpus.quality.refuses(bad, total):
                 reason = f"{bad} of {total} rows of {split} cannot be used"
                 reason += f"; {refused[0].place}: {refused[0].reason}" if refused else ": no text"
                 wrong.append(Complaint(("corpus", "languages", language), reason, _MEND))
             found[language, split] = min(total - bad, getattr(sizes, split) or total)
     lost = [] if wrong else reader.unplaced()
-    if lost and len(lost) >= limit * (rows + len(lost)):
+    if corpus.quality.refuses(len(lost), rows + len(lost)):
         reason = f"{len(lost)} of {rows + len(lost)} rows cannot be used"
         reason += f"; {lost[0].place}: {lost[0].reason}"
         wrong.append(Complaint(("corpus", "sources"), reason, _MEND))

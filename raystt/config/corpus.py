@@ -51,6 +51,10 @@ class QualityConfig(Part):
         default=0.05, ge=0, le=1, description="share of a split's rows from which on it is refused"
     )
 
+    def refuses(self, bad: int, total: int) -> bool:
+        """Say whether `bad` unusable rows of `total` are too many; none never are."""
+        return bad > 0 and bad >= self.max_quarantined * total
+
 
 class UnitsConfig(Part):
     """Speech units: k-means clusters of the frames of a speech encoder."""

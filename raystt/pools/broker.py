@@ -148,11 +148,8 @@ class Broker:
     def _asked(self, job: SegmentJob, label: str) -> _Ticket | None:
         """Find a job that is asked for again, by a trial whose actor was lost and came back."""
         given = (slot.ticket for slot in self._state.slots.values())
-        for ticket in (*self._state.queue, *given):
-            if ticket is not None and (ticket.assignment.label, ticket.assignment.job) == (
-                label,
-                job,
-            ):
+        for ticket in filter(None, (*self._state.queue, *given)):
+            if ticket.assignment.label == label and ticket.assignment.job == job:
                 return ticket
         return None
 
@@ -164,8 +161,7 @@ class Broker:
             slot.asks += 1
             slot.question += 1
             slot.absent_since, question = None, slot.question
-            if slot.ticket is not None:  # it went down, and this broker was not told
-                self._drop(slot)
+            self._drop(slot)  # with a job, it went down, and this broker was not told
             if slot.free_since is None:
                 slot.free_since = time.monotonic()
             self._changed.notify_all()

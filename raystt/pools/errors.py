@@ -64,7 +64,7 @@ def unwrapped(error: ray.exceptions.RayError) -> Exception:
     """Return the pool's own error out of Ray's wrapping; a lost actor is an interruption."""
     if found := said(error):
         return found
-    found = error.cause if isinstance(error, ray.exceptions.RayTaskError) else None
-    if found is not None and not isinstance(found, ray.exceptions.RayError):
-        return JobFailed(f"{type(found).__name__}: {found}")
+    cause = getattr(error, "cause", None)
+    if cause is not None and not isinstance(cause, ray.exceptions.RayError):
+        return JobFailed(f"{type(cause).__name__}: {cause}")
     return Interrupted(f"{type(error).__name__}: {str(error).strip().splitlines()[0]}")

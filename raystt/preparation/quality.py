@@ -87,7 +87,7 @@ class Quarantine:
             QualityError: naming the split, the share, frequent reasons, the file and the key.
         """
         place, bad = (language, split), self.count(language, split)
-        if not bad or bad < config.max_quarantined * total:
+        if not config.refuses(bad, total):
             return
         self.write()
         found = reasons(row for row in self._sorted() if (row.language, row.split) == place)

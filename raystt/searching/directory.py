@@ -48,6 +48,8 @@ from raystt.results import Failure, Proposal, Result
 from raystt.training.states import DONE, drop_engine
 
 FORMAT = 3
+TUNE = "tune"
+"""Name of the Tune experiment, and of its folder."""
 ARTIFACTS = "artifacts"
 """Folder of clips beside a journal."""
 
@@ -79,7 +81,7 @@ class RunDirectory:
         self.confirmation = self.path / "confirmation.jsonl"
         self.ceilings = self.path / "ceilings.json"
         self.summary = self.path / "summary.json"
-        self.tune = self.path / "tune"
+        self.tune = self.path / TUNE
         self.trials = self.path / "trials"
         self.states = self.path / "states"
         self.recordings = self.path / "recordings"

@@ -27,9 +27,9 @@ from ray.tune.search import SearchGenerator
 from raystt.config import SearchConfig
 from raystt.errors import BadInput
 from raystt.results import Result
+from raystt.searching.directory import TUNE
 from raystt.searching.searcher import StudySearcher
 
-FOLDER = "tune"
 TRAINABLE = "raystt"
 
 
@@ -144,7 +144,7 @@ def mend(finished: Sequence[Result], run: Path) -> None:
     What it wrote of others goes: they are run again from their start.
     """
     folders = {result.folder for result in finished}
-    for path in (run / FOLDER).glob("*/"):
+    for path in (run / TUNE).glob("*/"):
         if path.name not in folders:
             shutil.rmtree(path, ignore_errors=True)
     for result in finished:
@@ -155,7 +155,7 @@ def mend(finished: Sequence[Result], run: Path) -> None:
 def _last_line(run: Path, result: Result) -> dict[str, Any]:
     """Return the last report that Tune has logged of a trial; empty if there is none."""
     try:
-        lines = (run / FOLDER / result.folder / "result.json").read_text().splitlines()
+        lines = (run / TUNE / result.folder / "result.json").read_text().splitlines()
         return dict(json.loads(lines[-1]))
     except (OSError, IndexError, ValueError):
         return {}
@@ -163,7 +163,7 @@ def _last_line(run: Path, result: Result) -> dict[str, Any]:
 
 def _storage(run: Path, result: Result) -> StorageContext:
     return StorageContext(
-        storage_path=str(run), experiment_dir_name=FOLDER, trial_dir_name=result.folder
+        storage_path=str(run), experiment_dir_name=TUNE, trial_dir_name=result.folder
     )
 
 
@@ -193,7 +193,7 @@ def _finished_trial(result: Result, run: Path) -> TuneTrial:
 
 def _log_again(result: Result, run: Path) -> None:
     """Have Tune's loggers write the last report of a trial into a folder of its own."""
-    shutil.rmtree(run / FOLDER / result.folder, ignore_errors=True)
+    shutil.rmtree(run / TUNE / result.folder, ignore_errors=True)
     trial = _finished_trial(result, run)
     trial.init_local_path()
     for logger in (JsonLoggerCallback(), CSVLoggerCallback(), TBXLoggerCallback()):

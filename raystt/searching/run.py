@@ -198,7 +198,7 @@ def _tune(
             trial_dirname_creator=lambda trial: Proposal.from_config(trial.config).folder,
         ),
         run_config=tune.RunConfig(
-            name=experiment.FOLDER,
+            name=directory.tune.name,
             storage_path=str(directory.path),
             verbose=0,
             failure_config=tune.FailureConfig(max_failures=2),
