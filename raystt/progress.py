@@ -85,7 +85,7 @@ class Display:
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
         self._printed_at = self._clock()
 
-    def show(self, rows: Mapping[str, tuple[int, int, str]], plain: str) -> None:
+    def draw(self, rows: Mapping[str, tuple[int, int, str]], plain: str) -> None:
         """Show what is running: title -> done, total (0: not known), note; or print `plain`."""
         if self._console.quiet:
             return
@@ -165,7 +165,7 @@ class StageProgress(Display):
             self.message(f"{self._title(stage)}: {words} ...")
         running = {n: s for n, s in self._stages.items() if s.began is not None and not s.finished}
         counts = {name: (s.done, s.total, s.count()) for name, s in running.items()}
-        self.show(
+        self.draw(
             {f"{self._title(n)}: {STAGES.get(n, (n,))[0]}": row for n, row in counts.items()},
             "; ".join(f"{self._title(n)}: {count}" for n, (_, _, count) in counts.items()),
         )

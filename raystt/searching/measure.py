@@ -44,8 +44,8 @@ def segments_of(search: SearchConfig, run: RunConfig, pools: Pools, proposal: Pr
     )  # fmt: skip
 
 
-class Patience:
-    """Waits for a storage that took nothing, on behalf of one trial.
+class LostStorage:
+    """What a trial does whose storage took nothing: it waits.
 
     Args:
         states: Directory of the states.
@@ -55,7 +55,7 @@ class Patience:
     def __init__(self, states: str, seconds: float) -> None:
         self._states, self._seconds, self._lost = Path(states), seconds, 0
 
-    def rewarded(self) -> bool:
+    def came_back(self) -> bool:
         """Wait until the storage takes data again; say whether it did, in time and not in vain.
 
         A disk that is full for a model has room for a probe: training it again would end likewise.
@@ -98,7 +98,7 @@ def measure(
     """
     run = search.run_for(proposal.language, proposal.overrides, seed=proposal.seed)
     segments = segments_of(search, run, pools, proposal)
-    patience = Patience(pools.states, run.resources.patience)
+    storage = LostStorage(pools.states, run.resources.patience)
     for split in splits:
         began, waited, evaluation = time.time(), 0.0, None
         while True:
@@ -117,7 +117,7 @@ def measure(
             except StateLost as lost:
                 segments.rewind(lost)
             except StorageLost:
-                if not patience.rewarded():
+                if not storage.came_back():
                     raise
         if evaluation is not None:
             evaluation.write(Path(pools.trials) / proposal.folder)

@@ -170,7 +170,7 @@ class SearchProgress(Display):
             if trial not in self._told:
                 self._told.add(trial)
                 self.message(event(snapshot, trial))
-        self.show(_rows(self._name, snapshot), line(self._name, snapshot))
+        self.draw(_rows(self._name, snapshot), line(self._name, snapshot))
 
 
 def event(snapshot: Snapshot, trial: Ended) -> str:

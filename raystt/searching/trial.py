@@ -18,7 +18,7 @@ from raystt.files import storage_error
 from raystt.pools.broker import served
 from raystt.pools.errors import Interrupted, JobFailed, StorageLost
 from raystt.results import REPORTED, Proposal
-from raystt.searching.measure import Patience, Pools, evaluation_job, result_of, segments_of
+from raystt.searching.measure import LostStorage, Pools, evaluation_job, result_of, segments_of
 from raystt.training.jobs import (
     CheckpointError,
     SegmentJob,
@@ -55,7 +55,7 @@ class Trial(tune.Trainable):
         self._pending: Any = None
         self._seen: Step | None = None
         self._waited = self._busy = 0.0
-        self._patience = Patience(self._pools.states, self._search.base.resources.patience)
+        self._storage = LostStorage(self._pools.states, self._search.base.resources.patience)
         self._started = time.time()
 
     def step(self) -> dict[str, Any]:
@@ -77,14 +77,12 @@ class Trial(tune.Trainable):
             except ray.exceptions.RayError:
                 raise  # Tune tries it again
             except Exception as error:
-                if isinstance(error, StorageLost) or storage_error(error):
-                    if not self._patience.rewarded():
-                        return self._without_score("interrupted", error)
-                elif isinstance(error, Interrupted):
+                unwritten = isinstance(error, StorageLost) or storage_error(error)
+                if unwritten and self._storage.came_back():
+                    continue
+                if unwritten or isinstance(error, Interrupted):
                     return self._without_score("interrupted", error)
-                else:
-                    text = f"{type(error).__name__}: {error}"
-                    return self._without_score("failed", text)
+                return self._without_score("failed", f"{type(error).__name__}: {error}")
 
     def _advance(self) -> dict[str, Any]:
         while (job := self._segments.next_job()) is not None:
