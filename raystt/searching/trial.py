@@ -55,7 +55,7 @@ class Trial(tune.Trainable):
         self._pending: Any = None
         self._seen: Step | None = None
         self._waited = self._busy = 0.0
-        self._storage = LostStorage(self._pools.states, self._search.base.resources.patience)
+        self._wait = LostStorage(self._pools.states, self._search.base.resources.patience)
         self._started = time.time()
 
     def step(self) -> dict[str, Any]:
@@ -78,7 +78,7 @@ class Trial(tune.Trainable):
                 raise  # Tune tries it again
             except Exception as error:
                 unwritten = isinstance(error, StorageLost) or storage_error(error)
-                if unwritten and self._storage.came_back():
+                if unwritten and self._wait.came_back():
                     continue
                 if unwritten or isinstance(error, Interrupted):
                     return self._without_score("interrupted", error)
