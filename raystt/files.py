@@ -133,13 +133,16 @@ def is_locked(directory: Path) -> bool:
 
 def storage_error(error: BaseException) -> bool:
     """Say whether an error, or what it came from, is that of a full or lost file system."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, OSError) and seen.errno in _LOST:
+    # Each once: two errors may each have come while the other was handled.
+    chain: list[BaseException] = []
+    one: BaseException | None = error
+    while one is not None and one not in chain:
+        if isinstance(one, OSError) and one.errno in _LOST:
             return True
-        if any(text in str(seen) for text in _LOST_TEXTS):
+        if any(text in str(one) for text in _LOST_TEXTS):
             return True
-        seen = seen.__cause__ or seen.__context__
+        chain.append(one)
+        one = one.__cause__ or one.__context__
     return False
 
 

@@ -93,3 +93,11 @@ def test_errors_of_the_storage_are_known_by_number_and_by_text() -> None:
         assert storage_error(error)
     assert not storage_error(FileNotFoundError(errno.ENOENT, "x"))
     assert not storage_error(ValueError("the data ended"))
+
+
+def test_errors_that_come_of_each_other_are_looked_at_once() -> None:
+    first, second = RuntimeError("first"), RuntimeError("second")
+    first.__context__, second.__context__ = second, first
+    assert not storage_error(first)
+    second.__cause__ = OSError(errno.ENOSPC, "x")
+    assert storage_error(first)
