@@ -2,9 +2,10 @@
 
     python benchmarks/training_step.py [--save]
 
-One optimiser step of the quickstart's model on 16 sequences of 70 tokens in one packed row, by one
-thread. The reference is transformers' own handling of packed rows: `sdpa` with a mask derived from
-the positions. All variants take turns in one process; the ratio is reference over variant.
+One optimiser step of the quickstart's model on 16 sequences in one packed row, by one thread; they
+are 60 tokens long, and one longer at each step, for no two steps of a training have equal rows. The
+reference is transformers' own handling of packed rows: `sdpa` with a mask derived from the
+positions. All variants take turns in one process; the ratio is reference over variant.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ from record import save
 
 from raystt.training.model import PACKED, new_llama
 
-SEQUENCES, LENGTH, VOCABULARY = 16, 70, 500
+SEQUENCES, SHORTEST, VOCABULARY = 16, 60, 500
 VARIANTS = [("sdpa", "fp32"), (PACKED, "fp32"), (PACKED, "bf16")]
 
 
 class Variant:
-    """A model, its optimiser and one packed batch."""
+    """A model and its optimiser."""
 
     def __init__(self, attention: str, precision: str) -> None:
         torch.manual_seed(1)
@@ -35,21 +36,22 @@ class Variant:
         )
         self.model.set_attn_implementation(attention)
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-3, fused=True)
-        self.half = precision == "bf16"
-        self.tokens = torch.randint(3, VOCABULARY, (1, SEQUENCES * LENGTH))
-        self.options: dict[str, Any] = {
-            "position_ids": torch.arange(LENGTH).repeat(SEQUENCES)[None], "use_cache": False
-        }  # fmt: skip
-        if attention == PACKED:
-            borders = torch.arange(0, SEQUENCES * LENGTH + 1, LENGTH, dtype=torch.int32)
-            self.options |= {"cu_seq_lens_q": borders, "max_length_q": LENGTH}
+        self.half, self.packed = precision == "bf16", attention == PACKED
 
-    def step(self) -> tuple[float, float]:
-        """Return the CPU seconds of a step and its loss."""
+    def step(self, length: int) -> tuple[float, float]:
+        """Return the CPU seconds of a step on sequences of a length, and its loss."""
+        generator = torch.Generator().manual_seed(length)
+        tokens = torch.randint(3, VOCABULARY, (1, SEQUENCES * length), generator=generator)
+        options: dict[str, Any] = {
+            "position_ids": torch.arange(length).repeat(SEQUENCES)[None], "use_cache": False
+        }  # fmt: skip
+        if self.packed:
+            borders = torch.arange(0, SEQUENCES * length + 1, length, dtype=torch.int32)
+            options |= {"cu_seq_lens_q": borders, "max_length_q": length}
         began = time.process_time()
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.half):
-            logits = self.model(input_ids=self.tokens, **self.options).logits
-        loss = F.cross_entropy(logits[0].float(), self.tokens[0])
+            logits = self.model(input_ids=tokens, **options).logits
+        loss = F.cross_entropy(logits[0].float(), tokens[0])
         loss.backward()
         self.optimizer.step()
         self.optimizer.zero_grad()
@@ -67,7 +69,7 @@ def main() -> int:
     taken: list[list[tuple[float, float]]] = [[] for _ in variants]
     for turn in range(options.rounds + 1):
         for place, variant in enumerate(variants):
-            measured = variant.step()
+            measured = variant.step(SHORTEST + turn)
             if turn:  # the first turn warms up
                 taken[place].append(measured)
     medians = [statistics.median(seconds for seconds, _ in steps) for steps in taken]
@@ -86,7 +88,7 @@ def main() -> int:
             f"ratio {result['ratio']}, loss {result['loss_after']}"
         )
     if options.save:
-        setting = {"sequences": SEQUENCES, "tokens_a_sequence": LENGTH, "threads": 1}
+        setting = {"sequences": SEQUENCES, "tokens_of_the_shortest": SHORTEST, "threads": 1}
         reference = "transformers' sdpa with a block-diagonal mask, fp32"
         save("training_step", reference, setting, results, packages=["torch", "transformers"])
     return 0

@@ -61,7 +61,7 @@ class TrainingConfig(Part):
         default=1.0, ge=0, description="largest gradient norm; 0 = off"
     )
     precision: Literal["auto", "fp32", "bf16"] = Field(
-        default="auto", description="auto = bf16 where the device has it"
+        default="auto", description="auto = bf16 on a GPU that has it, fp32 elsewhere"
     )
     zero_stage: int = Field(default=0, ge=0, le=3, description="DeepSpeed ZeRO stage")
     log_every: Count = Field(default=10, description="steps between two lines of the log")

@@ -69,17 +69,17 @@ def join_process_group(device: str) -> tuple[int, int]:
 
 
 def resolve_precision(precision: str, device: str) -> str:
-    """Return "bf16" or "fp32"; "auto" takes bf16 where the hardware multiplies in it.
+    """Return "bf16" or "fp32"; "auto" takes bf16 on a GPU that multiplies in it.
 
-    On a CPU without bf16 instructions bf16 takes ten times as long as fp32
-    (`benchmarks/training_step.py`).
+    On a CPU bf16 is slower, that of small models on those with instructions for it too
+    (`benchmarks/training_step.py`): each length of a micro-batch has kernels made for it. And CPUs
+    of two kinds would train two different models.
     """
     if precision != "auto":
         return precision
-    if device == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    capable = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return "bf16" if capable else "fp32"
+    if device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
+        return "bf16"
+    return "fp32"
 
 
 def compile_layers(model: torch.nn.Module) -> None:

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from raystt.config import TrainingConfig
 from raystt.training.batches import MicroBatch, StepBatch
-from raystt.training.engine import Engine, compile_layers
+from raystt.training.engine import Engine, compile_layers, resolve_precision
 from raystt.training.flops import Operations
 from raystt.training.model import new_llama
 
@@ -116,3 +116,9 @@ def test_compiled_layers_give_the_same_gradients(dropout: float) -> None:
     assert ((plain - other).norm() > 0.1 * plain.norm()) == (dropout > 0)
     compile_layers(model)
     assert (gradients(3) - plain).norm() < 0.03 * plain.norm()
+
+
+def test_a_cpu_trains_in_fp32_unless_told_otherwise() -> None:
+    """What is found on one machine must not depend on which CPU it has."""
+    assert resolve_precision("auto", "cpu") == "fp32"
+    assert resolve_precision("bf16", "cpu") == "bf16"
