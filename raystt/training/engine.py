@@ -168,6 +168,9 @@ class Engine:
             dist_init_required=False,
         )
         self._engine.checkpoint_engine.load = _load_safely
+        if stage == 0 and self.world_size == 1:
+            # Alone it would copy all gradients into one tensor and back: a tenth of a step.
+            self._engine.enable_backward_allreduce = False
         # Stage 0 clips fp32 gradients by their norm, and forgets it.
         self._norm: torch.Tensor | None = None
         self._engine.clip_fp32_gradients = self._clip
