@@ -131,9 +131,6 @@ def test_a_search(searched: Search) -> None:
     assert "http://127.0.0.1:" in text  # Ray's dashboard
     ends = [line for line in text.splitlines() if line.startswith("[") and "/8 " in line]
     assert all(", about " in line and " left" in line for line in ends[2:-1]), text
-    # A curve grows while a trial trains.
-    tables = raystt.open_run(directory).experiment.trial_dataframes.values()
-    assert max(len(table) for table in tables) > 1
     # Only the models of the best and of the fixed runs are kept.
     run = raystt.open_run(directory)
     kept = {r.trial for r in run.results if r.reference} | {

@@ -30,6 +30,8 @@ from raystt.training.jobs import (
 REPORT_SECONDS = 5.0
 """How often a trial in training tells Tune where it is."""
 
+_FIRST_SECONDS = 1.0  # until the first time: a trial may be trained within `REPORT_SECONDS`
+
 
 class Trial(tune.Trainable):
     """One schedule of one language, segment by segment."""
@@ -101,7 +103,8 @@ class Trial(tune.Trainable):
         """Have a segment trained; return it, or a step on its way there."""
         if self._pending is None:
             self._pending = self._pools.broker.run.remote(job, self._proposal.label)
-        while not ray.wait([self._pending], timeout=REPORT_SECONDS)[0]:
+        wait = _FIRST_SECONDS if self._seen is None else REPORT_SECONDS
+        while not ray.wait([self._pending], timeout=wait)[0]:
             for activity in ray.get(self._pools.broker.activity.remote()):
                 new = activity.label == self._proposal.label and activity.step != self._seen
                 if new and activity.step is not None:

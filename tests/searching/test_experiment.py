@@ -70,6 +70,8 @@ def test_tune_tensorboard_and_results_agree(killed_twice: Path) -> None:
     assert (table.done).all() and (table.status == "complete").all()
     for name in NUMBERS:
         assert table[name].sort_index().tolist() == trials[name].sort_index().tolist(), name
+    # A curve grows while a trial trains.
+    assert max(len(rows) for rows in analysis.trial_dataframes.values()) > 1
     best = analysis.get_best_trial("asr_bleu", "max")
     assert best.last_result["asr_bleu"] == run.best["es"].result.asr_bleu
     for number, row in trials.iterrows():
