@@ -25,7 +25,14 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from record import save
-from transformers import Trainer, TrainerCallback, TrainingArguments, get_scheduler
+from transformers import (
+    AutoTokenizer,
+    DataCollatorForSeq2Seq,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+    get_scheduler,
+)
 
 import raystt
 from raystt.config import RunConfig, load_search
@@ -110,33 +117,28 @@ class Clock(TrainerCallback):
         self.seconds = time.process_time() - self.began
 
 
-def unpacked(batches: list[StepBatch]) -> list[dict[str, torch.Tensor]]:
+def unpacked(batches: list[StepBatch]) -> list[dict[str, list[int]]]:
     """Return the sequences of packed batches, with the labels that `Trainer` expects."""
     rows = []
     for part in (part for batch in batches for part in batch.micro_batches):
         labels = torch.full_like(part.tokens, IGNORED)
         labels[part.predicting + 1] = part.targets
         for start, stop in zip(part.borders[:-1].tolist(), part.borders[1:].tolist(), strict=True):
-            rows.append({"input_ids": part.tokens[start:stop], "labels": labels[start:stop]})
+            rows.append(
+                {
+                    "input_ids": part.tokens[start:stop].tolist(),
+                    "labels": labels[start:stop].tolist(),
+                }
+            )
     return rows
 
 
-def trainer_side(run: RunConfig, model: Any, pad: int, place: str) -> Callable[..., float]:
-    """Return what trains on the sequences of the batches with `Trainer`, padded."""
+def trainer_arguments(run: RunConfig, place: str) -> TrainingArguments:
+    """Return the settings of `Trainer`; made before an engine makes a process group.
+
+    After that, it would wrap the model for several processes.
+    """
     config = run.training
-
-    def padded(rows: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
-        def one(name: str, filler: int) -> torch.Tensor:
-            parts = [row[name] for row in rows]
-            return torch.nn.utils.rnn.pad_sequence(parts, batch_first=True, padding_value=filler)
-
-        mask = [torch.ones_like(row["labels"]) for row in rows]
-        return {
-            "input_ids": one("input_ids", pad),
-            "labels": one("labels", IGNORED),
-            "attention_mask": torch.nn.utils.rnn.pad_sequence(mask, batch_first=True),
-        }
-
     arguments = TrainingArguments(
         output_dir=place, per_device_train_batch_size=config.batch_utterances,
         learning_rate=config.learning_rate, adam_beta2=0.98, num_train_epochs=1,
@@ -144,14 +146,21 @@ def trainer_side(run: RunConfig, model: Any, pad: int, place: str) -> Callable[.
         logging_strategy="no", save_strategy="no", report_to=[], disable_tqdm=True,
         train_sampling_strategy="sequential", dataloader_pin_memory=False,
     )  # fmt: skip
-    # Looked at before an engine makes a process group: it would wrap the model for several.
-    assert arguments.device.type == "cpu" and arguments.world_size == 1
+    if arguments.parallel_mode.value != "not_parallel":
+        raise SystemExit(f"Trainer would train in parallel ({arguments.parallel_mode})")
+    return arguments
+
+
+def trainer_side(
+    model: Any, tokenizer: Any, arguments: TrainingArguments
+) -> Callable[[list[StepBatch]], float]:
+    """Return what trains on the sequences of the batches with `Trainer`, padded."""
 
     def train(batches: list[StepBatch]) -> float:
         clock = Clock()
         Trainer(
-            model, arguments, data_collator=padded, train_dataset=unpacked(batches),
-            callbacks=[clock],
+            model, arguments, data_collator=DataCollatorForSeq2Seq(tokenizer),
+            train_dataset=unpacked(batches), callbacks=[clock],
         ).train()  # fmt: skip
         return clock.seconds
 
@@ -159,7 +168,7 @@ def trainer_side(run: RunConfig, model: Any, pad: int, place: str) -> Callable[.
 
 
 def sides_of(
-    run: RunConfig, card: Card, corpus: Path, name: str, place: str
+    run: RunConfig, card: Card, corpus: Path, name: str, arguments: TrainingArguments
 ) -> dict[str, Callable[..., float]]:
     """Return who trains a model, by name."""
 
@@ -173,11 +182,12 @@ def sides_of(
             pad=card.tokenizer.pad, bos=card.tokenizer.bos, eos=card.tokenizer.eos,
         )  # fmt: skip
 
+    tokenizer = AutoTokenizer.from_pretrained(corpus / card.tokenizer.path)
     plain, packed = model(), model()
     plain.set_attn_implementation("sdpa")
     packed.set_attn_implementation(PACKED)
     sides = {
-        PADDED: trainer_side(run, plain, card.tokenizer.pad, place),
+        PADDED: trainer_side(plain, tokenizer, arguments),
         BARE: bare_side(run, packed),
     }
     for stage in (0, 1, 2):
@@ -225,8 +235,9 @@ def main() -> int:
 
     results: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory(prefix="raystt-rate-") as place:
+        arguments = trainer_arguments(run, place)
         for name, steps in STEPS.items():
-            sides = sides_of(run, card, corpus, name, place)
+            sides = sides_of(run, card, corpus, name, arguments)
             for ratio in RATIOS:
                 batches = batches_of(run, corpus, card, ratio, steps)
                 results += compared(sides, batches, options.rounds, model=name, text_ratio=ratio)
