@@ -11,6 +11,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
+from messages import tells
 
 from raystt.checking import Report, check, check_run, error_dict
 from raystt.config import ConfigError, load_run, load_search
@@ -149,9 +150,8 @@ def test_a_good_search_is_reported() -> None:
     assert report.schedules["paper"].nominal[0] == 0.9
     assert report.schedules["paper"].nominal[8:] == (0.0, 0.0, 0.0)
     assert report.problems == report.warnings == ()
-    assert report.notes == (
-        "the corpus in corpus is not prepared yet; run `raystt prepare c.yaml`",
-    )
+    (note,) = report.notes
+    assert tells(note, "the corpus in corpus …not prepared…`raystt prepare c.yaml`")
     text = report.render()
     for part in ("trials   12", "10 steps of 4", "paper", "staircase 0.9→0 by 0.8", "note: "):
         assert part in text
@@ -313,7 +313,7 @@ def test_a_damaged_or_short_shard_is_named() -> None:
     assert (first.line, first.key) == (second.line, second.key) == (3, "corpus.path")
     assert f"{dev} (es, dev) is not readable" in first.reason
     assert f"{test} (es, test) has 1 rows, the card says 2" in second.reason
-    assert second.fix == "delete it and run `raystt prepare c.yaml`"
+    assert tells(second.fix, "delete …`raystt prepare c.yaml`")
 
 
 def test_other_missing_files_are_named() -> None:
@@ -621,10 +621,8 @@ def test_errors_are_data_too() -> None:
 
 def test_source_speech_without_text_is_not_interleaved() -> None:
     prepare(written(RUN), transcribed=False)
-    assert problems(RUN) == [
-        "c.yaml:1: interleaving: interleaving.side: both needs source text, and the corpus has "
-        "none; set interleaving.side: target"
-    ]
+    (problem,) = problems(RUN)
+    assert tells(problem, "c.yaml:1: interleaving: …side: both…source text…side: target")
     target = ("training:", "interleaving: {side: target}\ntraining:")
     assert check(written(RUN, target)).counted
 
