@@ -183,8 +183,15 @@ def _start(resources: ResourcesConfig, env_vars: dict[str, str], common: dict[st
             num_cpus=resources.local_cpus(),
             include_dashboard=True,
             dashboard_host="127.0.0.1",
-            # They are for a Prometheus: what none fetches, Ray's agent keeps for ever.
-            _system_config={"enable_metrics_collection": False},
+            _system_config={
+                # They are for a Prometheus: what none fetches, Ray's agent keeps for ever.
+                "enable_metrics_collection": False,
+                # Where pools hold all CPUs, Ray ends a process that is idle for a second. Each
+                # segment would wait seconds for new ones to read its data (up to two a worker), as
+                # one of `prepare`, which Ray cannot end, takes the place that is left to them.
+                "num_workers_soft_limit": 1
+                + 2 * resources.trainers * resources.workers_per_trainer,
+            },
             runtime_env={"env_vars": {**env_vars, "GLOO_SOCKET_IFNAME": loopback}},
             **common,
         )

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,22 @@ def test_a_local_ray_collects_no_metrics(ray_local: str) -> None:
     import ray
 
     assert [node["MetricsExportPort"] for node in ray.nodes()] == [-1]
+
+
+def test_what_read_the_data_of_a_segment_is_there_for_the_next(ray_local: str) -> None:
+    """Ray would end it within a second or two, as nothing is left of the CPUs."""
+    import ray
+    from ray.util import placement_group, remove_placement_group
+
+    held = placement_group([{"CPU": 1.8}])
+    ray.get(held.ready())
+    read = ray.remote(num_cpus=0.1)(lambda: os.getpid())
+    try:
+        before = ray.get([read.remote() for _ in range(2)])
+        time.sleep(3.0)
+        assert ray.get(read.remote()) in before
+    finally:
+        remove_placement_group(held)
 
 
 @pytest.fixture(scope="module")
