@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
 
 def tells(message: str, parts: str) -> bool:
     """Whether `message` begins with the first of the parts (between …) and has all, in order."""
-    first, *others = parts.split("…")
-    rest = message.removeprefix(first)
-    if rest == message:
-        return False
-    for part in others:
-        _, found, rest = rest.partition(part)
-        if not found:
-            return False
-    return True
+    pattern = ".*".join(map(re.escape, parts.split("…")))
+    return re.match(pattern, message, re.DOTALL) is not None

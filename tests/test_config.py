@@ -115,7 +115,7 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
             "schedule: {initial: 0.5}",
             "run.yaml:5: schedule.shape: …missing…constant, linear, …knots, apart",
         ),
-        ("language: se", "run.yaml:5: language: …'se'…es"),
+        ("language: se", "run.yaml:5: language: …'se'…from: es"),
         ("space: {}", "run.yaml:5: space: …search…`raystt search`"),
         (
             "storage: s3://bucket/runs?region=eu",

@@ -186,17 +186,23 @@ def _start(resources: ResourcesConfig, env_vars: dict[str, str], common: dict[st
             _system_config={
                 # They are for a Prometheus: what none fetches, Ray's agent keeps for ever.
                 "enable_metrics_collection": False,
-                # Where pools hold all CPUs, Ray ends a process that is idle for a second. Each
-                # segment would wait seconds for new ones to read its data (up to two a worker), as
-                # one of `prepare`, which Ray cannot end, takes the place that is left to them.
-                "num_workers_soft_limit": 1
-                + 2 * resources.trainers * resources.workers_per_trainer,
+                "num_workers_soft_limit": _idle_processes(resources),
             },
             runtime_env={"env_vars": {**env_vars, "GLOO_SOCKET_IFNAME": loopback}},
             **common,
         )
     finally:
         ray_constants.ENABLE_RAY_CLUSTER = clusters
+
+
+def _idle_processes(resources: ResourcesConfig) -> int:
+    """Return how many processes without work Ray keeps: two for each that trains, and one.
+
+    The two read its data. By default Ray keeps as many as there are free CPUs, and the pools leave
+    none: each segment would wait for new processes to start. The one is a process of `prepare`
+    that owns an actor of Ray Data, so that Ray counts it but cannot end it.
+    """
+    return 2 * resources.trainers * resources.workers_per_trainer + 1
 
 
 @contextmanager
