@@ -20,8 +20,10 @@ _LOST = frozenset(
     if hasattr(errno, name)
 )
 # What libraries make of them: safetensors (Rust) keeps the number, torch's archive writer does not.
+# As a text alone, what sockets say too is of a lost peer: gloo's errors are texts.
 _LOST_TEXTS = (*(f"(os error {code})" for code in _LOST), "PytorchStreamWriter", "inline_container",
-               *(os.strerror(code) for code in _LOST))  # fmt: skip
+               *(os.strerror(code) for code in _LOST - {errno.ETIMEDOUT, errno.ENOTCONN})
+)  # fmt: skip
 
 
 @contextmanager

@@ -6,6 +6,7 @@ reader and writer.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Callable
@@ -51,7 +52,7 @@ def append(path: str | os.PathLike[str], record: Result | Failure) -> None:
                 line = "\n" + line
         data = line.encode()
         if os.write(descriptor, data) != len(data):
-            raise OSError(f"{path}: the line was not written whole; is the disk full?")
+            raise OSError(errno.ENOSPC, "the line was not written whole", str(path))
         os.fsync(descriptor)
     finally:
         os.close(descriptor)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -93,6 +94,10 @@ def test_errors_of_the_storage_are_known_by_number_and_by_text() -> None:
         assert storage_error(error)
     assert not storage_error(FileNotFoundError(errno.ENOENT, "x"))
     assert not storage_error(ValueError("the data ended"))
+    # A lost peer of a group, as gloo says it; a file system says the same with a number.
+    for code in (errno.ETIMEDOUT, errno.ENOTCONN):
+        assert not storage_error(RuntimeError(f"Read error [::1]:1234: {os.strerror(code)}"))
+        assert storage_error(OSError(code, os.strerror(code)))
 
 
 def test_errors_that_come_of_each_other_are_looked_at_once() -> None:

@@ -43,7 +43,7 @@ def measure_ceiling(judge: Judge, job: CeilingJob) -> Ceiling:
     scores = {}
     for kind, waveforms in (
         ("audio", recorded),
-        ("resynthesis", judge.vocoder.synthesize(units)),
+        ("resynthesis", judge.voice(units)),
     ):
         statistics = judge.bleu.statistics(judge.hear(waveforms), references)
         # Reference audio passed no vocoder.

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -21,6 +22,7 @@ from raystt.scores import Metric, bleu, chrf
 from raystt.vocoder.loading import load_vocoder
 
 _BATCH = 64
+T = TypeVar("T")
 
 
 class Judge:
@@ -38,7 +40,8 @@ class Judge:
         recogniser: What listens.
         bleu: What counts, as the recogniser's protocol has it.
         signature: How ASR-BLEU comes about.
-        done: Batches generated and heard since it was loaded: who waits sees whether it goes on.
+        done: Batches generated, spoken and heard since it was loaded: who waits sees whether it
+            goes on.
 
     Raises:
         BadInput: One of them cannot be loaded, or does not fit the corpus.
@@ -81,11 +84,22 @@ class Judge:
 
     def hear(self, waveforms: Sequence[np.ndarray]) -> list[str]:
         """Transcribe float32 `[samples]` each, normalised."""
-        texts = []
-        for first in range(0, len(waveforms), _BATCH):
-            texts += self.recogniser.transcribe(waveforms[first : first + _BATCH])
-            self._progress()
+        texts = self._in_batches(self.recogniser.transcribe, waveforms)
         return [self.recogniser.normalise(text) for text in texts]
+
+    def voice(self, units: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Synthesize units, int64 `[units]` each: float32 `[samples]` each."""
+        return self._in_batches(self.vocoder.synthesize, units)
+
+    def _in_batches(
+        self, work: Callable[[Sequence[np.ndarray]], Iterable[T]], items: Sequence[np.ndarray]
+    ) -> list[T]:
+        """Do what depends on no batch a batch at a time, so that it is seen to go on."""
+        done: list[T] = []
+        for first in range(0, len(items), _BATCH):
+            done += work(items[first : first + _BATCH])
+            self._progress()
+        return done
 
     def _progress(self) -> None:
         self.done += 1
@@ -97,7 +111,10 @@ class Judge:
         generated = generate(rows, job, self.card, device=self._device, on_batch=self._progress)
         kept, waveforms = self.speak(generated)
         hypotheses = self.hear(waveforms)
-        natural = [None] * len(kept) if self._utmos is None else self._utmos.score(waveforms)
+        natural = (
+            [None] * len(kept) if self._utmos is None
+            else self._in_batches(self._utmos.score, waveforms)
+        )  # fmt: skip
         ids = rows["id"].to_pylist()
         sources, targets = (of_side(rows, which)["text"].to_pylist() for which in SIDES)
         references = [self.recogniser.normalise(text) for text in targets]
@@ -134,9 +151,7 @@ class Judge:
             clips=tuple(encode(waveforms[i], self.card.sample_rate) for i in heard(ids)),
         )
 
-    def speak(
-        self, generated: Sequence[Generated]
-    ) -> tuple[list[np.ndarray], Sequence[np.ndarray]]:
+    def speak(self, generated: Sequence[Generated]) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """Return the target units of each output, int64 `[units]`, and float32 `[samples]`.
 
         Tokens that are no target unit cannot be spoken and are dropped.
@@ -145,7 +160,7 @@ class Judge:
         high = low + self.card.units.target.clusters
         spoken = (one.spoken for one in generated)
         kept = [tokens[(tokens >= low) & (tokens < high)] - low for tokens in spoken]
-        return kept, self.vocoder.synthesize(kept)
+        return kept, self.voice(kept)
 
     def written(self, generated: Sequence[Generated]) -> dict[str, list[str]]:
         """Decode the texts of a chain of thought; units strayed into them are dropped.

@@ -124,6 +124,9 @@ class Dispatcher:
     def __init__(self, evaluators: list[str], patience: float) -> None:
         self._patience = patience
         self._places: dict[str, _Place] = {}
+        self._asked: list[
+            tuple[tuple[str, EvaluationJob | CeilingJob], asyncio.Future[Served]]
+        ] = []
         self._idle: asyncio.Queue[_Place] = asyncio.Queue()
         self._given_up: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._take(evaluators)
@@ -159,11 +162,22 @@ class Dispatcher:
     async def run(self, job: EvaluationJob | CeilingJob, label: str) -> Served:
         """Have a model evaluated, or a ceiling measured.
 
+        What is asked for again, by a trial whose actor was lost and came back, is done once.
+
         Raises:
             JobFailed: The evaluation's own error, or its evaluator died too often.
             StateLost: The model must be trained again.
             Interrupted: The storage took nothing, or no evaluator came back.
         """
+        asked = next((task for key, task in self._asked if key == (label, job)), None)
+        if asked is None:
+            asked = asyncio.ensure_future(self._run(job, label))
+            entry = (label, job), asked
+            self._asked.append(entry)
+            asked.add_done_callback(lambda _: self._asked.remove(entry))
+        return await asyncio.shield(asked)
+
+    async def _run(self, job: EvaluationJob | CeilingJob, label: str) -> Served:
         waited, attempts = 0.0, 0
         while attempts < _ATTEMPTS:
             began = time.monotonic()

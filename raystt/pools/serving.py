@@ -77,7 +77,10 @@ def _train(
     told = 0.0
 
     def stuck() -> None:
-        text = f"no step for {patience:.0f} s (resources.patience)"
+        text = (
+            f"no step for {patience:.0f} s (resources.patience; raise it if a state takes as long "
+            "to write)"
+        )
         ray.get(broker.stumbled.remote(slot, given.number, text), timeout=10)
 
     def on_step(step: Step) -> None:

@@ -79,7 +79,10 @@ class TrainerPool:
                 # After the end, any call would start another Ray.
                 if not self._stopping:
                     self._group(number, start).fit()
-                return
+                if self._stopping:
+                    return
+                # Its question was taken for one of the group before it: a broker that was just
+                # started again may hear late that that one is gone.
             except BaseException as error:
                 if self._stopping:
                     return

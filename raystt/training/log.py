@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from raystt import remote
+from raystt.files import replacing
 from raystt.training.batches import StepBatch
 from raystt.training.engine import Engine
 from raystt.training.jobs import LOG, Step
@@ -39,8 +42,8 @@ class TrainingLog:
         path = directory / LOG
         if start:
             remote.get(path)  # an earlier segment may have run on another node
-        kept = [line for line in _lines(path) if json.loads(line)["step"] <= start]
-        path.write_text("".join(line + "\n" for line in kept))
+        with replacing(path) as temporary:
+            temporary.write_text("".join(_lines(path, start)))
         self._path, self._file = path, path.open("a")
         self._board = SummaryWriter(str(directory), purge_step=start)
 
@@ -96,9 +99,9 @@ class TrainingLog:
             self._board.close()
 
 
-def _lines(path: Path) -> list[str]:
-    """Whole lines of a log; the last one may have been torn by a kill."""
-    if not path.exists():
-        return []
-    text = path.read_text()
-    return text[: text.rfind("\n") + 1].splitlines()
+def _lines(path: Path, until: int) -> Iterator[str]:
+    """Lines of a log of the steps until one; what a kill or a full disk tore is left out."""
+    for line in path.read_text(errors="replace").splitlines() if path.exists() else ():
+        with suppress(ValueError, TypeError, LookupError):
+            if json.loads(line)["step"] <= until:
+                yield line + "\n"

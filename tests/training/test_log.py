@@ -39,3 +39,14 @@ def test_after_a_checkpoint_they_are_of_the_new_steps_alone(tmp_path):
 def test_without_a_known_gpu_there_is_no_utilisation(tmp_path):
     (line,) = lines(tmp_path, [(1, 100, 2.0, 4e9)], None)
     assert "mfu" not in line and line["gradient_norm"] == 0.5
+
+
+def test_what_a_full_disk_tore_is_left_out(tmp_path):
+    lines(tmp_path, [(1, 100, 2.0, 4e9), (2, 400, 3.0, 9e9)], None)
+    path = tmp_path / "train.jsonl"
+    first, second = path.read_text().splitlines()
+    path.write_text(f"{first}\n{second[:20]}\0\0\n[1]\n{second}\n{second[:9]}")
+    kept = lines(tmp_path, [(3, 500, 4.0, 9e9)], None)
+    assert [line["step"] for line in kept] == [1, 2, 3]
+    again = lines(tmp_path, [(1, 100, 2.0, 4e9)], None)  # begun anew
+    assert [line["step"] for line in again] == [1]
