@@ -136,7 +136,9 @@ class Engine:
             scheduler.lr_lambdas = [_cooled(rate, *cooldown) for rate in scheduler.lr_lambdas]
         # How many micro-batches a step has depends on the text ratio: added up in bf16, so would
         # the rounding. DeepSpeed adds up in fp32 from stage 1 on only, so bf16 never has less.
-        stage = max(config.zero_stage, 1) if self.precision == "bf16" else config.zero_stage
+        # One worker has nobody to share states with: their copies would cost a fifth of a step.
+        stage = config.zero_stage if self.world_size > 1 or config.zero_stage == 3 else 0
+        stage = max(stage, 1) if self.precision == "bf16" else stage
         self._operations = Operations(model)  # before stage 3 takes the weights apart
         self._head: Any = None
         # Adapters rewrite the layers, and stage 3 takes the weights away between their uses. In

@@ -22,7 +22,7 @@ import torch
 from raystt import remote
 from raystt.corpus.card import Card
 from raystt.corpus.reading import local_batches, split_shards
-from raystt.training.engine import Engine, join_process_group
+from raystt.training.engine import Engine, join_process_group, resolve_precision
 from raystt.training.jobs import Preempted, SegmentJob, SegmentResult, Step
 from raystt.training.log import TrainingLog
 from raystt.training.model import context
@@ -35,9 +35,10 @@ _TOTALS = "totals.json"
 Batches = Callable[[SegmentJob, Card], Iterable[pa.Table]]
 
 
-def segment_key(job: SegmentJob, card: Card, world_size: int) -> str:
+def segment_key(job: SegmentJob, card: Card, world_size: int, device: str = "cpu") -> str:
     """Return the hex key of a segment; equal keys give the same state."""
     training = job.run.training.model_dump(exclude={"log_every", "checkpoint_every"})
+    training["precision"] = resolve_precision(training["precision"], device)
     parent = Path(job.parent).name if job.parent else "base"
     source, target = job.ratios().T.tolist()
     content = [
@@ -94,7 +95,7 @@ def train_segment(
     began = time.perf_counter()
     rank, world_size = join_process_group(device)
     card = Card.of_corpus(Path(job.corpus))
-    state = Path(job.states) / segment_key(job, card, world_size)
+    state = Path(job.states) / segment_key(job, card, world_size, device)
     # One rank looks for all: a network file system shows a new file to some nodes before others,
     # and a rank that trains would wait for one that has returned.
     finished = on_rank_0(lambda: find(state))

@@ -355,8 +355,17 @@ def test_sides_apart_are_trained_apart(corpus: Path) -> None:
     assert len({segment_key(x, card, 1) for x in (apart, other, swapped)}) == 3
 
 
-def test_key_depends_on_what_decides_the_result(corpus: Path) -> None:
+def test_key_depends_on_what_decides_the_result(
+    corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     card = Card.load(corpus)
+    auto, fp32, bf16 = (
+        job(corpus, 0, 3, precision=precision) for precision in ("auto", "fp32", "bf16")
+    )
+    assert segment_key(auto, card, 1) == segment_key(fp32, card, 1)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: True)
+    assert segment_key(auto, card, 1, "cuda") == segment_key(bf16, card, 1)
+    assert segment_key(fp32, card, 1) != segment_key(bf16, card, 1)
     key = segment_key(job(corpus, 0, 3), card, 1)
     assert key == segment_key(job(corpus, 0, 3, log_every=5), card, 1)
     others = [
