@@ -51,11 +51,17 @@ def _counts(said: str) -> tuple[list[int], list[int]]:
     return words[0].tolist(), letters[0].tolist()
 
 
-def confirm(directory: RunDirectory, one: Result, right: float, rng: np.random.Generator) -> None:
-    """Write what a trial gives on fresh seeds: hypotheses with a share of the words right."""
+def confirm(
+    directory: RunDirectory, one: Result, right: float, rng: np.random.Generator,
+    dev: float | None = None,
+) -> None:  # fmt: skip
+    """Write what a trial gives on fresh seeds: hypotheses with a share of the words right.
+
+    On dev it is another share, if one is given.
+    """
     for seed in fresh_seeds(directory.load_config()):
-        for split in ("dev", "test"):
-            said = [" ".join(w if rng.random() < right else "wrong" for w in WORDS)
+        for split, share in (("dev", right if dev is None else dev), ("test", right)):
+            said = [" ".join(w if rng.random() < share else "wrong" for w in WORDS)
                     for _ in range(60)]  # fmt: skip
             rows, letters = (np.array(each) for each in zip(*map(_counts, said), strict=True))
             again = dataclasses.replace(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 _SECONDS = 60.0
 _SHARE = 20  # the time between two writings is so many times what one took
@@ -56,5 +58,8 @@ class LiveReport:
             if not self._told:
                 self._on_message(f"the report was not written while the search runs: {error}")
             self._told = True
+        # A page of 1,000 trials takes 80 MB to write, which the C library would keep for the next.
+        with suppress(OSError, AttributeError):  # not every C library can
+            ctypes.CDLL(None).malloc_trim(0)
         now = self._clock()
         self._next = now + max(_SECONDS, _SHARE * (now - began))

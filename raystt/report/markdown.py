@@ -85,9 +85,9 @@ def _confirmed(summary: Mapping[str, Any]) -> list[str]:
     titles = ["pairs", "run", "seeds", f"{OBJECTIVES[objective]}, {split}", "best minus it"]
     return [
         "", "## On fresh seeds", "",
-        "Means over seeds that chose nothing, with 95 % intervals over seeds and sentences; p by "
-        f"Holm's method. Optimism: the {summary['split']} score that chose the best, minus its "
-        f"mean over fresh seeds on {summary['split']}.",
+        "Means over fresh seeds, with 95 % intervals over seeds and sentences; p by Holm's method. "
+        f"The best has the highest mean on {summary['split']}. Optimism: the highest score of what "
+        f"was confirmed, minus that trial's mean over fresh seeds, both on {summary['split']}.",
         "", *_head(titles, 3), *lines,
     ]  # fmt: skip
 

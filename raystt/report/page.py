@@ -134,7 +134,7 @@ def draw(content: Content) -> list[Drawn]:
         best, fresh = entry["best"] or {}, {}
         if best.get("optimism") is not None:
             chosen = next(r for r in results if r.trial == best["trial"])
-            fresh[chosen.trial] = chosen.value(search.objective) - best["optimism"]
+            fresh[chosen.trial] = best["fresh"]["on_split"]
         workers = search.base.resources.workers_per_trainer
         found: list[tuple[str, str, Any]] = [
             ("schedules", "Schedules tried; the best is red, references are dashed, points are the "

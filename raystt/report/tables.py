@@ -17,7 +17,7 @@ from raystt.config import BASELINE, OBJECTIVES
 from raystt.schedule import Apart, Constant, Knots, Schedule, from_dict
 
 NOTE = (
-    "[lo, hi]: 95 % bootstrap interval. The best was chosen by its {split} score, which flatters "
+    "[lo, hi]: 95 % bootstrap interval. The best was chosen by its {split} scores, which flatter "
     "it; {honest}"
 )
 

@@ -63,6 +63,8 @@ def write_best(
     write_atomic(folder / "config.yaml", head + to_yaml(run))
     pairs = directory.card().split(winner.language, "train").pairs
     test = f", {_interval(tested)} on {tested.split}, which chose nothing" if tested else ""
+    chosen = winner.reference is None  # a reference stands there because nothing beat it
+    flattered = f" The score on {winner.split} chose this trial and flatters it." * chosen
     write_atomic(
         folder / "README.md",
         f"# {search.name}: {winner.language} to {search.base.corpus.target}\n\n"
@@ -72,7 +74,7 @@ def write_best(
         f"{winner.achieved_words:.0%} of the words were text over the whole training.\n"
         f"- Data: {pairs} pairs, {search.base.corpus.reader} corpus; seed {winner.seed}, "
         f"{winner.steps} steps.\n"
-        f"- {score}{test}. The score on {winner.split} chose this trial and flatters it.\n"
+        f"- {score}{test}.{flattered}\n"
         f"{_fresh(answer, search)}"
         f"- Signature: `{winner.signature}`\n\n"
         f"{USE}\n\n"

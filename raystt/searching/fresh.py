@@ -1,14 +1,19 @@
 """What was trained anew on fresh seeds, and how schedules compare over them.
 
-Seeds that confirm chose nothing, and so did the split that they are scored on (`report_split`).
+Seeds that confirm did not choose what is trained on them. Which of several is the best is chosen by
+their scores on the split that trials are compared on; what is told of it is of `report_split`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
+
+import numpy as np
 
 from raystt.config import SearchConfig
+from raystt.config.entry import Value
 from raystt.evaluation.jobs import hypotheses_of, read_statistics
 from raystt.results import Proposal, Result
 from raystt.scores import Statistics, bleu, chrf, holm
@@ -16,22 +21,26 @@ from raystt.searching.directory import RunDirectory
 
 SIGNIFICANT = 0.05
 
-_Place = tuple[str, int, str, int, str]
+_Place = tuple[str, int, str, Value | None, int, str]
 
 
 @dataclass(frozen=True)
 class Fresh:
-    """The mean score of a schedule over fresh seeds, on the split that chose nothing.
+    """The mean score of a schedule over fresh seeds; one that diverged counts as 0.
 
     Attributes:
-        score: The mean.
+        score: The mean on the split that chose nothing.
         ci: Its 95 % interval over seeds and sentences.
         seeds: The seeds.
+        on_split: The mean on the split that trials are compared on.
+        diverged: On how many seeds it diverged.
     """
 
     score: float
     ci: tuple[float, float]
     seeds: tuple[int, ...]
+    on_split: float
+    diverged: int
 
 
 @dataclass(frozen=True)
@@ -47,6 +56,16 @@ class Difference:
     score: float
     ci: tuple[float, float]
     p: float
+
+    @property
+    def better(self) -> bool:
+        """Whether the first is shown to be better."""
+        return self.score > 0 and self.p < SIGNIFICANT
+
+    @property
+    def worse(self) -> bool:
+        """Whether the first is shown to be worse."""
+        return self.score < 0 and self.p < SIGNIFICANT
 
 
 def fresh_seeds(search: SearchConfig) -> range:
@@ -67,12 +86,13 @@ class Confirmation:
         self._seeds = tuple(fresh_seeds(search))
         # A BLEU is summed up alike whether case counted or not.
         self._metric = chrf() if search.objective == "chrf" else bleu()
-        self._known = {
-            _place(r, r.split): r
-            for r in directory.read_confirmation()
+        known = [
+            r for r in directory.read_confirmation()
             if r.seed in self._seeds
             and (r.status == "diverged" or hypotheses_of(self._trials / r.folder, r.split).exists())
-        }
+        ]  # fmt: skip
+        self._known = {_place(r, r.split): r for r in known}
+        self._heard = {(r.language, r.split): r for r in known if r.status == "complete"}
         self._read: dict[_Place, Statistics] = {}
 
     def lacking(self, one: Proposal, splits: Sequence[str]) -> list[tuple[Proposal, list[str]]]:
@@ -85,17 +105,24 @@ class Confirmation:
         return found
 
     def results(self, one: Proposal, split: str) -> list[Result]:
-        """Return what a trial gave on each fresh seed; nothing unless it has a score on all."""
+        """Return what a trial gave on each fresh seed; nothing unless it was trained on all.
+
+        Nor if everything diverged: there is nothing to compare then.
+        """
         places = [_place(again, split) for again in map(one.anew, self._seeds)]
         found = [self._known[place] for place in places if place in self._known]
-        whole = len(found) == len(places) and all(r.status == "complete" for r in found)
+        whole = len(found) == len(places) and (one.language, split) in self._heard
         return found if whole else []
 
     def mean(self, one: Proposal) -> Fresh:
-        """Return the mean of a trial that has a score on all seeds."""
-        resamples = self._search.base.evaluation.resamples
-        found = self._metric.mean_of_runs(self._statistics(one), resamples=resamples)
-        return Fresh(*found, self._seeds)
+        """Return the mean of a trial that was trained on all seeds."""
+        config = self._search.base.evaluation
+        found = self._metric.mean_of_runs(self._statistics(one), resamples=config.resamples)
+        compared = self.results(one, config.split)
+        return Fresh(
+            *found, self._seeds, fmean(r.value(self._search.objective) for r in compared),
+            sum(r.status == "diverged" for r in compared),
+        )  # fmt: skip
 
     def compare(self, pairs: Sequence[tuple[Proposal, Proposal]]) -> list[Difference]:
         """Return the first minus the second of each pair; p by Holm's method over all of them."""
@@ -113,15 +140,24 @@ class Confirmation:
 
     def _statistics(self, one: Proposal) -> list[Statistics]:
         """Return the statistics of a trial on the report split, of each seed."""
-        found = []
-        for result in self.results(one, self._search.base.evaluation.report_split):
-            place = _place(result, result.split)
-            if place not in self._read:
-                path = hypotheses_of(self._trials / result.folder, result.split)
-                self._read[place] = read_statistics(path, self._search.objective)
-            found.append(self._read[place])
+        split = self._search.base.evaluation.report_split
+        return [self._of(result) for result in self.results(one, split)]
+
+    def _of(self, result: Result) -> Statistics:
+        place = _place(result, result.split)
+        if place in self._read:
+            return self._read[place]
+        if result.status == "diverged":  # it has no model: it says nothing to the same references
+            other = self._of(self._heard[result.language, result.split])
+            found = np.zeros_like(other)
+            found[:, 1] = other[:, 1]
+        else:
+            path = hypotheses_of(self._trials / result.folder, result.split)
+            found = read_statistics(path, self._search.objective)
+        self._read[place] = found
         return found
 
 
 def _place(one: Proposal, split: str) -> _Place:
-    return one.language, one.trial, one.knob, one.seed, split
+    value = one.overrides[one.knob[:-1]] if one.knob else None
+    return one.language, one.trial, one.knob, value, one.seed, split

@@ -15,7 +15,7 @@ from raystt.config import SearchConfig
 from raystt.config.entry import Entry, Value, tidy
 from raystt.results import Proposal, Result
 from raystt.searching.directory import RunDirectory
-from raystt.searching.fresh import SIGNIFICANT, Confirmation, Difference
+from raystt.searching.fresh import Confirmation, Difference
 from raystt.searching.verdict import Answer
 
 NOTCHES = 10
@@ -78,8 +78,12 @@ def notches(entry: Entry, value: Value) -> Iterator[tuple[str, Value]]:
 
 
 def neighbours(search: SearchConfig, best: Result) -> list[Proposal]:
-    """Return the neighbours of a proposal within the space."""
-    return [
+    """Return the neighbours of a proposal within the space, as far as they are schedules.
+
+    An ablation need not lie within the space, nor then do all its neighbours make sense: an `end`
+    may come before the `hold` is over.
+    """
+    found = [
         Proposal(
             language=best.language, trial=best.trial, reference=None, seed=best.seed,
             overrides={**best.overrides, key: moved}, origin=best.origin, knob=key + sign,
@@ -88,6 +92,15 @@ def neighbours(search: SearchConfig, best: Result) -> list[Proposal]:
         if key in search.space.root
         for sign, moved in notches(search.space.root[key], value)
     ]  # fmt: skip
+    return [one for one in found if _is_run(search, one)]
+
+
+def _is_run(search: SearchConfig, one: Proposal) -> bool:
+    try:
+        search.run_for(one.language, one.overrides)
+    except ValueError:
+        return False
+    return True
 
 
 def missing_neighbours(
@@ -127,9 +140,11 @@ def certificate(
 
 
 def _words(rows: list[Neighbour], wanted: int) -> str:
-    better = [r for r in rows if r.difference.score > 0 and r.difference.p < SIGNIFICANT]
+    better = [r for r in rows if r.difference.better]
     if better:
         return f"not at a top: better are {', '.join(f'{r.knob} ({r.value:g})' for r in better)}"
     if len(rows) < wanted:
         return f"not known to be at a top: {len(rows)} of {wanted} neighbours have a score"
-    return f"at a top: none of its {wanted} neighbours is shown to be better"
+    gain = max((r.difference.ci[1] for r in rows), default=0.0)
+    open_ = f"; gains of up to {gain:.1f} are not excluded" if gain > 0 else ""
+    return f"at a top: none of its {wanted} neighbours is shown to be better{open_}"

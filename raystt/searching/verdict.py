@@ -1,22 +1,23 @@
 """What a search answers for a language: the schedule to train with, and what speaks for it.
 
 The highest of many noisy scores flatters itself, so what leads and the references that it is held
-against are trained anew, on seeds that chose nothing (`confirm`), and scored on the split that
-chose nothing. Differences are means over these seeds, with the interval of a bootstrap
-over seeds and sentences, and p-values by Holm's method over all comparisons of a language.
+against are trained anew on fresh seeds (`confirm`). The best of what leads has the highest mean
+over them on the split that trials are compared on; what is told of it is of the split that chose
+nothing. Differences are means over these seeds, with the interval of a bootstrap over seeds and
+sentences, and p-values by Holm's method over all comparisons of a language. Where several were
+confirmed, the luck of the best's seeds is in its mean and its interval still; p-values count it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean
 
-from raystt.config import BASELINE, OBJECTIVES, Objective, SearchConfig
+from raystt.config import BASELINE, OBJECTIVES, SearchConfig
 from raystt.ranking import best, ranked
 from raystt.results import Proposal, Result
 from raystt.searching.directory import RunDirectory
-from raystt.searching.fresh import SIGNIFICANT, Confirmation, Difference, Fresh
+from raystt.searching.fresh import Confirmation, Difference, Fresh
 
 NAMES = {
     "none": "no interleaving",
@@ -33,12 +34,14 @@ class Answer:
 
     Attributes:
         verdict: In words.
-        chosen: The result of the trial to train with: the confirmed best, the baseline if nothing
-            was shown to beat it, and the highest score where nothing was confirmed.
+        chosen: The result of the trial to train with: of what was confirmed, references too, the
+            best that was shown to beat the baseline; the baseline if nothing was; the highest score
+            where nothing was confirmed.
         best: The trial that is best on fresh seeds, references aside; None without confirmation.
         fresh: Scores on fresh seeds, by trial.
         differences: Of the best, to references by name.
-        optimism: Score that chose the best, minus the mean over fresh seeds on the same split.
+        optimism: The highest score of what was confirmed, minus the mean of the same trial over
+            fresh seeds on the same split.
     """
 
     verdict: str
@@ -106,40 +109,65 @@ def _answer(
 ) -> Answer:
     config = search.base.evaluation
     # Not those alone that lead now: what led before a search grew has its fresh seeds still.
-    complete = ranked(results, search.objective)
-    tried = [r for r in complete if known.results(r, config.report_split)]
+    tried = [
+        r for r in ranked(results, search.objective)
+        if all(known.results(r, split) for split in (config.split, config.report_split))
+    ]  # fmt: skip
     fresh = {one.trial: known.mean(one) for one in tried}
     candidates = [r for r in tried if r.reference not in search.references]
     references = {str(r.reference): r for r in tried if r.reference in search.references}
     if not candidates or not references:
         verdict = "not confirmed on fresh seeds: the highest of noisy scores flatters itself"
         return Answer(verdict, winner, None, fresh, {}, None)
-    pairs = [(one, name) for one in candidates for name in references]
-    compared = known.compare([(one, references[name]) for one, name in pairs])
-    leader = max(candidates, key=lambda r: (fresh[r.trial].score, -r.trial))
-    differences = {
-        name: difference
-        for (one, name), difference in zip(pairs, compared, strict=True) if one is leader
-    }  # fmt: skip
     baseline = BASELINE if BASELINE in references else next(iter(references))
-    against = differences[baseline]
-    better = against.p < SIGNIFICANT and against.score > 0
-    on_split = [r.value(search.objective) for r in known.results(leader, config.split)]
+    others = [r for name, r in references.items() if name != baseline]
+    pairs = [(one, name) for one in candidates for name in references]
+    pairs += [(one, baseline) for one in others]
+    compared = known.compare([(one, references[name]) for one, name in pairs])
+    found = {(one.trial, name): it for (one, name), it in zip(pairs, compared, strict=True)}
+
+    def place(one: Result) -> tuple[float, int]:
+        return fresh[one.trial].on_split, -one.trial
+
+    leader, observed = max(candidates, key=place), candidates[0]
+    better = [r for r in (leader, *others) if found[r.trial, baseline].better]
+    differences = {name: found[leader.trial, name] for name in references}
+    verdict = _words(search, baseline, differences, fresh[leader.trial].diverged)
+    splits = [config.split, config.report_split]
+    open_ = sum(len(known.lacking(one, splits)) for one in to_confirm(search, results))
     return Answer(
-        verdict=_words(against, NAMES.get(baseline, baseline), search.objective),
-        chosen=leader if better else references[baseline],
+        verdict=verdict + f"; trainings on fresh seeds still to come: {open_}" * bool(open_),
+        chosen=max(better, key=place) if better else references[baseline],
         best=leader,
         fresh=fresh,
         differences=differences,
-        optimism=leader.value(search.objective) - fmean(on_split) if on_split else None,
+        optimism=observed.value(search.objective) - fresh[observed.trial].on_split,
     )
 
 
-def _words(difference: Difference, name: str, objective: Objective) -> str:
-    points, (low, high) = difference.score, difference.ci
-    unit = "" if objective == "asr_bleu" else f" {OBJECTIVES[objective]}"
-    if difference.p >= SIGNIFICANT:
-        return f"not shown to be better than {name}; {points:.1f} [{low:.1f}, {high:.1f}]{unit}"
-    if points > 0:
-        return f"better than {name} by {points:.1f} [{low:.1f}, {high:.1f}]{unit}"
-    return f"worse than {name} by {-points:.1f} [{-high:.1f}, {-low:.1f}]{unit}"
+def _words(
+    search: SearchConfig, baseline: str, differences: Mapping[str, Difference], diverged: int
+) -> str:
+    """Say how the best stands to the baseline, and to other references if it is behind them."""
+
+    def called(name: str) -> str:
+        own = name in search.reference_schedules
+        return f"the reference {name}" if own else NAMES.get(name, name)
+
+    unit = "" if search.objective == "asr_bleu" else f" {OBJECTIVES[search.objective]}"
+    against, name = differences[baseline], called(baseline)
+    points, (low, high) = against.score, against.ci
+    if against.better:
+        said = f"better than {name} by {points:.1f} [{low:.1f}, {high:.1f}]{unit}"
+    elif against.worse:
+        said = f"worse than {name} by {-points:.1f} [{-high:.1f}, {-low:.1f}]{unit}"
+    else:
+        said = f"not shown to be better than {name}; {points:.1f} [{low:.1f}, {high:.1f}]{unit}"
+    for other, one in differences.items():
+        if other != baseline and one.worse:
+            low, high = one.ci
+            by = f"{-one.score:.1f} [{-high:.1f}, {-low:.1f}]{unit}"
+            said += f"; worse than {called(other)} by {by}"
+    if diverged:
+        said += f"; it diverged on {diverged} of {search.confirm.seeds} fresh seeds"
+    return said

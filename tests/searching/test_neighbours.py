@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -111,3 +112,26 @@ def test_a_better_neighbour_is_named(run: RunDirectory) -> None:
     proof = certificate(search, run, answers(search, run)["es"])
     assert proof is not None and proof.neighbours[0].knob == "schedule.initial+"
     assert proof.verdict == "not at a top: better are schedule.initial+ (0.75)"
+
+
+def test_a_wider_space_has_other_neighbours(run: RunDirectory) -> None:
+    train(run)
+    search = run.load_config()
+    assert not missing_neighbours(search, run, answers(search, run))
+    values = search.model_dump(mode="json", exclude_unset=True, by_alias=True)
+    values["space"]["schedule.initial"] = {"float": [0.0, 1.0]}
+    wider = type(search).model_validate_json(json.dumps(values))
+    lacking = missing_neighbours(wider, run, answers(wider, run))
+    assert {(one.knob, one.overrides["schedule.initial"]) for one, _ in lacking} == {
+        ("schedule.initial+", 0.8), ("schedule.initial-", 0.6),
+    }  # fmt: skip
+    proof = certificate(wider, run, answers(wider, run)["es"])
+    assert proof is not None and [row.knob for row in proof.neighbours] == ["schedule.end-"]
+
+
+def test_what_is_no_schedule_is_no_neighbour(run: RunDirectory) -> None:
+    search = run.load_config()
+    one = result(5, 1.0, overrides={
+        "schedule.shape": "linear", "schedule.hold": 0.76, "schedule.end": 0.8
+    })  # fmt: skip
+    assert {n.knob for n in neighbours(search, one)} == {"schedule.end+"}
