@@ -9,7 +9,7 @@ segment of a run can be computed alone::
     schedule.values(0, 350, 350)    # the ratio of every step of a run of 350 steps
 
 The shapes are also the part `schedule` of a config, where `shape` says which one is meant. A new
-shape is a class below `Schedule`, named in `OneSchedule`; the contract that it must keep is in
+shape is a class below `Schedule`, named in both unions below; the contract that it must keep is in
 `tests/test_schedule.py`, which runs over everything in `SHAPES`.
 """
 
@@ -316,7 +316,10 @@ class Apart(Part):
         return f"{self.source.label()} / {self.target.label()}"
 
 
-AnySchedule = Annotated[OneSchedule | Apart, Field(discriminator="shape")]
+AnySchedule = Annotated[
+    Constant | Linear | Cosine | Exponential | Polynomial | Sigmoid | Staircase | Knots | Apart,
+    Field(discriminator="shape"),
+]
 """Type of a field that holds a schedule: one for both sides, or one for each."""
 
 _ADAPTER: TypeAdapter[Schedule | Apart] = TypeAdapter(AnySchedule)

@@ -6,6 +6,7 @@ A new shape is tested by being in `SHAPES`. If it has fields of its own, give th
 from __future__ import annotations
 
 import pickle
+import typing
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from raystt.schedule import SHAPES, Apart, Constant, Knots, Linear, from_dict
+from raystt.schedule import (
+    SHAPES,
+    AnySchedule,
+    Apart,
+    Constant,
+    Knots,
+    Linear,
+    OneSchedule,
+    from_dict,
+)
 
 unit = st.floats(0.0, 1.0)
 
@@ -329,3 +339,10 @@ def test_one_schedule_is_that_of_both_sides() -> None:
     )
     with pytest.raises(ValidationError, match="apart"):
         from_dict({"shape": "apart", "source": {"shape": "apart"}})
+
+
+def test_a_side_of_its_own_may_have_every_shape() -> None:
+    whole, side = (
+        typing.get_args(typing.get_args(union)[0]) for union in (AnySchedule, OneSchedule)
+    )
+    assert set(whole) == {*side, Apart}
