@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+import ray
 from psutil import Process, wait_procs
 from tiny import tiny_search
 
@@ -90,6 +91,24 @@ def test_bad_input_is_exit_code_2(space: Path, capsys: pytest.CaptureFixture[str
         error = capsys.readouterr().err
         assert str(space) in error and "trails" in error and "trials" in error
         assert "Traceback" not in error
+
+
+def test_what_only_check_sees_is_refused_before_anything_starts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    search = tiny_search(tmp_path)
+    wrong = search.base.evaluation.model_copy(update={"asr_model": "openai/whisper-tiny"})
+    base = search.base.model_copy(update={"evaluation": wrong})
+    path = tmp_path / "wrong.yaml"
+    for config, verbs in (
+        (search.model_copy(update={"base": base}), ("search", "prepare")),
+        (search.run_for("es", {}).model_copy(update={"evaluation": wrong}), ("train", "prepare")),
+    ):
+        path.write_text(to_yaml(config))
+        for verb in verbs:
+            assert main([verb, str(path)]) == 2, verb
+            assert "evaluation.asr_model: " in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == [path] and not ray.is_initialized()
 
 
 def test_errors_are_json_where_json_is_asked_for(

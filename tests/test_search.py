@@ -133,10 +133,10 @@ def test_a_search(searched: Search) -> None:
     assert all(", about " in line and " left" in line for line in ends[2:-1]), text
     # Only the models of the best and of the fixed runs are kept.
     run = raystt.open_run(directory)
-    kept = {r.trial for r in run.results if r.reference} | {
-        b.result.trial for b in run.best.values()
-    }
-    assert {r.trial for r in run.results if (directory / "states" / r.states[-1]).exists()} <= kept
+    results = [r for r in run.results if r.split == "dev"]
+    kept = [r.states[-1] for r in [*results, *(b.result for b in run.best.values())]
+            if r.reference or run.best[r.language].result == r]  # fmt: skip
+    assert {path.name for path in (directory / "states").iterdir()} == set(kept)
     before = (directory / "journal.log").read_bytes()
     assert main(["search", str(searched.space)]) == 0  # shown again, nothing is run again
     assert (directory / "journal.log").read_bytes() == before

@@ -69,3 +69,13 @@ def test_what_stays_is_what_a_look_at_all_results_would_keep(scores: list[float]
                 finish(ledger, directory, trial(number, score))
                 needed = ledger.needed(ledger.finished())
                 assert models(directory) == {one.states[-1] for one in needed}
+
+
+@pytest.mark.parametrize(("keep", "kept"), [("best", [2]), ("fixed", [2, 0]), ("all", [0, 1, 2])])
+def test_what_a_search_that_has_ended_keeps(tmp_path: Path, keep: str, kept: list[int]) -> None:
+    with claimed(tiny_search(tmp_path, keep=keep), resume=False, overwrite=False) as directory:
+        ledger = Ledger(directory.load_config(), directory, print)
+        finish(ledger, directory, trial(0, 20.0, reference="paper"))
+        for number in (1, 2):
+            finish(ledger, directory, trial(number, 10.0 * number))
+        assert [one.trial for one in ledger.kept([ledger.finished()[2]])] == kept

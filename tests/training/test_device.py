@@ -8,8 +8,10 @@ import torch
 from raystt.training.device import NoGpu, device_of
 
 
-def test_no_gpu_asked_is_the_cpu() -> None:
+def test_no_gpu_asked_is_the_cpu_on_a_node_with_gpus_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert device_of(0.0, "gpus_per_worker") == "cpu"
+    assert device_of(0.5, "gpus_per_worker") == "cuda"
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
