@@ -180,7 +180,8 @@ def _beside(score: Scored) -> str:
     best = score.ceiling.resynthesis
     low, high = best.ci
     ceiling = f"ceiling (reference units) {best.asr_bleu:.1f} [{low:.1f}, {high:.1f}]"
-    return ", ".join([*metrics, ceiling])
+    cut = [f"{score.truncated:.0%} cut at evaluation.max_new_tokens"] if score.truncated else []
+    return ", ".join([*metrics, ceiling, *cut])
 
 
 def _search(options: argparse.Namespace) -> int:

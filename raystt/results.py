@@ -138,6 +138,7 @@ class Result(Proposal):
         asr_bleu_high: Upper bound.
         signature: sacrebleu's signature with recogniser, vocoder and normaliser.
         sentences: Number of sentences scored.
+        truncated: Share of them that the model did not end within `evaluation.max_new_tokens`.
         chrf: chrF of the recognised speech.
         text_bleu: BLEU of the translation written in chain of thought.
         source_text_bleu: BLEU of the transcript written in chain of thought.
@@ -168,6 +169,7 @@ class Result(Proposal):
     asr_bleu_high: float
     signature: str
     sentences: int
+    truncated: float
     chrf: float | None
     text_bleu: float | None
     source_text_bleu: float | None

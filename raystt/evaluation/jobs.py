@@ -130,6 +130,11 @@ class Evaluation:
         """Return corpus ASR-BLEU with its interval and signature."""
         return asr_bleu(self.statistics, signature=self.signature, resamples=config.resamples)
 
+    @property
+    def truncated(self) -> float:
+        """Share of the sentences that the model did not end by itself, in [0, 1]."""
+        return sum(s.truncated for s in self.sentences) / max(len(self.sentences), 1)
+
     def metrics(self) -> dict[str, float]:
         """Return the scores beside ASR-BLEU.
 
@@ -191,6 +196,7 @@ class Scored:
         ci: Its 95 % bootstrap interval.
         signature: How it came about.
         sentences: How many were scored.
+        truncated: Share of them that the model did not end within `evaluation.max_new_tokens`.
         metrics: The scores beside it, by name.
         metric_signatures: How these came about.
         ceiling: What reference speech of the split scores.
@@ -204,6 +210,7 @@ class Scored:
     ci: tuple[float, float]
     signature: str
     sentences: int
+    truncated: float
     metrics: Mapping[str, float]
     metric_signatures: Mapping[str, str]
     ceiling: Ceiling
@@ -247,6 +254,7 @@ def evaluate_run(
         ci=score.ci,
         signature=score.signature,
         sentences=score.sentences,
+        truncated=evaluation.truncated,
         metrics=metrics,
         metric_signatures={name: evaluation.signatures[name] for name in metrics},
         ceiling=ask(CeilingJob(run.language, split, run.evaluation)),

@@ -157,7 +157,7 @@ def result_of(
     weights = [s.stop - s.start for s in trained]
     values: dict[str, Any] = {
         "asr_bleu": 0.0, "asr_bleu_low": 0.0, "asr_bleu_high": 0.0, "signature": "",
-        "sentences": 0, "signatures": {}, **dict.fromkeys(METRICS),
+        "sentences": 0, "truncated": 0.0, "signatures": {}, **dict.fromkeys(METRICS),
     }  # fmt: skip
     if evaluation is not None:
         values |= _scored(evaluation, run.evaluation)
@@ -194,6 +194,7 @@ def _scored(evaluation: Evaluation, config: EvaluationConfig) -> dict[str, Any]:
         "asr_bleu_high": score.ci[1],
         "signature": score.signature,
         "sentences": score.sentences,
+        "truncated": evaluation.truncated,
         "signatures": {name: evaluation.signatures[name] for name in metrics},
         **{name: metrics.get(name) for name in METRICS},
     }

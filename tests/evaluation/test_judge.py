@@ -161,11 +161,13 @@ def test_naturalness_is_the_mean_of_what_was_said() -> None:
     sentence = Sentence("a", "a", "a", None, None, 1, 0, 1.0, None)
     evaluation = Evaluation(
         language="es", split="dev",
-        sentences=(replace(sentence, utmos=3.0), sentence, replace(sentence, utmos=4.0)),
+        sentences=(replace(sentence, utmos=3.0), sentence,
+                   replace(sentence, utmos=4.0, truncated=True)),
         statistics=np.zeros((3, 10), np.int64), chrf=np.zeros((3, 18), np.int64), texts={},
         signature="s", signatures={"chrf": "c", "utmos": "u"}, seconds=1.0,
     )  # fmt: skip
     assert evaluation.metrics()["utmos"] == 3.5
+    assert evaluation.truncated == pytest.approx(1 / 3)
 
 
 @pytest.mark.slow

@@ -22,7 +22,7 @@ from raystt.searching import experiment
 
 NUMBERS = (
     "asr_bleu", "asr_bleu_low", "asr_bleu_high", "chrf", "loss", "ratio", "achieved_words",
-    "step", "tokens", "train_seconds", "evaluate_seconds", "overhead_seconds",
+    "step", "tokens", "train_seconds", "evaluate_seconds", "overhead_seconds", "truncated",
 )  # fmt: skip
 
 
