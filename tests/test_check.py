@@ -384,6 +384,28 @@ def test_keys_that_change_no_schedule_are_told() -> None:
     assert not any(w.startswith("schedule.initial") for w in report.warnings)
 
 
+@pytest.mark.parametrize(
+    ("space", "trials", "new"),
+    [
+        # The paper's schedule, which is that of `base`, is a point of most.
+        ("schedule.initial: {choice: [0.5, 0.7, 0.9]}", 7, 2),
+        ("schedule.initial: {choice: [0.5, 0.7, 0.9]}", 6, None),
+        ("schedule.initial: {choice: [0.5, 0.7, 0.8]}", 7, None),
+        ("training.batch_utterances: {int: [2, 20]}", 22, None),
+        ("training.batch_utterances: {int: [2, 20]}", 25, 18),
+        ("schedule.initial: {float: [0.5, 1.0]}", 99999, None),
+    ],
+)
+def test_more_trials_than_points_are_warned_of(space: str, trials: int, new: int | None) -> None:
+    entry = "schedule.initial: {float: [0.5, 1.0]}"
+    report = check(written(SEARCH, (entry, space), ("trials: 6", f"trials: {trials}")))
+    told = [text for text in report.warnings if text.startswith("trials: ")]
+    assert len(told) == (0 if new is None else 2)
+    for language, text in zip(("es", "fr"), told, strict=False):
+        assert f"{trials - 4} proposals are asked for {language}" in text
+        assert f"has {new} points beside" in text
+
+
 CVSS = """\
 name: r
 corpus:

@@ -110,6 +110,23 @@ def test_a_condition_on_an_inactive_key_is_not_met() -> None:
     assert len(one.suggest(Recorder(high=True), "es")) == 2
 
 
+def test_a_finite_space_can_be_gone_through() -> None:
+    text = """\
+        schedule.shape: {choice: [linear, polynomial]}
+        schedule.power: {float: [1, 1.5], step: 0.2, when: {schedule.shape: polynomial}}
+        training.steps: {int: [10, 29], step: 10, languages: [es]}
+        """
+    one = space(text)
+    assert [list(point.values()) for point in one.points("es")] == [
+        ["linear", 10], ["linear", 20],
+        *(["polynomial", power, steps] for power in (1.0, 1.2, 1.4) for steps in (10, 20)),
+    ]  # fmt: skip
+    assert len(list(one.points("fr"))) == 4
+    assert list(space(text.replace(", step: 0.2", "")).points("es")) == []
+    # Neither is a long one taken all at once.
+    assert next(space("training.steps: {int: [1, 9007199254740992]}").points("es"))
+
+
 @pytest.mark.parametrize("sampler", [optuna.samplers.RandomSampler, optuna.samplers.TPESampler])
 def test_it_drives_optuna_and_survives_pickling(tmp_path: Path, sampler: Any) -> None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)

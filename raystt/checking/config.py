@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
@@ -191,6 +192,24 @@ class Look:
             "`when: {schedule.shape: ...}` with the shapes that it means"
             for key, name in sorted(idle)
         ]
+
+    def points(self) -> None:
+        """Warn of a space that has fewer points than trials are asked for."""
+        if (search := self.search) is None:
+            return
+        for language in search.languages:
+            trials, names = search.trials_of(language), search.fixed(language)
+            there = list(itertools.islice(search.space.points(language), trials))
+            if not there or len(there) == trials:
+                continue
+            fixed = [search.run_for(language, search.reference(name)) for name in names]
+            new = sum(search.run_for(language, point) not in fixed for point in there)
+            if new < trials - len(names):
+                self.warnings.append(
+                    f"trials: {trials - len(names)} proposals are asked for {language}, and its "
+                    f"space has {new} points beside the fixed runs: some would be trained twice; "
+                    f"give at most {new + len(names)} trials, or more values"
+                )
 
     def _curve(self, language: str, overrides: Mapping[str, Any]) -> tuple[float, ...]:
         assert self.search is not None

@@ -54,6 +54,7 @@ def check(
     _models(look)
     look.schedules()
     look.same_curves()
+    look.points()
     look.trials(pairs)
     return _report(look, source, card, pairs)
 

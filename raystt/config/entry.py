@@ -171,6 +171,20 @@ class Entry(Part):
         return (low, high) if self.int_ is None else (int(low), int(high))
 
     @property
+    def finite(self) -> bool:
+        """Whether its values can be told one by one."""
+        return self.float_ is None or self.step is not None
+
+    def values(self) -> Iterator[Any]:
+        """Go through all values of a finite entry."""
+        if self.choice is not None:
+            yield from self.choice
+            return
+        (low, high), step = self.extremes(), self.step or 1
+        for k in range(round((high - low) / step) + 1):
+            yield tidy(low + k * step) if self.int_ is None else low + k * int(step)
+
+    @property
     def has_numbers(self) -> bool:
         """Whether its values have an order."""
         return not any(isinstance(value, (bool, str)) for value in self.extremes())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from pydantic import ConfigDict, RootModel
@@ -71,18 +71,33 @@ class Space(RootModel[dict[str, Entry]]):
     def corners(self, keys: list[str], language: str) -> Iterator[dict[str, Any]]:
         """Go through all combinations of extremes of `keys`, which `ordered` gave."""
         conditions = {other for key in keys for other in self.root[key].when}
-        values = {
-            key: self.root[key].extremes() if key in conditions else self.root[key].ends()
-            for key in keys
-        }
 
+        def values(key: str) -> Iterable[Any]:
+            entry = self.root[key]
+            return entry.extremes() if key in conditions else entry.ends()
+
+        return self._combinations(keys, values, language)
+
+    def points(self, language: str) -> Iterator[dict[str, Any]]:
+        """Go through all points of a language; none where a range has no step."""
+        finite = all(
+            entry.finite
+            for entry in self.root.values() if not entry.languages or language in entry.languages
+        )  # fmt: skip
+        if not finite:
+            return iter(())
+        return self._combinations(self.ordered(), lambda key: self.root[key].values(), language)
+
+    def _combinations(
+        self, keys: list[str], values: Callable[[str], Iterable[Any]], language: str
+    ) -> Iterator[dict[str, Any]]:
         def extend(index: int, chosen: dict[str, Any]) -> Iterator[dict[str, Any]]:
             if index == len(keys):
                 yield dict(chosen)
             elif not self.active(keys[index], chosen, language):
                 yield from extend(index + 1, chosen)
             else:
-                for value in values[keys[index]]:
+                for value in values(keys[index]):
                     yield from extend(index + 1, {**chosen, keys[index]: value})
 
         return extend(0, {})
