@@ -1,49 +1,41 @@
 """What a study proposes: points that cover the space, or what a sampler makes of the scores.
 
-Few trials are best spread evenly (docs/method.md); nothing is proposed twice.
+Few trials are best spread evenly (docs/method.md). Nothing is proposed twice while there is
+anything else. What is drawn for a trial depends on the search, its number and the trials before
+it, not on when the search was killed.
 """
 
 from __future__ import annotations
 
-import functools
 import warnings
+import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import optuna
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
+from optuna.distributions import BaseDistribution
 from optuna.samplers import (
     BaseSampler,
     CmaEsSampler,
     GPSampler,
     NSGAIISampler,
-    QMCSampler,
     RandomSampler,
     TPESampler,
 )
 from optuna.trial import FrozenTrial, TrialState
 
 from raystt.config import SearchConfig
-from raystt.config.space import Space
+from raystt.searching.points import Curve, Point, Points
 
 SAME_CURVE = 0.02
 """Two schedules whose ratios differ by less, on average over training, are taken for one."""
 
-_MOMENTS = 50  # at which two schedules are compared
-_REDRAWS = 8
+_DRAWS = 8  # of a sampler, before a point of the sequence is taken
+_AHEAD = 256  # points of the sequence, above four a trial, among which a new one is looked for
 _SOBOL_ALONE = 12  # trials of a language
-
-Params = Mapping[str, Any]
-Curve = tuple[npt.NDArray[np.float64], Params]
-"""What makes a trial: its ratios over training, of both sides, and what is its own beside them."""
 
 # The fixed runs begin a study: what Optuna's samplers would draw at random first is one at most.
 _SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
@@ -64,23 +56,18 @@ _SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
 }
 
 
-def sampler_of(search: SearchConfig, language: str, salt: int) -> Proposals:
-    """Return what proposes the trials of a language.
-
-    Args:
-        search: The search.
-        language: The language.
-        salt: Tells one session from another, which would else draw the same again.
-    """
+def sampler_of(search: SearchConfig, language: str) -> Proposals:
+    """Return what proposes the trials of a language."""
     name: str = search.sampler
     if name == "auto":
         name = "sobol" if search.trials_of(language) <= _SOBOL_ALONE else "tpe"
-    with _quiet():
-        inner = _SAMPLERS[name]((search.seed * 1_000_003 + salt) % 2**31)
-        even = QMCSampler(scramble=True, seed=search.seed, warn_asynchronous_seeding=False)
-    curve = functools.partial(_curve, search, language)
-    space = _distributions(search.space) if name == "sobol" else None
-    return Proposals(name, inner, even, space, curve)
+
+    def made(number: int) -> BaseSampler:
+        identity = (search.seed, zlib.crc32(language.encode()), number)
+        with _quiet():
+            return _SAMPLERS[name](int(np.random.SeedSequence(identity).generate_state(1)[0]))
+
+    return Proposals(name, made, Points(search, language), draws=0 if name == "sobol" else _DRAWS)
 
 
 class Proposals(BaseSampler):
@@ -88,45 +75,85 @@ class Proposals(BaseSampler):
 
     Args:
         name: Of the sampler.
-        inner: The sampler.
-        even: Gives the sequence.
-        space: All keys of the space, those too that are active under a condition: the sequence
-            gives all proposals. None = the sampler does.
-        curve: Gives what makes a trial of its parameters; None = some are not drawn yet.
+        made: Makes it for the trial of a number: one that has drawn for other trials draws
+            something else than one that was made after a kill.
+        points: Those of the space.
+        draws: How often the sampler is asked before a point of the sequence is taken.
     """
 
     def __init__(
-        self, name: str, inner: BaseSampler, even: BaseSampler,
-        space: dict[str, BaseDistribution] | None, curve: Callable[[Params], Curve | None],
-    ) -> None:  # fmt: skip
-        self._name, self._inner, self._even = name, inner, even
-        self._space, self._curve = space, curve
+        self, name: str, made: Callable[[int], BaseSampler], points: Points, draws: int
+    ) -> None:
+        self._name, self._made, self._inner = name, made, made(0)
+        self._points, self._draws = points, draws
         self._evenly: set[int] = set()  # trials that take a point of the sequence
         self._curves: dict[int, Curve] = {}  # by number of a trial whose values are all drawn
+        self._passed: Counter[Any] = Counter()  # points of the sequence that are known, by `alike`
 
     def infer_relative_search_space(
         self, study: optuna.Study, trial: FrozenTrial
     ) -> dict[str, BaseDistribution]:
-        """Return what is drawn together: of the sequence, the whole space."""
+        """Return all that there is to draw: a proposal is looked at as a whole."""
         if not proposed(trial):
             return {}
-        if self._space is not None:
-            self._evenly.add(trial._trial_id)
-            return dict(self._space)
-        return self._inner.infer_relative_search_space(study, trial)
+        together = self._inner.infer_relative_search_space(study, trial)
+        return together | self._points.distributions
 
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """Draw until it is none that there was; if all are, take a point of the sequence."""
-        sampler = self._even if trial._trial_id in self._evenly else self._inner
-        for _ in range(_REDRAWS):
+        if not search_space:
+            return {}
+        found = self._new(study, trial)
+        return {name: value for name, value in found.items() if name in search_space}
+
+    def _new(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, Any]:
+        self._forget(study, trial)
+        for _ in range(self._draws):
             with _quiet():
-                found = sampler.sample_relative(study, trial, search_space)
-            if not self.known(study, found):
-                return found
+                together, point = self._drawn(study, trial)
+            if not self.known(study, point):
+                return together | point
         self._evenly.add(trial._trial_id)
-        return self._even.sample_relative(study, trial, search_space)
+        return self._unvisited(study, trial)
+
+    def _forget(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        """Drop what a sampler noted of a trial before a kill: it would count as one that runs."""
+        for key in trial.system_attrs:
+            if "relative_params" in key:
+                study._storage.set_trial_system_attr(trial._trial_id, key, "")
+
+    def _drawn(self, study: optuna.Study, trial: FrozenTrial) -> tuple[dict[str, Any], Point]:
+        """Return what the sampler draws together, and the point that it gives."""
+        inner = self._inner
+        space = inner.infer_relative_search_space(study, trial)
+        together = inner.sample_relative(study, trial, space)
+
+        def value(name: str, one: BaseDistribution) -> Any:
+            if name in together:
+                return together[name]
+            return inner.sample_independent(study, trial, name, one)
+
+        return together, self._points.complete(value)
+
+    def _unvisited(self, study: optuna.Study, trial: FrozenTrial) -> Point:
+        """Return the first point of the sequence that is like no trial, or else is no trial.
+
+        Where the sequence has come near all of a finite space, it is gone through; where there is
+        no other point, one is proposed again.
+        """
+        trained = list(self._trained(study))
+        for alike in (like, same):
+            while self._passed[alike] < 4 * trial.number + _AHEAD:
+                point, curve = self._points.even(study, trial, self._passed[alike])
+                if not any(alike(curve, other) for other in trained):
+                    return point
+                self._passed[alike] += 1
+        for point, curve in self._points.first(len(trained) + 1):
+            if not any(same(curve, other) for other in trained):
+                return point
+        return self._points.even(study, trial, trial.number)[0]
 
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str,
@@ -140,26 +167,26 @@ class Proposals(BaseSampler):
         """Name what gave a trial, which has not ended, its values."""
         return "sobol" if trial_id in self._evenly else self._name
 
-    def known(self, study: optuna.Study, params: Params) -> bool:
-        """Say whether a trial like this was proposed before, or is being trained."""
-        mine = self._curve(params)
-        return mine is not None and any(like(mine, other) for other in self._trained(study))
+    def known(self, study: optuna.Study, overrides: Mapping[str, Any]) -> bool:
+        """Say whether a trial like this was begun before."""
+        mine = self._points.curve(overrides)
+        return any(like(mine, other) for other in self._trained(study))
 
     def _trained(self, study: optuna.Study) -> Iterator[Curve]:
+        """Go through all trials that have their values: fixed, running, finished and failed."""
         for trial in study.get_trials(deepcopy=False):
-            curve = self._curves.get(trial.number)
-            if curve is None and trial.params:
-                curve = self._curve(trial.params)
-            if curve is not None:
-                self._curves[trial.number] = curve
-                yield curve
+            if trial.number not in self._curves and "overrides" in trial.user_attrs:
+                self._curves[trial.number] = self._points.curve(trial.user_attrs["overrides"])
+            if trial.number in self._curves:
+                yield self._curves[trial.number]
 
     def reseed_rng(self) -> None:
-        """Reseed the sampler; the sequence keeps its place in the study."""
+        """Reseed the sampler; the sequence stays what it is."""
         self._inner.reseed_rng()
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        """Tell the sampler."""
+        """Make the sampler of the trial, and tell it."""
+        self._inner = self._made(trial.number)
         self._inner.before_trial(study, trial)
 
     def after_trial(
@@ -178,48 +205,12 @@ def proposed(trial: FrozenTrial) -> bool:
 
 def like(a: Curve, b: Curve) -> bool:
     """Say whether two trials hardly differ in their ratios, and not at all in anything else."""
-    return a[1] == b[1] and float(np.abs(a[0] - b[0]).mean()) < SAME_CURVE
+    return float(np.abs(a.ratios - b.ratios).mean()) < SAME_CURVE and a.rest == b.rest
 
 
-def _curve(search: SearchConfig, language: str, params: Params) -> Curve | None:
-    """Return the ratios over training that parameters give, and all that is no schedule."""
-    try:
-        chosen = search.space.choose(language, params.__getitem__)
-    except KeyError:
-        return None
-    run = search.run_for(language, chosen)
-    rest = {key: value for key, value in chosen.items() if not key.startswith("schedule.")}
-    sides = [side.values(0, _MOMENTS, _MOMENTS) for side in run.schedule.sides()]
-    return np.concatenate(sides), rest
-
-
-def _distributions(space: Space) -> dict[str, BaseDistribution]:
-    """Return how Optuna draws each key of a space."""
-    asked = _Asked()
-    for key, entry in space.root.items():
-        entry.suggest(asked, key)
-    return asked.found
-
-
-class _Asked:
-    """A trial that takes note of what it is asked for."""
-
-    def __init__(self) -> None:
-        self.found: dict[str, BaseDistribution] = {}
-
-    def suggest_categorical(self, name: str, choices: list[Any]) -> Any:
-        self.found[name] = CategoricalDistribution(choices)
-        return choices[0]
-
-    def suggest_float(
-        self, name: str, low: float, high: float, *, step: float | None, log: bool
-    ) -> float:
-        self.found[name] = FloatDistribution(low, high, log=log, step=step)
-        return low
-
-    def suggest_int(self, name: str, low: int, high: int, *, step: int, log: bool) -> int:
-        self.found[name] = IntDistribution(low, high, log=log, step=step)
-        return low
+def same(a: Curve, b: Curve) -> bool:
+    """Say whether two trials train the same."""
+    return bool(a[1:] == b[1:])
 
 
 @contextmanager

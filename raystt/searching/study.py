@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import os
 import warnings
-import zlib
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -100,9 +99,7 @@ class LanguageStudy:
             load_if_exists=True,
         )  # fmt: skip
         before = self.trials()
-        # The sampler's state is not stored: the same seed again would repeat its proposals.
-        salt = zlib.crc32(language.encode()) + len(before)
-        self._sampler = self._study.sampler = sampler_of(search, language, salt)
+        self._sampler = self._study.sampler = sampler_of(search, language)
         begun = [t for t in before if t.state in (TrialState.COMPLETE, TrialState.RUNNING)]
         running = [t for t in begun if t.state == TrialState.RUNNING]
         seen = [t for t in running if _OVERRIDES in t.user_attrs]

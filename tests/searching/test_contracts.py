@@ -6,22 +6,21 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from optuna.distributions import BaseDistribution
-from optuna.samplers import BaseSampler, QMCSampler, RandomSampler, TPESampler
+from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.storages import BaseStorage
 from optuna.testing.pytest_samplers import BasicSamplerTestCase
 from optuna.testing.pytest_storages import StorageTestCase
+from tiny import tiny_search
 
+from raystt.searching.points import Points
 from raystt.searching.proposals import Proposals
 from raystt.searching.study import own_journal
 
 
-def proposals(
-    inner: Callable[[], BaseSampler], space: dict[str, BaseDistribution] | None
-) -> Callable[[], BaseSampler]:
+def proposals(inner: Callable[[], BaseSampler], draws: int) -> Callable[[], BaseSampler]:
     """Return what makes a sampler of ours over a space of which it knows nothing."""
-    even = QMCSampler(scramble=True, seed=1)
-    return lambda: Proposals("inner", inner(), even, space, lambda params: None)
+    points = Points(tiny_search(Path(), trials=None, space={}), "es")
+    return lambda: Proposals("inner", lambda number: inner(), points, draws)
 
 
 class TestProposals(BasicSamplerTestCase):
@@ -29,8 +28,8 @@ class TestProposals(BasicSamplerTestCase):
 
     @pytest.fixture(
         params=[
-            proposals(lambda: TPESampler(seed=1, n_startup_trials=1, multivariate=True), None),
-            proposals(lambda: RandomSampler(seed=1), {}),
+            proposals(lambda: TPESampler(seed=1, n_startup_trials=1, multivariate=True), 8),
+            proposals(lambda: RandomSampler(seed=1), 0),
         ],
         ids=["tpe", "sobol"],
     )

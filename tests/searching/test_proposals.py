@@ -11,6 +11,7 @@ from optuna.storages import InMemoryStorage
 from tiny import tiny_search
 
 from raystt.results import Proposal
+from raystt.searching import proposals
 from raystt.searching.proposals import SAME_CURVE
 from raystt.searching.searcher import StudySearcher
 from raystt.searching.study import LanguageStudy, own_journal
@@ -83,6 +84,53 @@ def test_a_resumed_study_goes_on_in_the_sequence(tmp_path: Path) -> None:
     assert [p.overrides for p in (*first, *rest)] == [p.overrides for p in whole]
 
 
+@pytest.mark.parametrize("name", ["tpe", "gp", "cmaes", "nsgaii", "random", "sobol", "auto"])
+def test_a_killed_search_proposes_what_an_undisturbed_one_does(tmp_path: Path, name: str) -> None:
+    """Killed after any line that the journal has of the second last trial."""
+    # The first 50 trials of nsgaii are a generation drawn at random.
+    count = {"nsgaii": 53, "gp": 6}.get(name, 14)
+    journal, told = tmp_path / "journal.log", [0]
+    study = open_study(tmp_path, name, own_journal(journal), space=MIXED, trials=count)
+    asked = []
+    for _ in range(count):
+        asked += run(study, 1)
+        told.append(len(journal.read_bytes().splitlines()))
+    lines = journal.read_bytes().splitlines(keepends=True)
+    for kept in range(told[count - 2], told[count - 1]):
+        cut = tmp_path / f"{kept}.log"
+        cut.write_bytes(b"".join(lines[:kept]))
+        resumed = open_study(tmp_path, name, own_journal(cut), space=MIXED, trials=count)
+        done = len(resumed.finished())
+        assert run(resumed, count - done) == asked[done:], f"killed after line {kept}"
+
+
+def test_a_search_that_is_restarted_for_each_trial_proposes_the_same(tmp_path: Path) -> None:
+    """Two languages in turns, which repeat what leads in the other one."""
+    base = tiny_search(tmp_path).base.model_dump(mode="json", by_alias=True)
+    base["corpus"]["languages"]["fr"] = {"train": 12}
+    search = tiny_search(
+        tmp_path, languages=["es", "fr"], references=["paper"], trials=9, base=base
+    )
+
+    def trials(journal: Path, restarted: bool) -> list[dict[str, Any]]:
+        searcher, asked = StudySearcher(search, journal), []
+        for n in range(18):
+            config = searcher.suggest(f"t{n}")
+            if restarted:
+                searcher = StudySearcher(search, journal)
+                assert searcher.suggest(f"t{n}") == config  # killed while it was trained
+            assert isinstance(config, dict)
+            searcher.on_trial_complete(f"t{n}", {"asr_bleu": 20 * config["schedule.initial"]})
+            asked.append(config)
+            if restarted:
+                searcher = StudySearcher(search, journal)
+        return asked
+
+    whole = trials(tmp_path / "a.log", restarted=False)
+    assert any("#" in config["origin"] for config in whole)
+    assert trials(tmp_path / "b.log", restarted=True) == whole
+
+
 def test_what_hardly_differs_is_not_proposed_again(tmp_path: Path) -> None:
     """TPE draws closer and closer around the best; what it would repeat goes elsewhere."""
     space = {"schedule.initial": {"float": [0.88, 0.92]}, "schedule.end": {"float": [0.5, 1.0]}}
@@ -95,6 +143,74 @@ def test_what_hardly_differs_is_not_proposed_again(tmp_path: Path) -> None:
     ]
     assert drawn and not near
     assert "sobol" in {p.origin for p in asked}  # where all that it drew was known
+
+
+FEW = {
+    "schedule.shape": {"choice": ["linear", "polynomial"]},
+    "schedule.initial": {"choice": [0.5, 0.7, 0.9]},
+    "schedule.end": {"float": [0.5, 0.9], "step": 0.4},
+    "schedule.power": {"choice": [2.0, 4.0], "when": {"schedule.shape": "polynomial"}},
+}
+"""Of 18 points."""
+
+
+def points(asked: list[Proposal]) -> set[str]:
+    return {str(sorted(proposal.overrides.items())) for proposal in asked}
+
+
+@pytest.mark.parametrize("name", ["tpe", "gp", "cmaes", "nsgaii", "random", "sobol"])
+def test_all_points_of_a_finite_space_come_before_one_again(tmp_path: Path, name: str) -> None:
+    space, count = FEW, 18
+    if name == "gp":  # which takes its time
+        space, count = {key: FEW[key] for key in ("schedule.initial", "schedule.end")}, 6
+    study = open_study(tmp_path, name, space=space)
+    asked = run(study, count)
+    assert len(points(asked)) == count
+    assert points(run(study, 1)) <= points(asked)  # there is no other
+
+
+def test_points_that_the_sequence_misses_are_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(proposals, "_AHEAD", -1000)
+    assert len(points(run(open_study(tmp_path, "tpe", space=FEW), 18))) == 18
+
+
+def test_points_that_hardly_differ_come_before_one_again(tmp_path: Path) -> None:
+    space = {"schedule.initial": {"float": [0.9, 0.92], "step": 0.005}}
+    assert len(points(run(open_study(tmp_path, "tpe", space=space), 5))) == 5
+
+
+@pytest.mark.parametrize("ending", ["finished", "failed", "running"])
+def test_what_is_known_counts_whatever_became_of_it(tmp_path: Path, ending: str) -> None:
+    space = {"schedule.initial": {"choice": [0.5, 0.9]}, "schedule.shape": {"choice": ["linear"]}}
+    for number in range(4):  # a sampler would draw the same again in half of them
+        study = open_study(tmp_path, "random", space=space, seed=number)
+        first = study.ask()
+        assert first is not None
+        if ending == "finished":
+            study.tell(first.trial, 1.0, {})
+        elif ending == "failed":
+            study.fail(first.trial, "no such file")
+        assert (second := study.ask()) and second.overrides != first.overrides
+
+
+@pytest.mark.parametrize("name", ["tpe", "sobol"])
+def test_a_copy_of_a_fixed_run_outside_the_space_is_none_that_is_new(
+    tmp_path: Path, name: str
+) -> None:
+    """Knots whose three pieces are in one line are the linear schedule."""
+    search = tiny_search(
+        tmp_path, references=["paper"], sampler=name, trials=3,
+        ablations={"straight": {"set": {"schedule.shape": "linear"}}},
+        space={"schedule.shape": {"choice": ["knots"]},
+               "schedule.first_left": {"choice": [2 / 3, 0.3]}},
+    )  # fmt: skip
+    study = LanguageStudy(search, "es", InMemoryStorage())
+    assert study.point(search.reference("straight")) is None
+    asked = [study.ask() for _ in range(3)]
+    assert [p.reference for p in asked if p] == ["paper", "straight", None]
+    assert asked[2] and asked[2].overrides["schedule.first_left"] == 0.3
 
 
 def test_languages_repeat_what_leads_in_another(tmp_path: Path) -> None:
