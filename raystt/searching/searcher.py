@@ -22,9 +22,9 @@ from ray.tune.search import Searcher
 
 from raystt.config import SearchConfig
 from raystt.results import Proposal
-from raystt.searching.directory import ARTIFACTS
+from raystt.searching.directory import ARTIFACTS, RunDirectory
 from raystt.searching.study import LanguageStudy, own_journal
-from raystt.searching.transfer import to_repeat
+from raystt.searching.transfer import Fresh, fresh_means, to_repeat
 
 IN_A_ROW = 3
 """Trials that cannot be run, after which a search stops: what ails them ails all."""
@@ -49,7 +49,8 @@ class StudySearcher(Searcher):  # type: ignore[misc]
 
     Args:
         search: What to search.
-        journal: File of Optuna's journal; None = in memory, lost with the process.
+        journal: File of Optuna's journal, in the directory of the run; None = in memory, lost with
+            the process.
         books: Told of each trial that has ended before its study is.
 
     Attributes:
@@ -72,6 +73,10 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         self.studies = {
             name: LanguageStudy(search, name, storage, artifacts) for name in search.languages
         }
+        # What was confirmed before the search grew; the rest is when all trials have ended.
+        self._fresh: Fresh = lambda one: None
+        if journal is not None:
+            self._fresh = fresh_means(search, RunDirectory(Path(journal).parent))
         self.failures: list[str] = []
         self.held = self.stopped = ""
         self.concurrent: int | None = None
@@ -113,7 +118,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         for language in sorted(self._asked, key=lambda name: self._asked[name]):
             study = self.studies[language]
             others = [other for other in self.studies.values() if other is not study]
-            proposal = study.ask(functools.partial(to_repeat, study, others))
+            proposal = study.ask(functools.partial(to_repeat, study, others, self._fresh))
             if proposal is not None:
                 self._asked[language] += 1
                 self._open[trial_id] = proposal

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from made import confirm, result
 from optuna.storages import InMemoryStorage
 from tiny import tiny_search
 
 from raystt.results import Proposal
 from raystt.searching import proposals
+from raystt.searching.directory import claimed
 from raystt.searching.proposals import SAME_CURVE
 from raystt.searching.searcher import StudySearcher
 from raystt.searching.study import LanguageStudy, own_journal
@@ -241,3 +244,53 @@ def test_languages_repeat_what_leads_in_another(tmp_path: Path) -> None:
     assert repeated.origin == leading.label and repeated.overrides == leading.overrides
     assert ask(fr, es).origin == "tpe"  # one was to be repeated
     assert {ask(es, fr).origin for _ in range(2)} == {"tpe"}  # nothing leads in fr yet
+
+
+@pytest.mark.parametrize(
+    ("right", "repeated"),
+    [
+        ({}, ["es#2", "es#3"]),  # nothing is confirmed
+        ({0: 0.6, 2: 0.5, 3: 0.5}, ["es#4"]),  # neither beat the paper's
+        ({0: 0.6, 2: 0.7, 3: 0.8}, ["es#3", "es#2"]),
+        ({0: 0.5, 4: 0.6}, ["es#4", "es#2"]),  # more than what led by chance alone
+        ({0: 0.6, 2: None}, ["es#3", "es#4"]),  # it diverged
+    ],
+)
+def test_what_was_confirmed_comes_before_what_led_on_one_seed(
+    tmp_path: Path, right: dict[int, float | None], repeated: list[str]
+) -> None:
+    """A finished search of es is given fr."""
+    base = tiny_search(tmp_path).base.model_dump(mode="json", by_alias=True)
+    base["corpus"]["languages"]["fr"] = {"train": 12}
+    known = {"base": base, "references": ["paper"], "confirm": {"seeds": 2}}
+    values, scores = [0.9, 0.5, 0.95, 0.6, 0.8], [20.0, 10.0, 30.0, 28.0, 21.0]
+    with claimed(tiny_search(tmp_path, **known, trials=5), resume=False, overwrite=False) as run:
+        searcher, rng = StudySearcher(run.load_config(), run.journal), np.random.default_rng(0)
+        assert searcher.suggest("t0")
+        searcher.studies["es"].tell(0, scores[0], {})
+        for number in range(1, 5):
+            overrides = {
+                "schedule.shape": "linear", "schedule.initial": values[number],
+                "schedule.end": 0.8,
+            }  # fmt: skip
+            proposal = Proposal(
+                language="es", trial=number, reference=None, seed=1, overrides=overrides
+            )
+            searcher.studies["es"].restore(proposal)
+            searcher.studies["es"].tell(number, scores[number], {})
+        for number, share in right.items():
+            proposal = searcher.studies["es"].proposal(number)
+            one = dataclasses.replace(result(number, scores[number]), **proposal.identity())
+            confirm(run, one, share or 0.9, rng)
+            if share is None:
+                lost = dataclasses.replace(one, seed=2, fresh=True, split="dev", status="diverged")
+                run.append_confirmation(lost)
+    grown = tiny_search(tmp_path, **known, trials=5, languages=["es", "fr"])
+    with claimed(grown, resume=True, overwrite=False) as run:
+        searcher, origins = StudySearcher(grown, run.journal), []
+        for number in range(4):
+            config = searcher.suggest(f"t{number}")
+            assert isinstance(config, dict) and config["language"] == "fr"
+            searcher.on_trial_complete(f"t{number}", {"asr_bleu": 5.0})
+            origins.append(config["origin"])
+    assert [origin for origin in origins if "#" in origin] == repeated
