@@ -27,7 +27,9 @@ def fresh_means(search: SearchConfig, directory: RunDirectory) -> Fresh:
     def mean(one: Proposal) -> float | None:
         if (one.language, one.trial) not in begun or known.lacking(one, [split]):
             return None
-        return fmean([r.value(search.objective) for r in known.results(one, split)] or [0.0])
+        found = known.results(one, split)
+        whole = found and all(r.status == "complete" for r in found)
+        return fmean(r.value(search.objective) for r in found) if whole else 0.0
 
     return mean
 
