@@ -10,7 +10,7 @@ from __future__ import annotations
 import warnings
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,7 +21,6 @@ from optuna.samplers import (
     BaseSampler,
     CmaEsSampler,
     GPSampler,
-    NSGAIISampler,
     RandomSampler,
     TPESampler,
 )
@@ -36,6 +35,20 @@ SAME_CURVE = 0.02
 _DRAWS = 8  # of a sampler, before a point of the sequence is taken
 _AHEAD = 256  # points of the sequence, above four a trial, among which a new one is looked for
 _SOBOL_ALONE = 12  # trials of a language
+_TOGETHER = ("gp", "cmaes", "nsgaii")  # model only what all finished trials have values of
+
+
+class NSGAIISampler(optuna.samplers.NSGAIISampler):
+    """Optuna's, whose name is in the journal, with a generation's parents in one order.
+
+    Whoever selects them has them in another order than whoever finds them in the study, such as
+    the same trial after a kill, which would draw something else.
+    """
+
+    def select_parent(self, study: optuna.Study, generation: int) -> list[FrozenTrial]:
+        """Select them as Optuna does, and return them by number, as they are found."""
+        return sorted(super().select_parent(study, generation), key=lambda one: one.number)
+
 
 # The fixed runs begin a study: what Optuna's samplers would draw at random first is one at most.
 _SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
@@ -96,7 +109,7 @@ class Proposals(BaseSampler):
         """Return all that there is to draw: a proposal is looked at as a whole."""
         if not proposed(trial):
             return {}
-        together = self._inner.infer_relative_search_space(study, trial)
+        together = self._inner.infer_relative_search_space(self._seen(study), trial)
         return together | self._points.distributions
 
     def sample_relative(
@@ -126,14 +139,14 @@ class Proposals(BaseSampler):
 
     def _drawn(self, study: optuna.Study, trial: FrozenTrial) -> tuple[dict[str, Any], Point]:
         """Return what the sampler draws together, and the point that it gives."""
-        inner = self._inner
-        space = inner.infer_relative_search_space(study, trial)
-        together = inner.sample_relative(study, trial, space)
+        inner, seen = self._inner, self._seen(study)
+        space = inner.infer_relative_search_space(seen, trial)
+        together = inner.sample_relative(seen, trial, space)
 
         def value(name: str, one: BaseDistribution) -> Any:
             if name in together:
                 return together[name]
-            return inner.sample_independent(study, trial, name, one)
+            return inner.sample_independent(seen, trial, name, one)
 
         return together, self._points.complete(value)
 
@@ -160,8 +173,16 @@ class Proposals(BaseSampler):
         param_distribution: BaseDistribution,
     ) -> Any:  # fmt: skip
         """Give what is not drawn together."""
+        seen = self._seen(study)
         with _quiet():
-            return self._inner.sample_independent(study, trial, param_name, param_distribution)
+            return self._inner.sample_independent(seen, trial, param_name, param_distribution)
+
+    def _seen(self, study: optuna.Study) -> optuna.Study:
+        """Return the study as the sampler is to see it.
+
+        TPE sees all of it: a score without values still counts as one to be better than.
+        """
+        return _Within(study) if self._name in _TOGETHER else study
 
     def origin(self, trial_id: int) -> str:
         """Name what gave a trial, which has not ended, its values."""
@@ -187,7 +208,7 @@ class Proposals(BaseSampler):
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
         """Make the sampler of the trial, and tell it."""
         self._inner = self._made(trial.number)
-        self._inner.before_trial(study, trial)
+        self._inner.before_trial(self._seen(study), trial)
 
     def after_trial(
         self, study: optuna.Study, trial: FrozenTrial, state: TrialState,
@@ -195,7 +216,27 @@ class Proposals(BaseSampler):
     ) -> None:  # fmt: skip
         """Tell the sampler."""
         self._evenly.discard(trial._trial_id)
-        self._inner.after_trial(study, trial, state, values)
+        self._inner.after_trial(self._seen(study), trial, state, values)
+
+
+class _Within(optuna.Study):
+    """A study without its finished trials outside of the space, of which it has no values.
+
+    One of them, and there would be no value that all finished trials have: samplers that draw
+    such values together would draw at random. It is the same study to all that is written.
+    """
+
+    def __init__(self, study: optuna.Study) -> None:
+        vars(self).update(vars(study))  # shares storage and cache
+
+    def _get_trials(
+        self,
+        deepcopy: bool = True,
+        states: Container[TrialState] | None = None,
+        use_cache: bool = False,
+    ) -> list[FrozenTrial]:
+        trials = super()._get_trials(deepcopy, states, use_cache)
+        return [trial for trial in trials if trial.params or not trial.state.is_finished()]
 
 
 def proposed(trial: FrozenTrial) -> bool:

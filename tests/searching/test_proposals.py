@@ -68,6 +68,33 @@ def test_every_sampler_proposes_valid_and_different_trials(tmp_path: Path, name:
     assert study.ask() is None
 
 
+@pytest.mark.parametrize(("name", "count"), [("gp", 8), ("cmaes", 40), ("nsgaii", 120)])
+def test_fixed_runs_outside_the_space_leave_a_sampler_what_it_models(
+    tmp_path: Path, name: str, count: int
+) -> None:
+    """What it proposes in the end is nearer to the best than what is drawn at random."""
+
+    def last(sampler: str) -> float:
+        search = tiny_search(
+            tmp_path, references=["none"], sampler=sampler, trials=count, seed=3,
+            space={"training.learning_rate": {"float": [1.0e-4, 1.0e-2], "log": True},
+                   "training.dropout": {"float": [0.0, 0.5]},
+                   "schedule.end": {"float": [0.5, 1.0]}},
+        )  # fmt: skip
+        study, far = LanguageStudy(search, "es", InMemoryStorage()), []
+        assert (first := study.ask()) and study.point(first.overrides) is None
+        study.tell(first.trial, 5.0, {})
+        while proposal := study.ask():
+            assert proposal.origin == sampler
+            training = study.search.run_for("es", proposal.overrides).training
+            rate = np.log10(training.learning_rate / 7.0e-3) / 2
+            far.append(float(np.hypot(rate, (training.dropout - 0.1) / 0.5)))
+            study.tell(proposal.trial, 20 * (1 - far[-1]), {})
+        return float(np.mean(far[-(count // 4) :]))
+
+    assert last(name) < 0.8 * last("random")
+
+
 def test_few_trials_are_points_of_the_sequence_alone(tmp_path: Path) -> None:
     study = open_study(tmp_path, "auto", trials=8)
     asked = run(study, 8)
@@ -90,8 +117,8 @@ def test_a_resumed_study_goes_on_in_the_sequence(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["tpe", "gp", "cmaes", "nsgaii", "random", "sobol", "auto"])
 def test_a_killed_search_proposes_what_an_undisturbed_one_does(tmp_path: Path, name: str) -> None:
     """Killed after any line that the journal has of the second last trial."""
-    # The first 50 trials of nsgaii are a generation drawn at random.
-    count = {"nsgaii": 53, "gp": 6}.get(name, 14)
+    # The first 50 trials of nsgaii are a generation drawn at random; the next selects its parents.
+    count = {"nsgaii": 52, "gp": 6}.get(name, 14)
     journal, told = tmp_path / "journal.log", [0]
     study = open_study(tmp_path, name, own_journal(journal), space=MIXED, trials=count)
     asked = []
