@@ -13,12 +13,13 @@ from pathlib import Path
 from raystt import remote
 from raystt.config import CorpusConfig, RunBase
 from raystt.config.changes import changed
+from raystt.config.corpus import SPLITS
 from raystt.config.validation import nearest
 from raystt.corpus.card import FILE_NAME, Card, CardError
 from raystt.hub import cached, pinned
 from raystt.readers.embedded import SOURCE_VOICES, TARGET_VOICES
 from raystt.readers.recordings import open_reader
-from raystt.readers.tables import SPLITS, ReaderError
+from raystt.readers.tables import ReaderError
 from raystt.recognition.protocols import PROTOCOLS
 from raystt.speech import MFCC
 from raystt.strict import Complaint, Location

@@ -11,10 +11,10 @@ from raystt.checking.report import PROGRESS, LanguageReport, Report, ScheduleRep
 from raystt.cluster.plan import Nodes, describe, local_gpus, planned
 from raystt.config import ConfigError, ResourcesConfig, RunConfig, SearchConfig, parse_any
 from raystt.config.checks import complaints
+from raystt.config.corpus import SPLITS
 from raystt.config.loading import Infra, read_config
 from raystt.config.yaml_source import Source, dotted
 from raystt.corpus.card import Card
-from raystt.readers.tables import SPLITS
 
 _PAPER_HOURS = {"fr": 180, "de": 119, "es": 97, "ca": 81, "it": 28, "ru": 16, "pt": 7}  # of CVSS-C
 

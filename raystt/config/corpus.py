@@ -11,6 +11,9 @@ from raystt.config.base import Count, Directory, Language, Positive
 from raystt.speech import MFCC
 from raystt.strict import Complaint, Invalid, Part
 
+SPLITS = ("train", "dev", "test")
+"""Splits with speech."""
+
 
 def _pretrained(value: str) -> str:
     name, _, revision = value.rpartition("@") if "@" in value else (value, "", "x")
@@ -182,7 +185,7 @@ class CorpusConfig(Part):
     def _of_the_reader(self) -> Iterator[Complaint]:
         if self.reader == "embedded":
             for language, sizes in self.languages.items():
-                for split in ("train", "dev", "test"):
+                for split in SPLITS:
                     if getattr(sizes, split) is None:
                         at = ("languages", language, split)
                         reason = "the embedded corpus needs a number: it has no end"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from raystt.config import CorpusConfig
+from raystt.config.corpus import SPLITS
 from raystt.corpus.card import ShardEntry, TokenizerCard
 from raystt.corpus.shards import split_directory, write_shard
 from raystt.files import content_hash
@@ -17,9 +18,6 @@ from raystt.preparation.tasks import Progress, Tasks
 from raystt.readers.embedded import EmbeddedReader, TextPair
 from raystt.readers.recordings import open_reader, subset
 from raystt.readers.utterance import NOWHERE, Quarantined, Utterance
-
-SPOKEN = ("train", "dev", "test")
-"""Splits with speech."""
 
 Utterances = dict[tuple[str, str], list[Utterance]]
 """By (language, split), in order."""
@@ -124,7 +122,7 @@ class Embedded:
         self.pairs: dict[tuple[str, str], list[TextPair]] = {
             (language, split): self._reader.pairs(language, split)
             for language in sorted(config.languages)
-            for split in (*SPOKEN, "text")
+            for split in (*SPLITS, "text")
         }
 
     def tokenizer(self, units: int) -> TokenizerCard:
@@ -182,4 +180,4 @@ class Embedded:
 
 def spoken_splits(config: CorpusConfig) -> list[tuple[str, str]]:
     """Return (language, split), sorted: the order in which a YAML names languages is no matter."""
-    return [(language, split) for language in sorted(config.languages) for split in SPOKEN]
+    return [(language, split) for language in sorted(config.languages) for split in SPLITS]

@@ -19,8 +19,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 
+from raystt.config.corpus import SPLITS
 from raystt.readers.tables import (
-    SPLITS,
     Listing,
     ReaderError,
     Row,

@@ -8,8 +8,8 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
+from raystt.config.corpus import SPLITS
 from raystt.readers.tables import (
-    SPLITS,
     Listing,
     ReaderError,
     Row,

@@ -9,8 +9,6 @@ from typing import NamedTuple
 
 from raystt.errors import BadInput
 
-SPLITS = ("train", "dev", "test")
-
 
 class ReaderError(BadInput):
     """A corpus is not where or what the config says; the text names the place and the fix."""

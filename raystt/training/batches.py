@@ -24,9 +24,8 @@ from raystt.corpus.card import Card
 from raystt.corpus.rows import side
 from raystt.errors import BadInput
 from raystt.interleaving.rules import Interleaving, untranscribed_complaint, utterance_key
-from raystt.interleaving.sequences import Layout, Sequences, interleave
+from raystt.interleaving.sequences import IGNORED, Layout, Sequences, interleave
 
-IGNORED = -100
 _AT_ONCE = 1024  # utterances; more are no faster
 
 
