@@ -1,13 +1,15 @@
 """Ways to search a landscape of schedules: those of others, and raystt's own code.
 
-A way gives answers with the full trainings that they have cost a language, cheapest first.
+A way gives answers with the full trainings that they have cost a language, cheapest first. Each
+trains the paper's staircase too, which may be its answer.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from statistics import fmean
 from typing import Any
@@ -41,11 +43,15 @@ class Answer:
         cost: Full trainings of the language until then.
         curve: The schedule it recommends.
         reported: The score that it names for it.
+        told: What raystt says of how much the highest score flattered itself; None = it is silent.
+        dropped: Whether any proposal was not promoted.
     """
 
     cost: float
     curve: Curve
     reported: float
+    told: float | None = None
+    dropped: bool = False
 
 
 Answers = dict[str, list[Answer]]
@@ -55,10 +61,20 @@ Way = Callable[[Mapping[str, Landscape], int], Answers]
 
 
 def _alone(way: Callable[[Landscape, int], Iterator[Answer]]) -> Way:
-    """Make a way of what searches each language by itself."""
+    """Make a way of what searches each language by itself; the paper's staircase is trained first.
+
+    The staircase is no member of the family, so samplers are not told of it.
+    """
+
+    def searched(landscape: Landscape, seed: int) -> Iterator[Answer]:
+        curve = landscape.curve(landscape.search.reference(BASELINE))
+        paper = Answer(1.0, curve, landscape.observed(curve, np.random.default_rng([seed, 1])))
+        yield paper
+        for found in way(landscape, seed):
+            yield replace(max(found, paper, key=lambda a: a.reported), cost=found.cost + 1)
 
     def each(landscapes: Mapping[str, Landscape], seed: int) -> Answers:
-        return {name: list(way(one, seed + 7919 * n))
+        return {name: list(searched(one, seed + 7919 * n))
                 for n, (name, one) in enumerate(landscapes.items())}  # fmt: skip
 
     return each
@@ -70,7 +86,7 @@ def plain(sampler: Callable[[int], optuna.samplers.BaseSampler]) -> Way:
     def way(landscape: Landscape, seed: int) -> Iterator[Answer]:
         study, rng = _study(sampler(seed)), np.random.default_rng(seed)
         highest = Answer(0.0, np.zeros(MOMENTS), -1.0)
-        for cost in range(1, MOST + 1):
+        for cost in range(1, MOST):
             trial, curve = _asked(study, landscape)
             score = landscape.observed(curve, rng)
             study.tell(trial, score)
@@ -89,7 +105,7 @@ def asha(landscape: Landscape, seed: int) -> Iterator[Answer]:
     study, rng = _study(optuna.samplers.TPESampler(seed=seed)), np.random.default_rng(seed)
     bracket = _Bracket(min_t=1, max_t=4, reduction_factor=2, s=0)
     cost, highest = 0.0, Answer(0.0, np.zeros(MOMENTS), -1.0)
-    while cost < MOST:
+    while cost < MOST - 1:
         trial, curve = _asked(study, landscape)
         name: Any = _Named(str(trial.number))
         for rung, at in enumerate(_RUNGS):
@@ -115,7 +131,7 @@ def pruner(landscape: Landscape, seed: int) -> Iterator[Answer]:
     study, rng = _study(optuna.samplers.TPESampler(seed=seed)), np.random.default_rng(seed)
     study.pruner = optuna.pruners.MedianPruner()
     cost, highest = 0.0, Answer(0.0, np.zeros(MOMENTS), -1.0)
-    while cost < MOST:
+    while cost < MOST - 1:
         trial, curve = _asked(study, landscape)
         for rung, at in enumerate(_RUNGS):
             trial.report(landscape.seen("trunk", at, curve, rng), rung + 1)
@@ -138,7 +154,7 @@ def pbt(landscape: Landscape, seed: int) -> Iterator[Answer]:
     times 0.8 or 1.2, or one drawn anew; the curve of a model is the ratios that it was trained on.
     """
     rng = np.random.default_rng(seed)
-    for size in BUDGETS:
+    for size in (budget - 1 for budget in BUDGETS):
         ratios, curves = rng.uniform(0, 1, size), np.zeros((size, 0))
         for rung in range(4):
             held = np.repeat(ratios[:, None], MOMENTS // 4, axis=1)
@@ -146,7 +162,10 @@ def pbt(landscape: Landscape, seed: int) -> Iterator[Answer]:
             at = (rung + 1) / 4
             if at not in _RUNGS:  # nothing was measured at three quarters
                 continue
-            scores = [landscape.seen("trunk", at, curve, rng) for curve in curves]
+            # What a trunk shows was measured of whole schedules: as if the ratio stayed.
+            rest = ((0, 0), (0, MOMENTS - curves.shape[1]))
+            scores = [landscape.seen("trunk", at, curve, rng)
+                      for curve in np.pad(curves, rest, mode="edge")]  # fmt: skip
             order, quarter = np.argsort(scores), max(1, size // 4)
             for low, high in zip(
                 order[:quarter], rng.choice(order[-quarter:], quarter), strict=True
@@ -181,11 +200,13 @@ class Rung:
         kind: "fork", a branch that is cooled down, or "compressed", the schedule in fewer steps.
         at: Share of the training after which, or in which, it is seen.
         calibrate: Proposals that are both seen and trained in full, before any is dropped.
+        always: Whether proposals are dropped from then on, however the ranks agree.
     """
 
     kind: str
     at: float
     calibrate: int = 8
+    always: bool = False
 
     @property
     def cost(self) -> float:
@@ -214,8 +235,8 @@ def raystt(
 
     Args:
         confirm: Leading proposals that are trained anew, and on how many seeds; None = nothing is.
-        cautious: Answer the paper's schedule unless another is shown to be better, as `best/` does;
-            else the best of what was confirmed, the paper's among it.
+        cautious: Answer the paper's schedule unless what leads on fresh seeds is shown to be
+            better, as `best/` does; else what leads, the paper's schedule included.
         near: Mean difference of two curves below which they are taken for one.
         each: Seeds that every trial is trained on; its score is their mean.
         rung: Signal that decides which proposals are trained in full; None = all are.
@@ -223,13 +244,16 @@ def raystt(
     """
 
     def way(landscapes: Mapping[str, Landscape], seed: int) -> Answers:
-        usual = proposals.SAME_CURVE
-        proposals.SAME_CURVE = usual if near is None else near
-        try:
-            few = _run(landscapes, seed, proposals._SOBOL_ALONE, each, rung, changes)
-            many = _run(landscapes, seed, MOST if rung is None else 2 * MOST, each, rung, changes)
-        finally:
-            proposals.SAME_CURVE = usual
+        key = seed, near, each, rung, repr(changes)
+        if key not in _RUNS:  # ways that differ in what they confirm share their trials
+            usual = proposals.SAME_CURVE
+            proposals.SAME_CURVE = usual if near is None else near
+            try:
+                trials = (proposals._SOBOL_ALONE, MOST if rung is None else 2 * MOST)
+                _RUNS[key] = [_run(landscapes, seed, n, each, rung, changes) for n in trials]
+            finally:
+                proposals.SAME_CURVE = usual
+        few, many = _RUNS[key]
         found: Answers = {}
         for language, landscape in landscapes.items():
             rng = np.random.default_rng([seed, len(found)])
@@ -240,6 +264,10 @@ def raystt(
         return found
 
     return way
+
+
+_RUNS: dict[Any, list[dict[str, list[Tried]]]] = {}
+"""Trials by language, of few trials and of many, by what makes them."""
 
 
 def _run(
@@ -260,6 +288,8 @@ def _run(
     rng = np.random.default_rng(seed)
     for _ in range(trials):
         for name, study in studies.items():
+            if sum(one.cost for one in tried[name]) >= MOST:
+                continue
             others = [other for other in studies.values() if other is not study]
             trial = study.ask(partial(to_repeat, study, others))
             if trial is None:
@@ -270,7 +300,8 @@ def _run(
                 seen, known = one.seen(rung.kind, rung.at, curve, rng), signals[name]
                 both = [(s, score) for s, score in known if score is not None]
                 leads = sum(s > seen for s, _ in known) < len(known) / 3
-                if len(both) >= rung.calibrate and trusted(both) and not leads:
+                sure = len(both) >= rung.calibrate and (rung.always or trusted(both))
+                if sure and not leads:
                     known.append((seen, None))
                     study._study.tell(trial.trial, state=optuna.trial.TrialState.PRUNED)
                     tried[name].append(Tried(None, curve, None, rung.cost))
@@ -288,33 +319,47 @@ def _answer(
     landscape: Landscape, budget: int, few: Sequence[Tried], many: Sequence[Tried],
     confirm: tuple[int, int] | None, cautious: bool, rng: np.random.Generator,
 ) -> Answer:  # fmt: skip
-    """Return what a budget gives, the trainings that confirm included."""
+    """Return what a budget gives, the trainings that confirm included.
+
+    As raystt does it, nothing is proposed that could not be confirmed: where the budget is too
+    small for it, the references alone are trained, once each.
+    """
     top, seeds = confirm or (0, 0)
-    trials = budget - (top + 1) * seeds  # the paper's schedule is trained anew too
-    if trials < proposals._SOBOL_ALONE - 4 and confirm is not None:
-        top, trials = 0, budget
+    trials = budget - ((top + 1) * seeds if confirm else 0)  # the paper's is trained anew too
     whole = few if trials <= proposals._SOBOL_ALONE else many
     spent = np.cumsum([one.cost for one in whole])
-    ranked = [(one.score, one) for one in whole[: int(np.searchsorted(spent, trials, "right"))]
-              if one.score is not None]  # fmt: skip
-    ranked.sort(key=lambda pair: -pair[0])
-    tried = [one for _, one in ranked]
-    own = [one for one in tried if one.reference is None][:top]
+    afforded = whole[: int(np.searchsorted(spent, trials, "right"))]
+    if all(one.reference is not None for one in afforded):
+        once = whole[: int(np.searchsorted(spent, budget, "right"))]
+        afforded = list(itertools.takewhile(lambda one: one.reference is not None, once))
+    ranked = sorted(
+        ((one.score, one) for one in afforded if one.score is not None), key=lambda p: -p[0]
+    )
+    dropped = len(ranked) < len(afforded)
+    own = [(score, one) for score, one in ranked if one.reference is None][:top]
     if not own:  # nothing to confirm: none is asked for, or only references were afforded
         score, highest = ranked[0]
-        return Answer(budget, highest.curve, score)
-    paper = next(t for t in tried if t.reference == BASELINE)
+        return Answer(budget, highest.curve, score, dropped=dropped)
 
-    def anew(one: Tried) -> float:
-        return fmean(landscape.observed(one.curve, rng) for _ in range(seeds))
+    def anew(one: Tried) -> Curve:
+        """Return scores on fresh seeds, dev and test."""
+        return np.transpose([landscape.trained(one.curve, rng) for _ in range(seeds)])
 
-    means = [anew(one) for one in own]
-    best, held = int(np.argmax(means)), anew(paper)
-    error = landscape.noise * math.sqrt(2 / seeds)
-    shown = means[best] - held > 1.96 * error
-    if shown or (not cautious and means[best] > held):
-        return Answer(budget, own[best].curve, means[best])
-    return Answer(budget, paper.curve, held)
+    paper = next(one for _, one in ranked if one.reference == BASELINE)
+    fresh, held = [anew(one) for _, one in own], anew(paper)
+    best = int(np.argmax([dev.mean() for dev, _ in fresh]))
+    told = own[0][0] - float(fresh[0][0].mean())
+    (dev, test), (paper_dev, paper_test) = fresh[best], held
+    if cautious:
+        # What a bootstrap over seeds and sentences finds.
+        sentences = 2 * landscape.noise.test**2
+        error = math.sqrt((test.var(ddof=1) + paper_test.var(ddof=1) + sentences) / seeds)
+        chosen = test.mean() - paper_test.mean() > 1.96 * error
+    else:
+        chosen = dev.mean() > paper_dev.mean()
+    if chosen:
+        return Answer(budget, own[best][1].curve, float(test.mean()), told, dropped)
+    return Answer(budget, paper.curve, float(paper_test.mean()), told, dropped)
 
 
 def _study(sampler: optuna.samplers.BaseSampler) -> optuna.Study:
@@ -334,39 +379,38 @@ def _sobol(seed: int) -> optuna.samplers.BaseSampler:
 
 
 WAYS: dict[str, Way] = {
-    "random": plain(lambda seed: optuna.samplers.RandomSampler(seed=seed)),
-    "Sobol": plain(_sobol),
-    "TPE of Optuna": plain(lambda seed: optuna.samplers.TPESampler(seed=seed)),
-    "OptunaSearch + ASHA": _alone(asha),
-    "Optuna + median pruner": _alone(pruner),
-    "PBT on the ratio": _alone(pbt),
-    "raystt": raystt(),
-    "raystt, the paper's unless shown to be worse": raystt(cautious=True),
+    "raystt, the paper's unless another is shown to be better": raystt(cautious=True),
+    "raystt, what leads": raystt(),
+    "raystt, top 1, 3 seeds": raystt(confirm=(1, 3)),
     "raystt, top 2, 2 seeds": raystt(confirm=(2, 2)),
     "raystt, top 2, 3 seeds": raystt(confirm=(2, 3)),
     "raystt, top 4, 2 seeds": raystt(confirm=(4, 2)),
-    "raystt, top 1, 3 seeds": raystt(confirm=(1, 3)),
     "raystt without confirmation": raystt(confirm=None),
+    "random": plain(lambda seed: optuna.samplers.RandomSampler(seed=seed)),
+    "TPE of Optuna": plain(lambda seed: optuna.samplers.TPESampler(seed=seed)),
+    "OptunaSearch + ASHA": _alone(asha),
+    "raystt, a third promoted by 1/2 compressed": raystt(rung=Rung("compressed", 0.5)),
+    "raystt, a third promoted by forks at 1/2": raystt(rung=Rung("fork", 0.5)),
+    "raystt, always promoted by 1/2 compressed": raystt(rung=Rung("compressed", 0.5, always=True)),
+    "raystt, always promoted by forks at 1/2": raystt(rung=Rung("fork", 0.5, always=True)),
+    "raystt without references but the paper's": raystt(references=("paper",)),
+    "PBT on the ratio": _alone(pbt),
+    "Sobol": plain(_sobol),
     "raystt without transfer": raystt(transfer={"top": 0}),
     "raystt with Sobol alone": raystt(sampler="sobol"),
-    "raystt with GP": raystt(sampler="gp"),
     "raystt, each trial on 2 seeds": raystt(each=2),
-    "raystt, a third promoted by forks at 1/4": raystt(rung=Rung("fork", 0.25)),
-    "raystt, a third promoted by forks at 1/2": raystt(rung=Rung("fork", 0.5)),
-    "raystt, a third promoted by 1/4 compressed": raystt(rung=Rung("compressed", 0.25)),
-    "raystt, a third promoted by 1/2 compressed": raystt(rung=Rung("compressed", 0.5)),
+    "Optuna + median pruner": _alone(pruner),
+    "raystt with GP": raystt(sampler="gp"),
     "raystt with near-duplicates": raystt(near=0.0),
-    "raystt without references but the paper's": raystt(references=("paper",)),
+    "raystt, always promoted by forks at 1/4": raystt(rung=Rung("fork", 0.25, always=True)),
+    "raystt, a third promoted by forks at 1/4": raystt(rung=Rung("fork", 0.25)),
+    "raystt, a third promoted by 1/4 compressed": raystt(rung=Rung("compressed", 0.25)),
 }
-"""What is compared, by name."""
+"""What is compared, by name; what matters most comes first, for all of it takes hours."""
 
-NEEDS = {
-    "OptunaSearch + ASHA": "trunk",
-    "Optuna + median pruner": "trunk",
-    "PBT on the ratio": "trunk",
-    "raystt, a third promoted by forks at 1/4": "fork",
-    "raystt, a third promoted by forks at 1/2": "fork",
-    "raystt, a third promoted by 1/4 compressed": "compressed",
-    "raystt, a third promoted by 1/2 compressed": "compressed",
-}
-"""The early signal that a way looks at."""
+
+def needs(name: str) -> str | None:
+    """Return the kind of early signal that a way looks at; None = none."""
+    if "promoted" in name:
+        return "fork" if "forks" in name else "compressed"
+    return "trunk" if name.startswith(("Optuna", "PBT")) else None
