@@ -9,9 +9,9 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from raystt.config.corpus import SPLITS
 from raystt.preparation.quality import Quarantine
 from raystt.readers.recordings import Reader, subset
-from raystt.readers.tables import SPLITS
 from raystt.readers.utterance import audio_path
 
 TOKENS = (

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from raystt.config.corpus import SPLITS
 from raystt.readers.cvss import CvssReader
-from raystt.readers.tables import SPLITS, ReaderError
+from raystt.readers.tables import ReaderError
 from tests.fuzz.harness import damaged, fuzzed, outcome, relined
 from tests.fuzz.tables import TOKENS, taken
 

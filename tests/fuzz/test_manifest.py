@@ -10,8 +10,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from raystt.config.corpus import SPLITS
 from raystt.readers.manifest import COLUMNS, OPTIONAL, ManifestReader
-from raystt.readers.tables import SPLITS, ReaderError
+from raystt.readers.tables import ReaderError
 from tests.fuzz.harness import damaged, fuzzed, outcome, relined, restructured
 from tests.fuzz.tables import TOKENS, VALUES, dumped, taken
 

@@ -429,7 +429,9 @@ class Code:
     [(0, "model_states"), (1, "model_states"), (1, "optim_states"), (3, "optim_states")],
 )
 def test_code_in_a_state_is_not_run(corpus: Path, stage: int, name: str) -> None:
-    first = train_segment(job(corpus, 0, 3, zero_stage=stage))
+    # One worker has optimiser states apart at stage 1 in bf16 alone.
+    settings = {"zero_stage": stage, "precision": "bf16" if stage == 1 else "fp32"}
+    first = train_segment(job(corpus, 0, 3, **settings))
     made = corpus.parent / "made by code"
 
     def change(engine: Path) -> None:
@@ -441,7 +443,7 @@ def test_code_in_a_state_is_not_run(corpus: Path, stage: int, name: str) -> None
 
     rewrite(first, change)
     with pytest.raises(CheckpointError, match=f"{name}.pt: is no training state"):
-        train_segment(job(corpus, 3, 6, first, zero_stage=stage))
+        train_segment(job(corpus, 3, 6, first, **settings))
     assert not made.exists()
 
 
