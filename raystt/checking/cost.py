@@ -42,7 +42,7 @@ class Device:
 A100 = Device("A100 80 GB", 312e12, 19.5e12, 0.35, 2.0e12, 0.025, 80e9, 3e9)
 """NVIDIA's data sheet; 35 % is what good training of a model of a billion parameters reaches."""
 CPU = Device("CPU process of one thread", 45e9, 45e9, 1.0, None, 0.003, None, 0.7e9)
-"""As measured, see `benchmarks/results/training_step-cpu-2026-11-22.json`."""
+"""As a slow, shared core of an AMD EPYC trained the quickstart; others are twice as fast."""
 # Measured on that CPU too, with the quickstart:
 _HEARD = 0.1  # seconds a sentence of vocoder and pocketsphinx
 _PREPARED = (200.0, 0.1)  # seconds of an embedded corpus: for its models, and for each pair
