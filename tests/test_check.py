@@ -179,67 +179,61 @@ def test_a_good_run_with_its_corpus_is_counted() -> None:
     [
         (
             ("steps: 10", "stepps: 10"),
-            "c.yaml:6: training.stepps: unknown key; did you mean `steps`?",
+            "c.yaml:6: training.stepps: …unknown…`steps`",
         ),
         (
             ("steps: 10", "steps: ten"),
-            "c.yaml:6: training.steps: expected a whole number, found 'ten' (text); "
-            "give a whole number from 1 to 10000000, such as 350",
+            "c.yaml:6: training.steps: …whole number…'ten'…from 1 to 10000000",
         ),
         (
             ("training:", "schedule: {shape: linear, initial: 1.5}\ntraining:"),
-            "c.yaml:6: schedule.initial: 1.5 is over 1; give a number from 0 to 1",
+            "c.yaml:6: schedule.initial: 1.5…from 0 to 1",
         ),
         (
             ("training:", "schedule: {shape: linear, hold: 0.5, end: 0.4}\ntraining:"),
-            "c.yaml:6: schedule.end: 0.4 is not after hold (0.5); "
-            "raise end (at most 1) or lower hold",
+            "c.yaml:6: schedule.end: 0.4…hold (0.5)…raise end…lower hold",
         ),
         (
             ("training:", "schedule: {shape: cosinus}\ntraining:"),
-            "c.yaml:6: schedule.shape: 'cosinus' is not a known shape; did you mean `cosine`?",
+            "c.yaml:6: schedule.shape: 'cosinus'…`cosine`",
         ),
         (
             ("cpus: 2", "cpus: 2, data_cpus: 0"),
-            "c.yaml:7: resources.data_cpus: zero CPUs left for data: reading the shards would "
-            "wait for ever; give a share, such as 0.5",
+            "c.yaml:7: resources.data_cpus: …zero CPUs…give…0.5",
         ),
         (
             ("cpus: 2", "cpus: 2, cpus_per_worker: 1"),
-            "c.yaml:7: resources.trainers: zero CPUs left for data: 2 trainers x 1 workers x "
-            "1 CPUs + 1 evaluators x 0.25 CPUs take 2.25 of 2 CPUs; lower resources.trainers or "
-            "resources.cpus_per_worker, or raise resources.cpus",
+            "c.yaml:7: resources.trainers: …2 trainers x 1 workers x 1 CPUs…"
+            "1 evaluators x 0.25 CPUs…2.25 of 2 CPUs…lower resources.trainers…"
+            "resources.cpus_per_worker…raise resources.cpus",
         ),
         (
             ("cpus: 2", "cpus: 2, data_cpus: 1"),
-            "c.yaml:7: resources.data_cpus: 1 CPUs for data do not fit: 2 trainers x 1 workers x "
-            "0.5 CPUs + 1 evaluators x 0.25 CPUs take 1.25 of 2 CPUs; give at most 0.75, or lower "
-            "resources.trainers or resources.cpus_per_worker, or raise resources.cpus",
+            "c.yaml:7: resources.data_cpus: 1 CPUs…2 trainers x 1 workers x 0.5 CPUs…"
+            "1 evaluators x 0.25 CPUs…1.25 of 2 CPUs…at most 0.75…lower resources.trainers…"
+            "resources.cpus_per_worker…raise resources.cpus",
         ),
         (
             ("batch_utterances: 4", "batch_utterances: 21"),
-            "c.yaml:6: training.batch_utterances: 21 utterances a step, but es has 20 training "
-            "pairs; give at most 20, or raise corpus.languages.es.train",
+            "c.yaml:6: training.batch_utterances: 21…es has 20…at most 20…"
+            "corpus.languages.es.train",
         ),
         (
             ("cpus: 2", "cpus: 9, workers_per_trainer: 5, cpus_per_worker: 0.1"),
-            "c.yaml:6: training.batch_utterances: 4 utterances a step cannot be shared by "
-            "5 workers; give at least 5, or lower resources.workers_per_trainer",
+            "c.yaml:6: training.batch_utterances: 4…5 workers…at least 5…"
+            "lower resources.workers_per_trainer",
         ),
         (
             ("    es:", "    xx:"),
-            "c.yaml:5: corpus.languages.xx: the embedded corpus has no language 'xx'; "
-            "choose from: {languages}",
+            "c.yaml:5: corpus.languages.xx: …'xx'…from: {languages}",
         ),
         (
             ("    es:", "    en:"),
-            "c.yaml:5: corpus.languages.en: 'en' is the target language too; "
-            "remove it, or change corpus.target",
+            "c.yaml:5: corpus.languages.en: 'en'…target…remove it…corpus.target",
         ),
         (
             ("training:", "model: {base: ./llama}\ntraining:"),
-            "c.yaml:6: model.base: there is no directory './llama'; "
-            "correct the name, or use `corpus`, the text LM of the corpus",
+            "c.yaml:6: model.base: …'./llama'…correct the name…`corpus`",
         ),
     ],
 )
@@ -247,7 +241,8 @@ def test_a_bad_config_is_told_with_place_and_fix(change: tuple[str, str], messag
     from raystt.readers.grammar import LEXICONS
 
     known = ", ".join(name for name in LEXICONS if name != "en")
-    assert problems(RUN, change) == [message.replace("{languages}", known)]
+    (found,) = problems(RUN, change)
+    assert tells(found, message.replace("{languages}", known))
 
 
 def test_problems_of_several_kinds_are_told_together() -> None:
@@ -461,18 +456,16 @@ def test_recordings_that_are_elsewhere_are_an_error_beside_the_estimates() -> No
     [
         (
             ("model: {base: meta-llama/Llama-3.2-1B}\n", ""),
-            "c.yaml:1: model.base: `corpus` is the text LM of the embedded corpus, `reader: cvss` "
-            "has none; name a pretrained one, the one that corpus.tokenizer belongs to",
+            "c.yaml:1: model.base: `corpus`…`reader: cvss`…name a pretrained one…corpus.tokenizer",
         ),
         (
             ("asr: whisper, ", ""),
-            "c.yaml:12: evaluation.asr: no pocketsphinx is fitted to a corpus of `reader: cvss`; "
-            "choose from: whisper, fairseq-wav2vec2",
+            "c.yaml:12: evaluation.asr: …pocketsphinx…`reader: cvss`…"
+            "from: whisper, fairseq-wav2vec2",
         ),
         (
             ("tokenizer: meta-llama", "tokenizer: ./meta-llama"),
-            "c.yaml:10: corpus.tokenizer: there is no directory './meta-llama/Llama-3.2-1B'; "
-            "correct the name",
+            "c.yaml:10: corpus.tokenizer: …'./meta-llama/Llama-3.2-1B'…correct the name",
         ),
     ],
 )
@@ -481,7 +474,7 @@ def test_what_only_the_embedded_corpus_has_is_refused(
 ) -> None:
     with pytest.raises(ConfigError) as caught:
         check_run(of_cvss(change))
-    assert message in str(caught.value).splitlines()
+    assert any(tells(line, message) for line in str(caught.value).splitlines())
 
 
 def test_speech_that_would_be_cut_off_is_warned_of() -> None:
