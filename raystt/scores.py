@@ -221,7 +221,8 @@ class Metric:
         of_seeds = float(points.var(ddof=1)) / seeds if seeds > 1 else 0.0
         freedom = (seeds - 1) * max(1.0, error**2 / of_seeds) ** 2 if of_seeds else np.inf
         reach = float(stdtrit(freedom, 0.975)) * error
-        p = 2.0 * float(stdtr(freedom, -abs(mean) / error)) if error else float(mean == 0.0)
+        # Without a spread, as of a single resample, nothing is shown.
+        p = 2.0 * float(stdtr(freedom, -abs(mean) / error)) if error else 1.0
         return mean, (mean - reach, mean + reach), p
 
     def _checked(self, stats: Statistics) -> Statistics:

@@ -259,6 +259,8 @@ def test_runs_are_compared_over_seeds_and_sentences() -> None:
 def test_equal_systems_do_not_differ() -> None:
     a = [drawn(0.8, seed) for seed in (1, 2, 3)]
     assert bleu().compare_runs(a, a) == (0.0, (0.0, 0.0), 1.0)
+    b = [drawn(0.2, seed) for seed in (1, 2, 3)]
+    assert bleu().compare_runs(a, b, resamples=1)[2] == 1.0  # one resample has no spread
     assert bleu().compare(a[0], a[0]) == (0.0, (0.0, 0.0), 1.0)
 
 

@@ -50,7 +50,8 @@ class NSGAIISampler(optuna.samplers.NSGAIISampler):
         return sorted(super().select_parent(study, generation), key=lambda one: one.number)
 
 
-# The fixed runs begin a study: what Optuna's samplers would draw at random first is one at most.
+# The fixed runs begin a study: what Optuna's samplers would draw at random first is one at most,
+# but for NSGA-II, of which that is its first generation.
 _SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
     "tpe": lambda seed: TPESampler(
         seed=seed,
