@@ -19,12 +19,13 @@ ROUNDS ?= 4
 
 help:
 	@echo "make quickstart  search ratio schedules for two languages on the embedded corpus"
-	@echo "make test        run the tests (PYTEST='-k schedule' passes arguments on)"
+	@echo "make test        run the tests (PYTEST='-k schedule' passes arguments on; FAULTS=1: the"
+	@echo "                 short scenario of the faults, too)"
 	@echo "make test-all    and those of minutes: kills, the paper's method from disk to score"
 	@echo "make test-fast   those of them that take about a second at most, and start no Ray"
 	@echo "make fuzz        each reader with 10,000 damaged inputs (INPUTS=300 for fewer)"
 	@echo "make faults      throw some 90 faults at real searches (ROUNDS=4), an hour or more;"
-	@echo "                 ROUNDS=0: a short scenario, which continuous integration runs too"
+	@echo "                 ROUNDS=0: a short scenario"
 	@echo "make check       ruff, formatting and mypy"
 	@echo "make install     set up .venv to use raystt (the other targets do so by themselves)"
 	@echo "make format      let ruff fix and format the sources"
@@ -44,7 +45,7 @@ ON_RAY = $(BIN)/python -m pytest -m "ray $(1)" $(SELECTED)
 
 test: $(DEV)
 	$(call PLAIN)
-	$(call ON_RAY,and not long and not faults)
+	$(call ON_RAY,and not long $(if $(FAULTS),,and not faults))
 
 test-all: $(DEV)
 	$(call PLAIN)

@@ -131,7 +131,7 @@ def search(
     """
     check_installation()
     loaded = given(config, infra, load_search)
-    from raystt.checking import check_run
+    from raystt.checking import check_prepared, check_run
     from raystt.report.live import LiveReport
     from raystt.searching.directory import RunDirectory, claimed
     from raystt.searching.progress import SearchProgress
@@ -162,8 +162,9 @@ def search(
                 live.look(directory.size() - before)
 
             run_search(
-                loaded, directory, on_prepare=told, on_progress=on_progress,
-                on_message=shown.message, verbose=verbose,
+                loaded, directory, on_prepare=told,
+                on_prepared=lambda: check_prepared(checked, config, infra, shown.message),
+                on_progress=on_progress, on_message=shown.message, verbose=verbose,
             )  # fmt: skip
             live.wait()
         run = open_run(directory.path)

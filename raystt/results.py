@@ -58,7 +58,7 @@ class Proposal:
         `es#3/2 schedule.end+`.
         """
         fresh = f"/{self.seed} {self.knob}".rstrip() if self.fresh else ""
-        return f"{self.language}#{self.trial}{fresh}"
+        return label_of(self.language, self.trial) + fresh
 
     @property
     def folder(self) -> str:
@@ -101,6 +101,11 @@ _IDENTITY = tuple(f.name for f in fields(Proposal) if f.name not in _ASIDE)
 
 def _identity(of: Proposal) -> dict[str, Any]:
     return {name: getattr(of, name) for name in _IDENTITY}
+
+
+def label_of(language: str, trial: int) -> str:
+    """Return what a person calls a trial: `es#3`."""
+    return f"{language}#{trial}"
 
 
 def parts(label: str) -> tuple[str, int, int | None]:

@@ -70,8 +70,8 @@ def train(
     """
     check_installation()
     run = given(config, infra, load_run)
-    directory = remote.local(run.storage) / run.name
-    from raystt.checking import check_run
+    directory, own = remote.local(run.storage) / run.name, to_yaml(run)
+    from raystt.checking import check_prepared, check_run
     from raystt.training.states import DONE
 
     checked = check_run(config, infra, local=local)
@@ -90,6 +90,7 @@ def train(
             from raystt.evaluation import alone
 
             alone.load_judge(run, corpus)
+            write_atomic(directory / "config.yaml", own)
             trained = alone.train_run(run, corpus, directory, on_step)
             evaluate_model = alone.evaluate_model
         else:
@@ -105,7 +106,9 @@ def train(
             prepare_corpus(
                 run.corpus, resources=run.resources, progress=told, interleaving=run.interleaving
             )
+            check_prepared(checked, config, infra, told.message)
             single.load_judge(run, corpus)
+            write_atomic(directory / "config.yaml", own)
             trained = single.train_run(run, corpus, directory, on_step)
             evaluate_model = single.evaluate_model
         remote.fetch(trained.model.parent, DONE)
@@ -265,15 +268,13 @@ def _best_of(path: Path, language: str | None) -> Path:
 
 @contextmanager
 def _claimed(run: RunConfig, directory: Path, resume: bool) -> Iterator[None]:
-    """Make a directory this run's own, and hold it for the time of the block."""
-    config = directory / "config.yaml"
+    """Hold a directory that is this run's own, or nobody's yet, for the time of the block."""
     running = RunInTheWay(
         f"{directory}: this run is being trained by another process; wait for it, or give this "
         "one another `name`"
     )
     with remote.held(directory, running):
-        _check_same(run, config, resume)
-        write_atomic(config, to_yaml(run))
+        _check_same(run, directory / "config.yaml", resume)
         yield
 
 

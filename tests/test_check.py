@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 from messages import tells
 
-from raystt.checking import Report, check, check_run, error_dict
+from raystt.checking import Report, check, check_prepared, check_run, error_dict
 from raystt.config import ConfigError, load_run, load_search
 from raystt.corpus.card import (
     Card,
@@ -621,6 +622,28 @@ def test_a_run_without_ray_needs_no_resources() -> None:
     assert check_run(path, local=True).problems == check(path).problems != ()
     with pytest.raises(ConfigError, match=r"resources\.trainers"):
         check_run(path)
+
+
+def test_what_only_a_prepared_corpus_shows_is_told_then() -> None:
+    told: list[str] = []
+    write_manifest()
+    five = ("batch_utterances: 4", "batch_utterances: 5")
+    before = check_run(of_cvss(*MANIFEST, five))
+    prepare("c.yaml")  # leaves 4 of the 8 pairs, as where the others cannot be heard
+    with pytest.raises(ConfigError) as caught:
+        check_prepared(before, "c.yaml", None, told.append)
+    assert tells(str(caught.value), "c.yaml:…training.batch_utterances:…fr has 4 training pairs")
+    heard = ("dev: 1", "dev: null"), ("max_new_tokens: 600", "max_new_tokens: 600, sentences: 6")
+    text = ("training:", "schedule: {shape: constant, initial: 0.5}\ntraining:")
+    shutil.rmtree("corpus")
+    before = check_run(of_cvss(*MANIFEST, *heard, text))
+    prepare("c.yaml")
+    check_prepared(before, "c.yaml", None, told.append)
+    assert before.warnings  # which are not told again
+    (warning,) = told
+    assert tells(warning, "warning: evaluation.sentences is 6, but fr has 4 pairs in dev")
+    check_prepared(check_run("c.yaml"), "c.yaml", None, told.append)  # was prepared before
+    assert len(told) == 1
 
 
 def test_errors_are_data_too() -> None:

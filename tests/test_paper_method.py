@@ -26,12 +26,15 @@ def run(tmp_path_factory: pytest.TempPathFactory, ray_local: str) -> Path:
     root = tmp_path_factory.mktemp("paper")
     texts = [text for pair in sentences("es", "train", 12, 0) for text in pair]
     model = llama(root / "llama", texts)
+    sources = cvss_tree(root / "data", sizes=SIZES)
+    spoken = sorted((root / "data").glob("cvss_c_es_en*/train/*.wav"))
+    spoken[0].write_bytes(b"no recording")  # which is told by whoever decodes it, and not before
     config = {
         "name": "tiny",
         "corpus": {
             "reader": "cvss",
             "path": str(root / "corpus"),
-            "sources": cvss_tree(root / "data", sizes=SIZES),
+            "sources": sources,
             "languages": {"es": {"train": None, "dev": None, "test": None}},
             # One clip of Common Voice has no counterpart, half of the two of a split.
             "quality": {"max_quarantined": 0.9},
@@ -73,6 +76,16 @@ def test_from_cvss_on_disk_to_a_score(run: Path, capsys: pytest.CaptureFixture[s
     # Three steps teach nothing, and the user is told.
     assert "warning: encoder: character error rate" in capsys.readouterr().err
 
+    # What only the prepared corpus shows is refused before a model is trained on it.
+    config = run.read_text()
+    run.write_text(config.replace("batch_utterances: 4", "batch_utterances: 12"))
+    assert main(["check", str(run)]) == 0
+    assert main(["train", str(run)]) == 2
+    told = capsys.readouterr().err
+    assert "training.batch_utterances: 12 utterances a step, but es has" in told, told
+    assert not (root / "runs" / "tiny" / "states").exists()
+
+    run.write_text(config)  # and nothing is in the way of the mended one
     assert main(["train", str(run), "--json"]) == 0
     scores = json.loads(capsys.readouterr().out)
     score = scores[0] if isinstance(scores, list) else scores

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from raystt.checking import corpus, lengths
@@ -93,6 +94,24 @@ def check_run(
     if problems:
         raise ConfigError(problems)
     return report
+
+
+def check_prepared(
+    before: Report,
+    config: Path | str | RunConfig | SearchConfig,
+    infra: Infra,
+    on_message: Callable[[str], None],
+) -> None:
+    """Check again what was checked `before` its corpus was prepared; tell warnings that are new.
+
+    Raises:
+        ConfigError: as `check_run`, of what only the prepared corpus shows.
+    """
+    if before.counted:
+        return
+    for warning in check_run(config, infra).warnings:
+        if warning not in before.warnings:
+            on_message(f"warning: {warning}")
 
 
 def _corpus(look: Look, prepare: str) -> tuple[Card | None, dict[tuple[str, str], int | None]]:

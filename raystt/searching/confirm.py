@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from concurrent.futures import as_completed
+from threading import Event
 
 from raystt.config import OBJECTIVES, SearchConfig
 from raystt.pools.errors import Interrupted, JobFailed
@@ -43,9 +44,9 @@ def confirm(
     name = OBJECTIVES[search.objective]
     causes: list[str] = []  # of those in a row that could not be trained
 
-    def run(proposal: Proposal, splits: list[str]) -> list[Result]:
+    def run(proposal: Proposal, splits: list[str], ending: Event) -> list[Result]:
         try:
-            return list(measure(search, pools, proposal, splits))
+            return list(measure(search, pools, proposal, splits, ending))
         except (JobFailed, CheckpointError) as error:
             cause = str(error).splitlines()[0]
             on_message(f"{proposal.label} could not be trained: {cause}")
@@ -57,8 +58,8 @@ def confirm(
             schedules = len({(one.language, one.trial, one.knob) for one, _ in wanted})
             on_message(f"{what}: {len(wanted)} trainings, schedules: {schedules}")
         start = time.monotonic()
-        with at_once(pools) as waiting:
-            begun = [waiting.submit(run, *one) for one in wanted]
+        with at_once(pools) as (waiting, ending):
+            begun = [waiting.submit(run, *one, ending) for one in wanted]
             for number, done in enumerate(as_completed(begun), start=1):
                 for result in done.result():
                     causes.clear()

@@ -239,13 +239,14 @@ class RunDirectory:
             self._clear()
         elif self.config.exists():
             before = self.load_config()
+            begun = self._begun()  # else nothing can be lost
             # Asking again for what is finished is no mistake: it is shown again.
-            if not resume and self.finished_summary(search) is None:
+            if begun and not resume and self.finished_summary(search) is None:
                 raise RunExists(
                     f"{self.path}: holds a search already; continue it with --resume, delete it "
                     "with --overwrite, or give this one another `name`"
                 )
-            if changed := _refused_changes(before, search):
+            if begun and (changed := _refused_changes(before, search)):
                 raise RunExists(
                     f"{self.config}: this search was started with another config ({changed}); "
                     "resume it with the same one, or give this one another `name`"
@@ -258,6 +259,10 @@ class RunDirectory:
         version = {"format": FORMAT, "raystt": __version__}
         write_atomic(self.path / "run.json", json.dumps(version) + "\n")
         write_atomic(self.config, to_yaml(search))
+
+    def _begun(self) -> bool:
+        """Whether a trial was begun here, or still only the corpus prepared."""
+        return self.journal.exists() or self.results.exists() or any(self.states.glob("*"))
 
     def _retire_journal(self) -> None:
         """Begin new studies, over another space: they are written again from the results."""

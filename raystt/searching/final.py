@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import as_completed
 from dataclasses import asdict
+from threading import Event
 from typing import Any
 
 import ray
@@ -80,17 +81,19 @@ def report_scores(
             f"scoring {len(wanted)} models on {config.report_split}: fixed runs and what leads"
         )
 
-    def evaluate(result: Result) -> Result | None:
+    def evaluate(result: Result, ending: Event) -> Result | None:
+        splits = [config.report_split]
         try:
-            (scored,) = measure(search, pools, result.proposal(), [config.report_split])
+            (scored,) = measure(search, pools, result.proposal(), splits, ending)
             return scored
         except (JobFailed, CheckpointError) as error:
             first = str(error).splitlines()[0]
             on_message(f"{result.label} has no score on {config.report_split}: {first}")
             return None
 
-    with at_once(pools) as waiting:
-        for done in as_completed([waiting.submit(evaluate, result) for result in wanted.values()]):
+    with at_once(pools) as (waiting, ending):
+        begun = [waiting.submit(evaluate, result, ending) for result in wanted.values()]
+        for done in as_completed(begun):
             if (result := done.result()) is not None:
                 ledger.add(result)
                 searcher.studies[result.language].note(result)

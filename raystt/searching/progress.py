@@ -14,6 +14,7 @@ from typing import Literal
 from rich.console import Console
 
 from raystt.progress import Display, duration, fit
+from raystt.results import label_of
 
 _MEASURABLE = 0.05
 """Trials that must have been made before their speed says anything: the first steps are slow."""
@@ -193,7 +194,7 @@ def line(name: str, snapshot: Snapshot) -> str:
         for study in snapshot.languages
     ]
     slots = [
-        f"{slot.language}#{slot.trial} "
+        f"{label_of(slot.language, slot.trial)} "
         + (f"{slot.done}/{slot.total}" if slot.total else slot.pool)
         for slot in snapshot.running
     ]

@@ -19,7 +19,7 @@ from raystt.config import SearchConfig
 from raystt.files import write_atomic
 from raystt.lines import checked, salvage
 from raystt.ranking import latest
-from raystt.results import Proposal, Result
+from raystt.results import Proposal, Result, label_of
 from raystt.searching.directory import RunDirectory
 from raystt.searching.study import LanguageStudy, own_journal
 
@@ -141,7 +141,7 @@ def _write_lost_results(
         if trial.number in results:
             continue
         result = _kept(search, study, trial)
-        label = f"{study.language}#{trial.number}"
+        label = label_of(study.language, trial.number)
         if result is None:
             on_message(f"{label}: its line is lost from {directory.results}")
             continue
@@ -178,7 +178,9 @@ def _write_lost_trials(
         if number >= len(trials):
             study.restore(proposal)
             if proposal is None:
-                on_message(f"{study.language}#{number}: its values are lost; it is drawn again")
+                on_message(
+                    f"{label_of(study.language, number)}: its values are lost; it is drawn again"
+                )
         elif _unseen(trials[number]) and proposal is not None:
             study.fill(number, proposal)
         if result is not None:

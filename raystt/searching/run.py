@@ -56,6 +56,7 @@ def run_search(
     directory: RunDirectory,
     *,
     on_prepare: Callable[[str, int, int], None],
+    on_prepared: Callable[[], None],
     on_progress: Callable[[Snapshot], None],
     on_message: Callable[[str], None],
     verbose: bool = False,
@@ -66,6 +67,7 @@ def run_search(
         search: What to search.
         directory: Where everything is written; holds what was done before.
         on_prepare: Told (stage, done, total) while the corpus is prepared.
+        on_prepared: Called once it is; what it raises ends the search.
         on_progress: Told of the search every second.
         on_message: Told single events, such as a lost worker.
         verbose: Let what workers print reach the terminal.
@@ -96,6 +98,7 @@ def run_search(
                 search.base.corpus, resources=resources, progress=on_prepare,
                 interleaving=search.interleaving, on_message=on_message,
             )  # fmt: skip
+            on_prepared()
             directory.keep_card(corpus)
             directory.keep_recordings(corpus, search)
             on_message("starting trainers and evaluators")

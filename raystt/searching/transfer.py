@@ -8,7 +8,7 @@ from statistics import fmean
 from typing import Any
 
 from raystt.config import SearchConfig
-from raystt.results import Proposal
+from raystt.results import Proposal, label_of
 from raystt.searching.directory import RunDirectory
 from raystt.searching.fresh import Confirmation
 from raystt.searching.proposals import proposed
@@ -72,4 +72,4 @@ def _leading(
         for n in sorted(own, key=lambda n: -scores[n])[: study.search.transfer.top]:
             ahead = scores[n] - max(fixed, default=math.inf)
             if ahead > 0:
-                yield anew, ahead, f"{study.language}#{n}", done[n].user_attrs["overrides"]
+                yield anew, ahead, label_of(study.language, n), done[n].user_attrs["overrides"]

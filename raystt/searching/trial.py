@@ -5,8 +5,8 @@ It holds no data and no weights; its actor needs next to no CPU and serves one t
 
 from __future__ import annotations
 
+import threading
 import time
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -14,18 +14,10 @@ from ray import tune
 
 from raystt.config import SearchConfig
 from raystt.evaluation.jobs import Evaluation
-from raystt.files import storage_error
-from raystt.pools.broker import served
-from raystt.pools.errors import Interrupted, JobFailed, StorageLost
+from raystt.pools.errors import Interrupted, JobFailed
 from raystt.results import REPORTED, Proposal
-from raystt.searching.measure import LostStorage, Pools, evaluation_job, result_of, segments_of
-from raystt.training.jobs import (
-    CheckpointError,
-    SegmentJob,
-    SegmentResult,
-    StateLost,
-    Step,
-)
+from raystt.searching.measure import Measurement, Pools, unwritten
+from raystt.training.jobs import CheckpointError, StateLost, Step
 
 REPORT_SECONDS = 5.0
 """How often a trial in training tells Tune where it is."""
@@ -50,14 +42,11 @@ class Trial(tune.Trainable):
 
     def _begin(self, config: dict[str, Any]) -> None:
         self._proposal = Proposal.from_config(config)
-        proposal = self._proposal
-        name = f"{self._search.name}-{proposal.language}-{proposal.trial}"
-        self._run = self._search.run_for(proposal.language, proposal.overrides, name=name)
-        self._segments = segments_of(self._search, self._run, self._pools, proposal)
+        self._measurement = Measurement(
+            self._search, self._pools, self._proposal, threading.Event()
+        )
         self._pending: Any = None
         self._seen: Step | None = None
-        self._waited = self._busy = 0.0
-        self._wait = LostStorage(self._pools.states, self._search.base.resources.patience)
         self._started = time.time()
 
     def step(self) -> dict[str, Any]:
@@ -66,43 +55,35 @@ class Trial(tune.Trainable):
         Returns:
             The fields of a `Result` under their names; None where they are not known yet.
         """
-        while True:
-            try:
-                return self._advance()
-            except StateLost as lost:
-                try:
-                    self._segments.rewind(lost)
-                except (CheckpointError, StateLost) as error:
-                    return self._without_score("failed", error)
-            except JobFailed as error:
-                return self._without_score("failed", error)
-            except ray.exceptions.RayError:
-                raise  # Tune tries it again
-            except Exception as error:
-                unwritten = isinstance(error, StorageLost) or storage_error(error)
-                if unwritten and self._wait.came_back():
-                    continue
-                if unwritten or isinstance(error, Interrupted):
-                    return self._without_score("interrupted", error)
-                return self._without_score("failed", f"{type(error).__name__}: {error}")
+        try:
+            return self._measurement.undisturbed(self._advance)
+        except ray.exceptions.RayError:
+            raise  # Tune tries it again
+        except (CheckpointError, StateLost, JobFailed) as error:
+            return self._without_score("failed", str(error))
+        except Exception as error:
+            if unwritten(error) or isinstance(error, Interrupted):
+                return self._without_score("interrupted", str(error))
+            return self._without_score("failed", f"{type(error).__name__}: {error}")
 
     def _advance(self) -> dict[str, Any]:
-        while (job := self._segments.next_job()) is not None:
-            segment = self._train(job)
-            if isinstance(segment, Step):
-                return self._progress(segment)
-            self._segments.done(segment)
-        if self._segments.finished[-1].status == "diverged":
-            return self._end(None)
-        return self._end(self._evaluate())
+        while True:
+            if self._pending is None:
+                if (job := self._measurement.segments.next_job()) is None:
+                    return self._end(
+                        self._measurement.evaluate(self._measurement.run.evaluation.split)
+                    )
+                self._pending = self._measurement.begin(job)
+            if (step := self._next_step()) is not None:
+                return self._progress(step)
+            pending, self._pending = self._pending, None
+            self._measurement.end(pending)
 
-    def _without_score(self, status: str, error: Exception | str) -> dict[str, Any]:
-        return {**dict.fromkeys(REPORTED), "status": status, "error": str(error), "done": True}
+    def _without_score(self, status: str, error: str) -> dict[str, Any]:
+        return {**dict.fromkeys(REPORTED), "status": status, "error": error, "done": True}
 
-    def _train(self, job: SegmentJob) -> SegmentResult | Step:
-        """Have a segment trained; return it, or a step on its way there."""
-        if self._pending is None:
-            self._pending = self._pools.broker.run.remote(job, self._proposal.label)
+    def _next_step(self) -> Step | None:
+        """Wait for the segment in training; return a step on its way there, None at its end."""
         wait = _FIRST_SECONDS if self._seen is None else REPORT_SECONDS
         while not ray.wait([self._pending], timeout=wait)[0]:
             for activity in ray.get(self._pools.broker.activity.remote()):
@@ -110,30 +91,11 @@ class Trial(tune.Trainable):
                 if new and activity.step is not None:
                     self._seen = activity.step
                     return activity.step
-        pending, self._pending = self._pending, None
-        segment: SegmentResult = self._answer(pending)
-        if not segment.reused:  # a state that was found took nothing
-            self._busy += segment.seconds
-        return segment
-
-    def _evaluate(self) -> Evaluation:
-        job = evaluation_job(self._run, self._segments, self._run.evaluation.split)
-        evaluation: Evaluation = self._answer(
-            self._pools.dispatcher.run.remote(job, self._proposal.label)
-        )
-        self._busy += evaluation.seconds
-        evaluation.write(Path(self._pools.trials) / self._proposal.folder)
-        return evaluation
-
-    def _answer(self, pending: Any) -> Any:
-        """Get a pool's answer, and add up the time spent waiting for a free worker."""
-        answer = served(pending)
-        self._waited += answer.wait_seconds
-        return answer.result
+        return None
 
     def _progress(self, step: Step) -> dict[str, Any]:
         """Report a step within a segment; a score follows at the horizon."""
-        trained = self._segments.finished
+        trained = self._measurement.segments.finished
         return {
             **dict.fromkeys(REPORTED),
             "status": "training",
@@ -151,11 +113,10 @@ class Trial(tune.Trainable):
 
     def _end(self, evaluation: Evaluation | None) -> dict[str, Any]:
         """Report the finished trial; without an evaluation it diverged, which scores 0."""
-        ended = time.time()
-        result = result_of(
-            self._proposal, self._run, self._segments.finished, self._run.evaluation.split,
-            evaluation, started=self._started, ended=ended, waited=self._waited,
-            overhead=max(0.0, ended - self._free_since - self._busy - self._waited),
+        one, ended = self._measurement, time.time()
+        result = one.result(
+            one.run.evaluation.split, evaluation, started=self._started, ended=ended,
+            overhead=max(0.0, ended - self._free_since - one.busy - one.waited),
         )  # fmt: skip
         self._free_since = ended
         return {**result.report(), "error": None, "done": True}

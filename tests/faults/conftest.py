@@ -21,6 +21,9 @@ from raystt.results import Result
 ROUNDS = int(os.environ.get("RAYSTT_FAULTS", "0"))
 """How often each scenario is thrown, with another seed each; 0 = the short part, once."""
 
+Table = dict[tuple[str | None, str], tuple[Any, ...]]
+"""Of each run and split of a search, what must not depend on what was killed."""
+
 _MARK = "RAYSTT_FAULTS_SEARCH"
 _thrown: Counter[str] = Counter()
 _survived: Counter[str] = Counter()
@@ -69,13 +72,16 @@ def faults() -> Faults:
 
 
 def config_of(path: Path, corpus: Path, **resources: Any) -> dict[str, Any]:
-    """Return a search of five fixed runs, whose scores depend on nothing but their configs."""
+    """Return a search of fixed runs, whose scores depend on nothing but their configs."""
     config = small_search(path, corpus)
     config |= {"trials": None, "space": {}, "fidelity": {"segments": 2}, "keep": "fixed"}
     config["ablations"] = {
         "early": {"set": {"schedule.end": 0.4}},
         "hot": {"set": {"training.learning_rate": 1.0e12}},
     }
+    if not ROUNDS:
+        config["references"].remove("constant")
+        del config["ablations"]["early"]
     base = config["base"]
     base["training"] |= {"steps": 90 if ROUNDS else 60, "precision": "fp32"}
     if resources.get("auto"):
@@ -126,8 +132,7 @@ def _marked(mark: str) -> list[str]:
     return [command for command in found if command]
 
 
-def table(results: list[Result]) -> dict[tuple[str | None, str], tuple[Any, ...]]:
-    """Return all of the results that must not depend on what was killed."""
+def table(results: list[Result]) -> Table:
     return {
         (r.reference, r.split): (
             r.trial, r.status, r.asr_bleu, r.ci, r.loss, r.tokens, r.achieved_words, r.chrf,
@@ -138,29 +143,33 @@ def table(results: list[Result]) -> dict[tuple[str | None, str], tuple[Any, ...]
 
 
 @pytest.fixture(scope="session")
-def small_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the undisturbed search prepares its corpus, and the disturbed ones find it."""
-    return tmp_path_factory.mktemp("corpus")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, small_corpus: Path) -> Table:
+    """The table of the search that nothing disturbs, with groups of two."""
+    return table_of_a_search(tmp_path_factory.mktemp("undisturbed"), small_corpus)
 
 
 @pytest.fixture(scope="session")
-def undisturbed(
-    tmp_path_factory: pytest.TempPathFactory, small_corpus: Path
-) -> dict[tuple[str | None, str], tuple[Any, ...]]:
-    """The table of the search that nothing disturbs, with groups of two."""
-    path = tmp_path_factory.mktemp("undisturbed")
+def undisturbed_alone(tmp_path_factory: pytest.TempPathFactory, small_corpus: Path) -> Table:
+    """The table of the search that nothing disturbs, with groups of one."""
+    path = tmp_path_factory.mktemp("alone")
+    return table_of_a_search(path, small_corpus, workers_per_trainer=1)
+
+
+def table_of_a_search(path: Path, corpus: Path, **resources: Any) -> Table:
+    """Run a search to its end and return its table."""
     space = path / "small.yaml"
-    space.write_text(yaml.safe_dump(config_of(path, small_corpus), sort_keys=False))
+    space.write_text(yaml.safe_dump(config_of(path, corpus, **resources), sort_keys=False))
     search = Search(space)
     search.wait()
     found = table(search.results())
-    assert len(found) == 9  # five on dev, all but the diverged one on test
+    runs = 5 if ROUNDS else 3
+    assert len(found) == 2 * runs - 1  # all on dev, all but the diverged one on test
     assert found["hot", "dev"][1] == "diverged"
-    assert len({row[4] for row in found.values()}) == 5  # the losses tell runs apart
+    assert len({row[4] for row in found.values()}) == runs  # the losses tell them apart
     return found
 
 
-def assert_whole(search: Search, undisturbed: dict[Any, Any]) -> None:
+def assert_whole(search: Search, undisturbed: Table) -> None:
     """Every trial is known once to results, journal and Tune, as if nothing had happened."""
     results = search.results()
     assert Counter((r.trial, r.split) for r in results).most_common(1)[0][1] == 1

@@ -18,40 +18,51 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from faults.conftest import ROUNDS, Faults, Start, assert_whole
+from faults.conftest import ROUNDS, Faults, Start, Table, assert_whole
 from searches import Search
 
-# The first one prepares a corpus and runs the search that nothing disturbs.
+# The first one waits for a corpus, and for the search that nothing disturbs.
 pytestmark = [pytest.mark.ray, pytest.mark.faults, pytest.mark.timeout(2400)]
 whole = pytest.mark.skipif(not ROUNDS, reason="`make faults` runs it")
 
 WORKER = "a worker of a group of two"
+ALONE = "a worker of a group of one"
+OF_ONE = [ALONE, f"SIGTERM to {ALONE}"]
 PROCESSES = {
     WORKER: ("ray::RayTrainWorker", signal.SIGKILL),
     f"SIGTERM to {WORKER}": ("ray::RayTrainWorker", signal.SIGTERM),
+    ALONE: ("ray::RayTrainWorker", signal.SIGKILL),
+    f"SIGTERM to {ALONE}": ("ray::RayTrainWorker", signal.SIGTERM),
     "an evaluator": ("ray::Evaluator", signal.SIGKILL),
     "the broker": ("ray::Broker", signal.SIGKILL),
     "the dispatcher": ("ray::Dispatcher", signal.SIGKILL),
     "a controller of Ray Train": ("ray::TrainController", signal.SIGKILL),
     "an actor of Tune": ("ray::Trial", signal.SIGKILL),
 }
-Table = dict[Any, Any]
 
 
-def test_killed_processes(start: Start, faults: Faults, undisturbed: Table, seed: int) -> None:
-    chance = random.Random(seed)
-    search = start()
+def kill_one_by_one(
+    search: Search, faults: Faults, chance: random.Random, kinds: list[str]
+) -> None:
+    """Once trials run, kill a process of each kind, each when the search has gone on."""
     search.wait_for("starting trainers")
     search.wait_until(
         lambda: (search.directory / "trials").exists() and search.workers("ray::Trial")
     )
-    kinds = len(PROCESSES) if ROUNDS else 2
-    for name, (title, kind) in chance.sample(sorted(PROCESSES.items()), kinds):
+    for name in kinds:
+        title, kind = PROCESSES[name]
         time.sleep(chance.uniform(0.0, 1.5))
         done = len(search.results())
         faults.throw(name)
         search.kill_worker(title, kind, chance=chance)
         faults.goes_on(search, done)
+
+
+def test_killed_processes(start: Start, faults: Faults, undisturbed: Table, seed: int) -> None:
+    chance = random.Random(seed)
+    search = start()
+    of_two = sorted(PROCESSES.keys() - OF_ONE)
+    kill_one_by_one(search, faults, chance, chance.sample(of_two, len(of_two) if ROUNDS else 2))
     if not ROUNDS and search.process.poll() is None:  # else a scenario of its own
         faults.throw("SIGKILL to the driver")
         search.kill()
@@ -59,6 +70,19 @@ def test_killed_processes(start: Start, faults: Faults, undisturbed: Table, seed
         search = start("--resume")
     search.wait()
     assert_whole(search, undisturbed)
+    assert not (search.directory / "failures.jsonl").exists()
+    faults.survived()
+
+
+@whole
+def test_killed_workers_of_groups_of_one(
+    start: Start, faults: Faults, undisturbed_alone: Table, seed: int
+) -> None:
+    chance = random.Random(600 + seed)
+    search = start(workers_per_trainer=1)
+    kill_one_by_one(search, faults, chance, chance.sample(OF_ONE, 2))
+    search.wait()
+    assert_whole(search, undisturbed_alone)
     assert not (search.directory / "failures.jsonl").exists()
     faults.survived()
 

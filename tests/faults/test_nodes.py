@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 import pytest
-from faults.conftest import ROUNDS, Faults, Start, assert_whole
+from faults.conftest import ROUNDS, Faults, Start, Table, assert_whole
 from ray.cluster_utils import Cluster
 
 pytestmark = [
@@ -23,7 +23,6 @@ pytestmark = [
     pytest.mark.timeout(2400),
     pytest.mark.skipif(not ROUNDS, reason="`make faults` runs it"),
 ]
-Table = dict[Any, Any]
 
 
 @pytest.fixture

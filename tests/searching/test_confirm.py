@@ -51,7 +51,7 @@ def run(tmp_path: Path) -> Iterator[RunDirectory]:
 
 
 def confirm(run: RunDirectory, pool: Pool, measure: Measure, patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(module, "measure", lambda search, pools, proposal, splits: measure(proposal))
+    patch.setattr(module, "measure", lambda search, pools, proposal, *_: measure(proposal))
     search = run.load_config()
     pools = Pools(pool, pool, corpus="", states="", trials="")
     module.confirm(search, Ledger(search, run, print), run, pools, print)

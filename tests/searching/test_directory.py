@@ -53,9 +53,17 @@ def test_what_a_kill_left_half_written_goes_with_the_next_session(tmp_path: Path
         assert [path.exists() for path in left] == [False, False, False, True]
 
 
-def test_a_changed_search_is_not_resumed(tmp_path: Path) -> None:
+def test_a_search_that_only_prepared_its_corpus_may_still_change(tmp_path: Path) -> None:
     with open_directory(tmp_path):
         pass
+    with open_directory(tmp_path, seed=2) as directory:
+        assert "seed: 2" in directory.config.read_text()
+        assert directory.load_config().seed == 2
+
+
+def test_a_changed_search_is_not_resumed(tmp_path: Path) -> None:
+    with open_directory(tmp_path) as directory:
+        directory.journal.touch()
     changed = open_directory(tmp_path, resume=True, seed=2)
     with pytest.raises(RunExists, match=r"config\.yaml.*\(seed: 1 there, 2 asked\)"), changed:
         pass
@@ -64,8 +72,8 @@ def test_a_changed_search_is_not_resumed(tmp_path: Path) -> None:
 
 
 def test_what_decides_no_score_may_change(tmp_path: Path) -> None:
-    with open_directory(tmp_path):
-        pass
+    with open_directory(tmp_path) as directory:
+        directory.journal.touch()
     base = tiny_search(tmp_path).base.model_dump(mode="json", by_alias=True)
     base["training"]["log_every"] = 7
     base["resources"]["trainers"] = 5

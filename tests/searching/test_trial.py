@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from tiny import tiny_search
 from raystt.pools.errors import StorageLost
 from raystt.results import Proposal
 from raystt.searching import measure as module
-from raystt.searching.measure import Pools
+from raystt.searching.measure import Measurement, Pools
 from raystt.searching.trial import Trial
 
 
@@ -35,6 +36,24 @@ def losing(path: Path, times: int) -> Losing:
     made = Losing.__new__(Losing)
     made.setup(proposal.config(), pools, tiny_search(path), times)
     return made
+
+
+def test_lost_storage_is_not_waited_for_where_the_search_ends(tmp_path: Path) -> None:
+    proposal = Proposal(language="es", trial=0, reference=None, seed=1, overrides={})
+    pools = Pools(None, None, corpus="", states=str(tmp_path), trials=str(tmp_path))
+    ending = threading.Event()
+    one = Measurement(tiny_search(tmp_path), pools, proposal, ending)
+    times = 0
+
+    def work() -> None:
+        nonlocal times
+        times += 1
+        ending.set()
+        raise StorageLost("No space left on device")
+
+    with pytest.raises(StorageLost):  # and not after `_STORAGE_SECONDS`, tried again
+        one.undisturbed(work)
+    assert times == 1
 
 
 @pytest.mark.parametrize(("times", "status"), [(2, "complete"), (3, "interrupted")])
