@@ -213,18 +213,19 @@ def _print_run(run: Any, as_json: bool) -> None:
 
     from raystt.report.page import can_draw
     from raystt.report.tables import terminal
+    from raystt.searching.directory import BEST, RunDirectory
 
     console = Console()
     console.print(terminal(summary))
-    for name, place in (
-        ("page", "report/index.html"),
-        ("tables", "report/table.md"),
-        ("trials", "results.csv"),
-        ("configs", "best"),
+    there = RunDirectory(run.path)
+    for name, path in (
+        ("page", there.page),
+        ("tables", there.tables),
+        ("trials", there.table),
+        ("configs", there.path / BEST),
     ):
-        if (run.path / place).exists():
-            line = f"{name + ':':<9} {run.path / place}"
-            console.print(line, soft_wrap=True, highlight=False)
+        if path.exists():
+            console.print(f"{name + ':':<9} {path}", soft_wrap=True, highlight=False)
     if url := remote.url_of(run.path):
         console.print(f"{'store:':<9} {url}", soft_wrap=True, highlight=False)
     if not can_draw():

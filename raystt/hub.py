@@ -6,6 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+MODEL_CONFIG, MODEL_CARD = "config.json", "README.md"
+"""Names that transformers and the hub look for in the directory of a model."""
+
 
 def pinned(name: str | Path) -> tuple[str, str | None]:
     """Split a name into what `from_pretrained` takes and the revision it is pinned to.
@@ -37,7 +40,7 @@ def cached(name: str, file: str) -> Path | None:
 
 def read_config(name: str) -> dict[str, Any]:
     """Return the `config.json` of a pretrained model; empty where there is none to read."""
-    path = cached(name, "config.json")
+    path = cached(name, MODEL_CONFIG)
     try:
         data = json.loads(path.read_text(encoding="utf-8")) if path else None
     except (OSError, ValueError):

@@ -12,14 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from raystt import remote
+from raystt import hub, remote
 from raystt.checking.installation import check_installation
 from raystt.config import RunConfig, load_run, to_yaml
-from raystt.config.loading import Infra, given
+from raystt.config.loading import CONFIG_FILE, Infra, given
 from raystt.config.run import changed_keys
 from raystt.errors import BadInput
 from raystt.files import remove, write_atomic
 from raystt.progress import StageProgress
+from raystt.training.jobs import MODEL
 
 if TYPE_CHECKING:
     from raystt.evaluation.jobs import Scored
@@ -90,7 +91,7 @@ def train(
             from raystt.evaluation import alone
 
             alone.load_judge(run, corpus)
-            write_atomic(directory / "config.yaml", own)
+            write_atomic(directory / CONFIG_FILE, own)
             trained = alone.train_run(run, corpus, directory, on_step)
             evaluate_model = alone.evaluate_model
         else:
@@ -108,11 +109,11 @@ def train(
             )
             check_prepared(checked, config, infra, told.message)
             single.load_judge(run, corpus)
-            write_atomic(directory / "config.yaml", own)
+            write_atomic(directory / CONFIG_FILE, own)
             trained = single.train_run(run, corpus, directory, on_step)
             evaluate_model = single.evaluate_model
         remote.fetch(trained.model.parent, DONE)
-        link = directory / "model"
+        link = directory / MODEL
         if link.is_symlink() or remote.url_of(link):
             remove(link)
         link.symlink_to(trained.model.relative_to(directory))
@@ -210,7 +211,7 @@ def export(model: Path | str, out: Path | str, *, language: str | None = None) -
     from raystt.evaluation.export import export_model
 
     run, directory, found = _trained(_best_of(Path(model), language), None)
-    card = directory / "README.md"
+    card = directory / hub.MODEL_CARD
     told = card.read_text(encoding="utf-8") if card.exists() else None
     export_model(run, found, Path(out), told)
     return Path(out)
@@ -232,11 +233,11 @@ def _trained(
                 "search that it came from"
             )
         directory = Path(config).resolve()
-        config = directory / "config.yaml"
+        config = directory / CONFIG_FILE
     config = given(config, infra, load_run)
     directory = directory or _opened(f"{config.storage}/{config.name}")
-    found = Path(model or directory / "model").resolve()
-    if not (found / "config.json").exists():
+    found = Path(model or directory / MODEL).resolve()
+    if not (found / hub.MODEL_CONFIG).exists():
         raise RunInTheWay(f"{found}: no model there; train the run first, or name --model")
     return config, directory, found
 
@@ -251,19 +252,19 @@ def _opened(place: Path | str) -> Path:
 def _best_of(path: Path, language: str | None) -> Path:
     """Return the directory of a search's best; of what is no search, the path itself."""
     path = _opened(path) if remote.is_url(path) else path
-    from raystt.searching.directory import RunDirectory
+    from raystt.searching.directory import BEST, RunDirectory
 
     if not RunDirectory(path).journal.exists():
         return path
-    known = sorted(one.name for one in (path / "best").glob("*/"))
+    known = sorted(one.name for one in (path / BEST).glob("*/"))
     if language is None and len(known) == 1:
-        return path / "best" / known[0]
+        return path / BEST / known[0]
     if language not in known:
         asked = "no language was named" if language is None else f"it has no best of {language!r}"
         raise RunInTheWay(
             f"{path}: {asked}; give --language, one of: {', '.join(known) or 'none is finished'}"
         )
-    return path / "best" / language
+    return path / BEST / language
 
 
 @contextmanager
@@ -274,7 +275,7 @@ def _claimed(run: RunConfig, directory: Path, resume: bool) -> Iterator[None]:
         "one another `name`"
     )
     with remote.held(directory, running):
-        _check_same(run, directory / "config.yaml", resume)
+        _check_same(run, directory / CONFIG_FILE, resume)
         yield
 
 

@@ -16,7 +16,7 @@ from raystt.config.changes import changed
 from raystt.config.corpus import SPLITS
 from raystt.config.validation import nearest
 from raystt.corpus.card import FILE_NAME, Card, CardError
-from raystt.hub import cached, pinned
+from raystt.hub import MODEL_CONFIG, cached, pinned
 from raystt.readers.embedded import SOURCE_VOICES, TARGET_VOICES
 from raystt.readers.recordings import open_reader
 from raystt.readers.tables import ReaderError
@@ -145,7 +145,7 @@ def models(base: RunBase) -> Iterator[tuple[tuple[str, ...], str, str | None, st
         wrong = doubt = None
         place = Path(name)
         if place.is_dir():
-            if at[-1] != "tokenizer" and not (place / "config.json").is_file():
+            if at[-1] != "tokenizer" and not (place / MODEL_CONFIG).is_file():
                 wrong = f"{name!r} has no config.json, so it holds no model"
         elif name.startswith((".", "/", "~")):
             wrong = f"there is no directory {name!r}"
@@ -153,7 +153,7 @@ def models(base: RunBase) -> Iterator[tuple[tuple[str, ...], str, str | None, st
             wrong = f"{name!r} is neither a directory nor of the hub's form ORGANISATION/NAME"
         elif place.parent != Path() and place.parent.is_dir():
             doubt = f"{name!r} is no directory, though {str(place.parent)!r} is one"
-        elif on and not cached(name, "config.json"):
+        elif on and not cached(name, MODEL_CONFIG):
             doubt = f"{name!r} is not in the hub's cache, and {on[0]} is set"
         yield at, name, wrong, doubt
 

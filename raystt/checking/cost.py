@@ -150,6 +150,8 @@ def estimate(
             "states between segments": (segments - 1) * trials * (written + engine),
             # two of each segment are kept, and a third one is being written
             "checkpoints": 3 * resources.trainers * (written + engine) if checkpoints else 0,
+            # of the training speech, while the corpus is prepared
+            "features": 0.0 if card else size.feature_bytes(base.corpus, longest),
             "shards": sum(
                 (pairs[name, "train"] or 0) * size.row_bytes(one) for name, one in lengths.items()
             ),

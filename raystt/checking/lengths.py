@@ -85,6 +85,11 @@ def of(corpus: CorpusConfig, split: SplitCard | None) -> Lengths:
     )
 
 
+def frames(corpus: CorpusConfig, one: Lengths) -> float:
+    """Return the frames of a pair, both sides, as the encoder gives them."""
+    return (one.source_units + one.target_units) / _kept(corpus)
+
+
 def basis(corpus: CorpusConfig, counted: bool) -> str:
     """Say in words what `of` gives."""
     if counted:

@@ -19,6 +19,9 @@ from raystt.errors import BadInput
 from raystt.strict import Complaint, Location
 
 M = TypeVar("M", bound=BaseModel)
+CONFIG_FILE = "config.yaml"
+"""Name of its config in the directory of a run, a search, a best, and of an exported model."""
+
 Infra = Path | str | None
 """A file that says where a config runs that is itself a file (`raystt.config.infra`)."""
 

@@ -11,7 +11,7 @@ from raystt.evaluation.ceiling import measure_ceiling
 from raystt.evaluation.jobs import CeilingJob, EvaluationJob, Scored, evaluate_run
 from raystt.evaluation.judge import Judge
 from raystt.training.device import device_here, device_of
-from raystt.training.jobs import SegmentResult, Step, whole_run
+from raystt.training.jobs import STATES, SegmentResult, Step, whole_run
 from raystt.training.segment import train_segment
 from raystt.training.states import sweep
 
@@ -30,7 +30,7 @@ def train_run(
 ) -> SegmentResult:
     """Train a run to its horizon; see `whole_run`."""
     device = _device(run, "gpus_per_worker")
-    sweep(directory / "states")
+    sweep(directory / STATES)
     return train_segment(whole_run(run, corpus, directory), on_step=on_step, device=device)
 
 

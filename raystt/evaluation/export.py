@@ -11,10 +11,11 @@ from typing import Any
 from raystt import remote
 from raystt.config import ResourcesConfig, RunConfig, load_run, to_yaml
 from raystt.config.corpus import SourcesConfig
+from raystt.config.loading import CONFIG_FILE
 from raystt.corpus.card import FILE_NAME, Card
 from raystt.errors import BadInput
 from raystt.files import replacing
-from raystt.hub import pinned
+from raystt.hub import MODEL_CARD, pinned
 
 SPEECH = "speech"
 """Folder of what the model lacks: codebook, encoder, vocoder, recogniser, and the corpus' card."""
@@ -74,11 +75,11 @@ def export_model(run: RunConfig, model: Path, out: Path, card: str | None) -> No
         for part in dict.fromkeys(parts):
             _copy(corpus / part, place / SPEECH / part)
         replace(known, tables={}, config={}).save(place / SPEECH)
-        (place / "config.yaml").write_text(to_yaml(_anywhere(run)), encoding="utf-8")
+        (place / CONFIG_FILE).write_text(to_yaml(_anywhere(run)), encoding="utf-8")
         about = (card or _about(run)).partition(f"{USE}\n")[0].rstrip()
         head = _head(run, known).to_yaml()
         text = f"---\n{head}\n---\n\n{about}\n\n{_USE}"
-        (place / "README.md").write_text(text, encoding="utf-8")
+        (place / MODEL_CARD).write_text(text, encoding="utf-8")
 
 
 def exported(directory: Path) -> RunConfig | None:
@@ -86,7 +87,7 @@ def exported(directory: Path) -> RunConfig | None:
     speech = directory / SPEECH
     if not (speech / FILE_NAME).exists():
         return None
-    run = load_run(directory / "config.yaml")
+    run = load_run(directory / CONFIG_FILE)
     corpus = run.corpus.model_copy(update={"path": str(speech.resolve())})
     return run.model_copy(update={"corpus": corpus})
 

@@ -24,6 +24,7 @@ from raystt.config import EvaluationConfig, ResourcesConfig
 from raystt.errors import BadInput
 from raystt.evaluation.jobs import Ceiling, CeilingJob, Evaluation, EvaluationJob
 from raystt.files import remove
+from raystt.hub import MODEL_CONFIG
 from raystt.pools.broker import Absence, Activity, Served, unlisted
 from raystt.pools.errors import Interrupted, JobFailed, answer, said
 from raystt.pools.placing import Waiting, beside_driver
@@ -90,7 +91,7 @@ class Evaluator:
                 let_go(state.parent)
             elif remote.url_of(state):  # no state: nothing in it tells a copy from a newer model
                 remove(Path(job.model))
-                remote.fetch(Path(job.model), "config.json")
+                remote.fetch(Path(job.model), MODEL_CONFIG)
             return self._judge.evaluate(job)
         except Exception as error:
             raise answer(error, None) or error from None

@@ -13,7 +13,7 @@ from raystt.evaluation.jobs import CeilingJob, EvaluationJob, Scored, evaluate_r
 from raystt.pools.broker import served
 from raystt.pools.evaluators import EvaluatorPool
 from raystt.pools.trainers import TrainerPool
-from raystt.training.jobs import SegmentResult, Step, whole_run
+from raystt.training.jobs import STATES, SegmentResult, Step, whole_run
 from raystt.training.states import sweep
 
 
@@ -47,7 +47,7 @@ def train_run(
         JobFailed: A segment could not be trained.
     """
     resources = run.resources.model_copy(update={"trainers": 1})
-    sweep(directory / "states")
+    sweep(directory / STATES)
     with TrainerPool(resources, directory / "ray") as trainers:
         trainers.wait_until_ready()
         pending = trainers.broker.run.remote(whole_run(run, corpus, directory), run.name)

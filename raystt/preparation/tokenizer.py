@@ -27,7 +27,7 @@ DIRECTORY = "tokenizer"
 PAD, BOS, SEPARATOR, EOS, UNKNOWN = "<pad>", "<s>", "<sep>", "</s>", "<unk>"
 MASK, SPEECH, TEXT = "<mask>", "<speech>", "<text>"
 _SPECIAL = (PAD, BOS, SEPARATOR, EOS, UNKNOWN, MASK, SPEECH, TEXT)
-_IDS = "raystt.json"
+_IDS, _FILE = "raystt.json", "tokenizer.json"
 
 
 def unit_token(unit: int) -> str:
@@ -96,7 +96,7 @@ def save(ids: dict[str, int], corpus: Path, units: int) -> None:
     }
     with replacing(corpus / DIRECTORY) as folder:
         folder.mkdir()
-        tokenizer.save(str(folder / "tokenizer.json"))
+        tokenizer.save(str(folder / _FILE))
         (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=1) + "\n")
         _write_ids(folder, card_of(ids))
 
@@ -180,7 +180,7 @@ class TextTokenizer:
 
     def __init__(self, directory: Path) -> None:
         self.card = _read_ids(directory)
-        self._tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
+        self._tokenizer = Tokenizer.from_file(str(directory / _FILE))
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         # `</s>` in a transcript is text that somebody wrote, not the end of the sequence.

@@ -130,8 +130,8 @@ class CvssReader:
             for row in self._read(table, ("path", "split"), escapes=True, fix=fix)
             if row.values[1] in splits and row.values[0] in wanted
         }
-        voice = self._directory("common_voice", language, "validated.tsv")
-        table = os.path.join(voice, "validated.tsv")
+        name = "validated.tsv"
+        table = os.path.join(self._directory("common_voice", language, name), name)
         fix = f"unpack Common Voice 4 in {language} there, or correct {_key('common_voice')}"
         unknown: tuple[str, str | None] = ("", f"not in {table}")
         return dict.fromkeys(members, unknown) | self._transcripts(table, members, fix)

@@ -86,15 +86,15 @@ def write_report(content: Content, *, figures: bool = True) -> list[Path]:
     Returns:
         The files written.
     """
-    folder = RunDirectory(content.path).report
-    folder.mkdir(parents=True, exist_ok=True)
-    table = folder / "table.md"
-    write_atomic(table, markdown(content.summary, content.results))
+    run = RunDirectory(content.path)
+    run.report.mkdir(parents=True, exist_ok=True)
+    write_atomic(run.tables, markdown(content.summary, content.results))
     if not can_draw():
-        return [table]
-    drawn, page = draw(content), folder / "index.html"
-    write_atomic(page, html(content, drawn))
-    return [page, table, *([_figure(content, drawn, folder)] if figures and drawn else [])]
+        return [run.tables]
+    drawn = draw(content)
+    write_atomic(run.page, html(content, drawn))
+    figure = [_figure(content, drawn, run.report)] if figures and drawn else []
+    return [run.page, run.tables, *figure]
 
 
 def can_draw() -> bool:

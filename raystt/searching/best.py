@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING
 
 from raystt import remote
 from raystt.config import OBJECTIVES, RunConfig, SearchConfig, to_yaml
+from raystt.config.loading import CONFIG_FILE
 from raystt.evaluation.export import USE
 from raystt.files import remove, write_atomic
+from raystt.hub import MODEL_CARD
 from raystt.results import Result
 from raystt.searching.directory import RunDirectory
 from raystt.searching.verdict import Answer
+from raystt.training.jobs import MODEL
 
 if TYPE_CHECKING:
     from raystt.evaluation.translate import Translation
@@ -60,13 +63,13 @@ def write_best(
         f"# Of {search.trials_of(winner.language)} trials: {score}, {winner.signature}\n"
         f"# The search's best is {answer.verdict}.\n"
     )
-    write_atomic(folder / "config.yaml", head + to_yaml(run))
+    write_atomic(folder / CONFIG_FILE, head + to_yaml(run))
     pairs = directory.card().split(winner.language, "train").pairs
     test = f", {_interval(tested)} on {tested.split}, which chose nothing" if tested else ""
     chosen = winner.reference is None  # a reference stands there because nothing beat it
     flattered = f" The score on {winner.split} chose this trial and flatters it." * chosen
     write_atomic(
-        folder / "README.md",
+        folder / MODEL_CARD,
         f"# {search.name}: {winner.language} to {search.base.corpus.target}\n\n"
         f"Speech-to-speech translation, trial #{winner.trial}"
         f"{f' ({winner.reference})' if winner.reference else ''} of {search.name}.\n\n"
@@ -81,7 +84,7 @@ def write_best(
         "`model/` loads with `AutoModelForCausalLM.from_pretrained`. `raystt train config.yaml` "
         "trains it again; `raystt evaluate .` scores it.\n",
     )
-    link = folder / "model"
+    link = folder / MODEL
     if link.is_symlink() or remote.url_of(link):
         remove(link)
     # Relative, so that the run may be moved.

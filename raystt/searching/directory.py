@@ -37,6 +37,7 @@ from typing import Any
 
 from raystt import __version__, remote
 from raystt.config import SearchConfig, load_search, to_yaml
+from raystt.config.loading import CONFIG_FILE
 from raystt.config.run import changed_keys
 from raystt.corpus.card import FILE_NAME, Card
 from raystt.errors import BadInput
@@ -45,6 +46,7 @@ from raystt.evaluation.jobs import clips_of
 from raystt.files import remove_unfinished, write_atomic
 from raystt.lines import append, read, read_failures
 from raystt.results import Failure, Proposal, Result
+from raystt.training.jobs import MODEL, STATES
 from raystt.training.states import DONE, drop_engine
 
 FORMAT = 3
@@ -52,6 +54,8 @@ TUNE = "tune"
 """Name of the Tune experiment, and of its folder."""
 ARTIFACTS = "artifacts"
 """Folder of clips beside a journal."""
+BEST = "best"
+"""Folder of what the search found, by language."""
 
 _PLAYED = 3  # clips of a trial in Optuna's dashboard
 
@@ -73,7 +77,7 @@ class RunDirectory:
 
     def __init__(self, path: Path | str) -> None:
         self.path = remote.local(path)
-        self.config = self.path / "config.yaml"
+        self.config = self.path / CONFIG_FILE
         self.journal = self.path / "journal.log"
         self.results = self.path / "results.jsonl"
         self.table = self.path / "results.csv"
@@ -83,10 +87,14 @@ class RunDirectory:
         self.summary = self.path / "summary.json"
         self.tune = self.path / TUNE
         self.trials = self.path / "trials"
-        self.states = self.path / "states"
+        self.states = self.path / STATES
         self.recordings = self.path / "recordings"
         self.artifacts = self.path / ARTIFACTS
         self.report = self.path / "report"
+        self.page = self.report / "index.html"
+        self.tables = self.report / "table.md"
+        self.environment = self.path / "environment.json"
+        self.version = self.path / "run.json"
 
     def load_config(self) -> SearchConfig:
         """Read the search that lies here.
@@ -170,22 +178,21 @@ class RunDirectory:
         """Return the directory of a trial's model, which may have been pruned."""
         state = self.states / result.states[-1]
         remote.fetch(state, DONE)
-        return state / "model"
+        return state / MODEL
 
     def best(self, language: str) -> Path:
         """Return the directory of a language's best."""
-        return self.path / "best" / language
+        return self.path / BEST / language
 
     def write_environment(self, found: Mapping[str, Any]) -> None:
         """Write what the search runs on."""
-        write_atomic(self.path / "environment.json", json.dumps(found, indent=1) + "\n")
+        write_atomic(self.environment, json.dumps(found, indent=1) + "\n")
 
     def read_environment(self) -> dict[str, Any]:
         """Return what it ran on last; nothing before it was started."""
-        path = self.path / "environment.json"
         found: dict[str, Any] = {}
-        if path.exists():
-            found = json.loads(path.read_text(encoding="utf-8"))
+        if self.environment.exists():
+            found = json.loads(self.environment.read_text(encoding="utf-8"))
         return found
 
     def write_ceilings(self, ceilings: Mapping[tuple[str, str], Any]) -> None:
@@ -229,7 +236,7 @@ class RunDirectory:
 
     def _format(self) -> int:
         try:
-            return int(json.loads((self.path / "run.json").read_text())["format"])
+            return int(json.loads(self.version.read_text())["format"])
         except (OSError, ValueError, KeyError):
             return 1
 
@@ -257,7 +264,7 @@ class RunDirectory:
         for folder in (self.trials, self.states):
             folder.mkdir(exist_ok=True)
         version = {"format": FORMAT, "raystt": __version__}
-        write_atomic(self.path / "run.json", json.dumps(version) + "\n")
+        write_atomic(self.version, json.dumps(version) + "\n")
         write_atomic(self.config, to_yaml(search))
 
     def _begun(self) -> bool:

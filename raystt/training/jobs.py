@@ -19,6 +19,8 @@ from raystt.schedule import DECIMALS
 _LOG = logging.getLogger(__name__)
 LOG = "train.jsonl"
 """Name of the log of a run's steps, JSON lines."""
+STATES, MODEL = "states", "model"
+"""Folder of a run's states, and of the model in each."""
 
 _TEXT_IN_COOLDOWN = 0.5  # share of its steps
 
@@ -75,7 +77,7 @@ def whole_run(run: RunConfig, corpus: Path, directory: Path) -> SegmentJob:
     """
     return SegmentJob(
         run=run, corpus=str(corpus), start=0, stop=run.training.steps, parent=None,
-        states=str(directory / "states"), log=str(directory),
+        states=str(directory / STATES), log=str(directory),
     )  # fmt: skip
 
 
@@ -105,7 +107,7 @@ class SegmentResult:
     @property
     def model(self) -> Path:
         """The exported model's directory."""
-        return Path(self.state) / "model"
+        return Path(self.state) / MODEL
 
 
 @dataclass(frozen=True)

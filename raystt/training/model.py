@@ -21,7 +21,7 @@ from transformers import (
 from transformers.modeling_utils import PreTrainedModel
 
 from raystt.errors import BadInput
-from raystt.hub import pinned
+from raystt.hub import MODEL_CONFIG, pinned
 
 PACKED = "raystt_packed"
 _FLASH = (torch.bfloat16, torch.float16)  # what flash attention computes in
@@ -161,7 +161,7 @@ def load_model(
     """
     place, revision = pinned(name)
     local = Path(place)
-    if (local.is_absolute() or local.is_dir()) and not (local / "config.json").exists():
+    if (local.is_absolute() or local.is_dir()) and not (local / MODEL_CONFIG).exists():
         raise ModelError(f"{local}: no model there (config.json is missing); correct model.base")
     try:
         config = AutoConfig.from_pretrained(place, revision=revision)

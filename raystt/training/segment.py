@@ -23,12 +23,12 @@ from raystt import remote
 from raystt.corpus.card import Card
 from raystt.corpus.reading import local_batches, split_shards
 from raystt.training.engine import Engine, join_process_group, resolve_precision
-from raystt.training.jobs import Preempted, SegmentJob, SegmentResult, Step
+from raystt.training.jobs import MODEL, Preempted, SegmentJob, SegmentResult, Step
 from raystt.training.log import TrainingLog
 from raystt.training.model import context
 from raystt.training.ranks import collect, on_any_rank, on_rank_0, shared_partial
 from raystt.training.start import starting_model
-from raystt.training.states import DONE, Checkpoints, engine_of, find, publish
+from raystt.training.states import DONE, ENGINE, Checkpoints, engine_of, find, publish
 from raystt.training.steps import Totals, train_steps
 
 _TOTALS = "totals.json"
@@ -107,7 +107,7 @@ def train_segment(
     checkpoint = on_rank_0(checkpoints.latest)
     before, totals, start = None, Totals(), job.start
     if checkpoint is not None:
-        before, start = Path(checkpoint.state) / "engine", checkpoint.stop
+        before, start = Path(checkpoint.state) / ENGINE, checkpoint.stop
     elif (parent := job.parent) is not None:
         before = on_rank_0(lambda: engine_of(Path(parent)))
     if before is not None:
@@ -141,9 +141,9 @@ def train_segment(
     def save(trained: Engine, step: int) -> None:
         place = checkpoints.at(step)
         with shared_partial(place) as partial:
-            trained.save(partial / "engine")
+            trained.save(partial / ENGINE)
             if rank == 0:
-                (partial / "engine" / _TOTALS).write_text(json.dumps(asdict(totals)))
+                (partial / ENGINE / _TOTALS).write_text(json.dumps(asdict(totals)))
             log.put()
             collect(partial)
             on_rank_0(lambda: publish(partial, place, result(place, "unfinished", step)))
@@ -166,9 +166,9 @@ def train_segment(
                 )
         with shared_partial(state) as partial:
             if totals.diverged_at is None:
-                engine.export(partial / "model", Path(job.corpus) / card.tokenizer.path)
+                engine.export(partial / MODEL, Path(job.corpus) / card.tokenizer.path)
                 if job.stop < training.steps and not job.cooldown:
-                    engine.save(partial / "engine")
+                    engine.save(partial / ENGINE)
             log.put()
             collect(partial)
             found = result(

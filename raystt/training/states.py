@@ -33,8 +33,10 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from raystt import remote
 from raystt.files import remove, sha256, sync, write_atomic
-from raystt.training.jobs import SegmentResult, StateLost
+from raystt.training.jobs import MODEL, SegmentResult, StateLost
 
+ENGINE = "engine"
+"""Folder of a state that training goes on from."""
 DONE = "done.json"
 _LOG = logging.getLogger(__name__)
 
@@ -54,7 +56,7 @@ class _Done(SegmentResult):
     files: dict[str, _File] = field(kw_only=True)
 
     def of(self, part: str) -> dict[str, _File]:
-        """Return the files of "model" or "engine"."""
+        """Return the files of the model or the engine."""
         return {name: file for name, file in self.files.items() if name.startswith(f"{part}/")}
 
 
@@ -150,7 +152,7 @@ def find(state: Path, on_damage: Callable[[str], None] = _LOG.warning) -> Segmen
     if not os.path.lexists(state):
         return None
     try:
-        done = _sound(state, ("model", "engine"))
+        done = _sound(state, (MODEL, ENGINE))
     except _Damage as damage:
         discard(state)
         on_damage(f"{state}: {damage}; discarded, to be trained again")
@@ -165,7 +167,7 @@ def model_of(state: Path) -> Path:
     Raises:
         StateLost: It is damaged, and discarded, or gone.
     """
-    return _part(state, "model")
+    return _part(state, MODEL)
 
 
 def engine_of(state: Path) -> Path:
@@ -174,7 +176,7 @@ def engine_of(state: Path) -> Path:
     Raises:
         StateLost: It is damaged, dropped or gone; the state is discarded, to be trained again.
     """
-    return _part(state, "engine")
+    return _part(state, ENGINE)
 
 
 def drop_engine(state: Path) -> None:
@@ -186,14 +188,14 @@ def drop_engine(state: Path) -> None:
         done = _parse(_read(state, remote.read))
     except _Damage:  # told by the next who needs it
         return
-    if engine := done.of("engine"):
+    if engine := done.of(ENGINE):
         left = {name: file for name, file in done.files.items() if name not in engine}
         done = replace(done, files=left)
         remote.write(state / DONE, _text(done).encode())
         if state.exists():  # no copy that this node lacks
             _write(state, done)
-    remote.delete(state / "engine")
-    remove(state / "engine")
+    remote.delete(state / ENGINE)
+    remove(state / ENGINE)
 
 
 def discard(state: Path) -> None:
@@ -220,7 +222,7 @@ def sweep(states: Path) -> None:
             discard(states / name)
     for engine in states.glob("*/engine"):
         try:
-            dropped = not _parse(_read(engine.parent)).of("engine")
+            dropped = not _parse(_read(engine.parent)).of(ENGINE)
         except _Damage:
             continue
         if dropped:
@@ -310,7 +312,7 @@ def _parse(text: bytes) -> _Done:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
         raise _Damage(f"{DONE}: {place}{': ' if place else ''}{first['msg']}") from None
-    if done.status == "complete" and not done.of("model"):
+    if done.status == "complete" and not done.of(MODEL):
         raise _Damage(f"{DONE} lists no model")
     return done
 

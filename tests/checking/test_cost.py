@@ -202,6 +202,24 @@ def test_checkpoints_take_room_of_weights_and_optimiser(tmp_path: Path) -> None:
         assert cost.disk["checkpoints"] == copies * 2 * 14 * cost.parameters
 
 
+def test_features_take_room_until_the_corpus_is_prepared(tmp_path: Path) -> None:
+    given = run(tmp_path, model={"base": "meta-llama/Llama-3.2-1B"})
+    (tmp_path / "config.json").write_text('{"hidden_size": 96}')
+
+    def features(**units: Any) -> float:
+        corpus = given.corpus.model_copy(
+            update={"units": given.corpus.units.model_copy(update={"sample": 50, **units})}
+        )
+        cost = estimate(given.model_copy(update={"corpus": corpus}), None, {"es": PAIR}, TEN, PAIRS)
+        assert cost is not None
+        return cost.disk["features"]
+
+    assert features(encoder="mfcc", deduplicate=False) == 4 * 40 * 300 * 50
+    # Of five frames three are left where equal ones are merged.
+    assert features(encoder=str(tmp_path), deduplicate=True) == pytest.approx(4 * 96 * 500 * 50)
+    assert features(codebook="a.safetensors") == 0.0
+
+
 def test_models_take_the_room_of_those_that_are_kept(tmp_path: Path) -> None:
     """Two references, two that lead, two in the making; or all, with two fresh seeds of four."""
     confirm = {"top": 2, "seeds": 2}
