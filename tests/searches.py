@@ -48,6 +48,10 @@ def small_search(path: Path, corpus: Path, languages: tuple[str, ...] = ("es",))
     return config
 
 
+class Ended(AssertionError):
+    """A search has ended that something was still awaited of."""
+
+
 class Search:
     """A `raystt search` in the background.
 
@@ -80,7 +84,8 @@ class Search:
     def wait_until(self, condition: Any, seconds: float = 300.0) -> None:
         limit = time.monotonic() + seconds
         while not condition():
-            assert self.process.poll() is None, self.printed
+            if self.process.poll() is not None:
+                raise Ended(self.printed)
             assert time.monotonic() < limit, self.printed
             time.sleep(0.05)
 

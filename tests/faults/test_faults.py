@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 from faults.conftest import ROUNDS, Faults, Start, Table, assert_whole
-from searches import Search
+from searches import Ended, Search
 
 # The first one waits for a corpus, and for the search that nothing disturbs.
 pytestmark = [pytest.mark.ray, pytest.mark.faults, pytest.mark.timeout(2400)]
@@ -42,27 +42,42 @@ PROCESSES = {
 
 
 def kill_one_by_one(
-    search: Search, faults: Faults, chance: random.Random, kinds: list[str]
-) -> None:
-    """Once trials run, kill a process of each kind, each when the search has gone on."""
-    search.wait_for("starting trainers")
-    search.wait_until(
-        lambda: (search.directory / "trials").exists() and search.workers("ray::Trial")
-    )
+    start: Start, faults: Faults, chance: random.Random, kinds: list[str], undisturbed: Table,
+    **resources: Any,
+) -> Search:  # fmt: skip
+    """Once trials run, kill a process of each kind, each when the search has gone on.
+
+    A search that has ended before all were killed is whole, and the others are of another one.
+    """
+
+    def begun(*options: str) -> Search:
+        search = start(*options, **resources)
+        search.wait_until(lambda: bool(search.workers("ray::Trial")))
+        return search
+
+    search = begun()
     for name in kinds:
         title, kind = PROCESSES[name]
-        time.sleep(chance.uniform(0.0, 1.5))
-        done = len(search.results())
+        while True:
+            time.sleep(chance.uniform(0.0, 1.5))
+            done = len(search.results())
+            try:
+                search.kill_worker(title, kind, chance=chance)
+                break
+            except Ended:
+                search.wait()
+                assert_whole(search, undisturbed)
+                search = begun("--overwrite")
         faults.throw(name)
-        search.kill_worker(title, kind, chance=chance)
         faults.goes_on(search, done)
+    return search
 
 
 def test_killed_processes(start: Start, faults: Faults, undisturbed: Table, seed: int) -> None:
     chance = random.Random(seed)
-    search = start()
     of_two = sorted(PROCESSES.keys() - OF_ONE)
-    kill_one_by_one(search, faults, chance, chance.sample(of_two, len(of_two) if ROUNDS else 2))
+    kinds = chance.sample(of_two, len(of_two) if ROUNDS else 2)
+    search = kill_one_by_one(start, faults, chance, kinds, undisturbed)
     if not ROUNDS and search.process.poll() is None:  # else a scenario of its own
         faults.throw("SIGKILL to the driver")
         search.kill()
@@ -79,8 +94,9 @@ def test_killed_workers_of_groups_of_one(
     start: Start, faults: Faults, undisturbed_alone: Table, seed: int
 ) -> None:
     chance = random.Random(600 + seed)
-    search = start(workers_per_trainer=1)
-    kill_one_by_one(search, faults, chance, chance.sample(OF_ONE, 2))
+    search = kill_one_by_one(
+        start, faults, chance, chance.sample(OF_ONE, 2), undisturbed_alone, workers_per_trainer=1
+    )
     search.wait()
     assert_whole(search, undisturbed_alone)
     assert not (search.directory / "failures.jsonl").exists()
