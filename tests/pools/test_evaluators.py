@@ -15,8 +15,10 @@ from raystt.config import EvaluationConfig, ResourcesConfig
 from raystt.evaluation.jobs import EvaluationJob
 from raystt.interleaving.rules import Interleaving
 from raystt.pools.broker import Served, served
+from raystt.pools.dispatcher import Dispatcher
 from raystt.pools.errors import JobFailed
-from raystt.pools.evaluators import Dispatcher, Evaluator, EvaluatorPool
+from raystt.pools.evaluator import Evaluator
+from raystt.pools.evaluators import EvaluatorPool
 from raystt.training.device import NoGpu
 from raystt.vocoder.spectrum import VocoderError
 
