@@ -197,6 +197,10 @@ class Metric:
         runs share. That of the seeds is known from few of them, and so the tails are Student's, at
         Satterthwaite's degrees of freedom. One seed says nothing of seeds: its interval is over
         sentences alone.
+
+        What a seed does to both systems alike cancels in their differences, seed by seed. But two
+        differences may agree by chance, and would then be believed: of two seeds each system's own
+        spread counts (Welch 1947), which is wider where seeds do have something in common.
         """
         # Imported late: it takes half a second, and few score over seeds.
         from scipy.special import stdtr, stdtrit
@@ -205,21 +209,27 @@ class Metric:
         if any(len(s) != len(checked[0]) or np.any(s[:, 1] != checked[0][:, 1]) for s in checked):
             raise ValueError("the runs were scored on different sentences; score the same ones")
         sign = np.repeat([1.0, -1.0], [seeds, len(checked) - seeds])
+
+        def by_seed(scores: list[float]) -> npt.NDArray[np.float64]:
+            """Return scores as [1, seeds] of the differences, or of each system [2, seeds]."""
+            values: npt.NDArray[np.float64] = (np.array(scores) * sign).reshape(-1, seeds)
+            return values if seeds == 2 else np.sum(values, axis=0, keepdims=True)
+
         rng, found = np.random.default_rng(1), []
+        # The mean of n values that were drawn from n varies by a share of (n - 1) / n too little,
+        # half of it at two seeds.
+        wider = np.sqrt(seeds / (seeds - 1)) if seeds > 1 else 1.0
         for sums in self._resampled(np.hstack(checked), resamples, 0):
-            parts = sums.reshape(len(checked), self.columns)
-            scores = np.array([self._score(one) for one in parts]) * sign
-            values = scores.reshape(-1, seeds).sum(axis=0)
-            shares = rng.multinomial(seeds, np.full(seeds, 1.0 / seeds)) / seeds
-            # The mean of n values that were drawn from n varies by a share of (n - 1) / n too
-            # little, half of it at two seeds.
-            wider = np.sqrt(seeds / (seeds - 1)) if seeds > 1 else 1.0
-            found.append(values @ (1.0 / seeds + wider * (shares - 1.0 / seeds)))
-        points = np.array([self.point(stats) for stats in checked]) * sign
-        points = points.reshape(-1, seeds).sum(axis=0)
-        mean, error = float(points.mean()), float(np.std(found))
-        of_seeds = float(points.var(ddof=1)) / seeds if seeds > 1 else 0.0
-        freedom = (seeds - 1) * max(1.0, error**2 / of_seeds) ** 2 if of_seeds else np.inf
+            values = by_seed([self._score(one) for one in sums.reshape(-1, self.columns)])
+            drawn = rng.multinomial(seeds, np.full(seeds, 1.0 / seeds), size=len(values))
+            found.append(np.sum(values * (1.0 + wider * (drawn - 1.0))) / seeds)
+        points = by_seed([self.point(stats) for stats in checked])
+        mean, error = float(points.sum()) / seeds, float(np.std(found))
+        of_seeds = points.var(axis=1, ddof=1) / seeds if seeds > 1 else np.zeros(1)
+        freedom = np.inf
+        if of_seeds.any():
+            variance = max(error**2, float(of_seeds.sum()))
+            freedom = (seeds - 1) * variance**2 / float(np.sum(of_seeds**2))
         reach = float(stdtrit(freedom, 0.975)) * error
         # Without a spread, as of a single resample, nothing is shown.
         p = 2.0 * float(stdtr(freedom, -abs(mean) / error)) if error else 1.0

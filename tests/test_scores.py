@@ -286,7 +286,7 @@ def test_what_seeds_make_alone_is_seldom_called_a_difference() -> None:
             for _ in "ab"
         )
         shown += bleu().compare_runs(a, b, resamples=40)[2] < 0.05
-    assert 1 <= shown <= 14  # with normal tails 22
+    assert 1 <= shown <= 9  # with normal tails 22; by the two differences alone 11
 
 
 def test_runs_of_other_sentences_do_not_compare() -> None:
