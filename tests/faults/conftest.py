@@ -143,6 +143,18 @@ def table(results: list[Result]) -> Table:
 
 
 @pytest.fixture(scope="session")
+def small_corpus(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the searches find their corpus: that of the other tests, or of the first of them.
+
+    Nodes cannot be played beside the Ray of the other tests, which listens on loopback alone.
+    """
+    if ROUNDS:
+        return tmp_path_factory.mktemp("corpus")
+    search, *_ = request.getfixturevalue("prepared")
+    return Path(search.base.corpus.path).parent
+
+
+@pytest.fixture(scope="session")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory, small_corpus: Path) -> Table:
     """The table of the search that nothing disturbs, with groups of two."""
     return table_of_a_search(tmp_path_factory.mktemp("undisturbed"), small_corpus)
