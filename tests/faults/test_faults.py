@@ -13,7 +13,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -238,13 +238,9 @@ def test_storage_full_and_read_only_for_a_while(
     time.sleep(chance.uniform(0.0, 3.0))
     faults.throw("disk full")
     ballast = small_disk / "ballast"
-    with ballast.open("wb") as file:
-        try:
-            while True:
-                file.write(bytes(1 << 16))
-                file.flush()
-        except OSError:
-            pass
+    with ballast.open("wb", buffering=0) as file, suppress(OSError):
+        while True:  # a write that has room for a part of it writes that part
+            file.write(bytes(1 << 16))
     search.wait_until(
         lambda: "MB are free" in search.printed or "No space left" in search.printed
         or search.process.poll() is not None
