@@ -90,10 +90,7 @@ def train(
         if local:
             from raystt.evaluation import alone
 
-            alone.load_judge(run, corpus)
-            write_atomic(directory / CONFIG_FILE, own)
-            trained = alone.train_run(run, corpus, directory, on_step)
-            evaluate_model = alone.evaluate_model
+            parts = alone.load_judge, alone.train_run, alone.evaluate_model
         else:
             from raystt.cluster.start import ray_session
             from raystt.pools import single
@@ -108,10 +105,11 @@ def train(
                 run.corpus, resources=run.resources, progress=told, interleaving=run.interleaving
             )
             check_prepared(checked, config, infra, told.message)
-            single.load_judge(run, corpus)
-            write_atomic(directory / CONFIG_FILE, own)
-            trained = single.train_run(run, corpus, directory, on_step)
-            evaluate_model = single.evaluate_model
+            parts = single.load_judge, single.train_run, single.evaluate_model
+        load_judge, train_run, evaluate_model = parts
+        load_judge(run, corpus)
+        write_atomic(directory / CONFIG_FILE, own)
+        trained = train_run(run, corpus, directory, on_step)
         remote.fetch(trained.model.parent, DONE)
         link = directory / MODEL
         if link.is_symlink() or remote.url_of(link):

@@ -16,12 +16,11 @@ from raystt.corpus.card import Card
 from raystt.hub import pinned, read_config
 from raystt.readers.grammar import LEXICONS, words
 from raystt.recognition.protocols import PROTOCOLS
-from raystt.speech import MFCC
+from raystt.speech import CEPSTRA, MFCC
 
 NEW_TOKENS = 8  # framing, mask and modality tokens beside the units
 _RECOGNISERS = {"whisper": 1.54e9, "fairseq-wav2vec2": 0.317e9}  # large-v3, large
 
-_CEPSTRA = {"hidden_size": 40}  # coefficients and their differences
 _DIMENSION = 1024  # of the large encoders, where there is no config to read
 
 Bytes = dict[str, float]
@@ -182,8 +181,9 @@ def feature_bytes(corpus: CorpusConfig, one: Lengths) -> float:
     """Return the size of the features that k-means is fitted to, fp32, while a corpus is made."""
     if corpus.units.codebook is not None:
         return 0.0
-    known = read_config(corpus.units.encoder) if corpus.units.encoder not in MFCC else _CEPSTRA
-    dimension = int(known.get("hidden_size") or _DIMENSION)
+    name, dimension = corpus.units.encoder, 2 * CEPSTRA
+    if name not in MFCC:
+        dimension = int(read_config(name).get("hidden_size") or _DIMENSION)
     return 4.0 * dimension * frames(corpus, one) * corpus.units.sample
 
 

@@ -29,7 +29,6 @@ from raystt.files import replacing
 from raystt.preparation.files import WORK
 from raystt.preparation.vocoder_features import Features, Utterance
 from raystt.speech import SAMPLE_RATE
-from raystt.training.rate import learning_rate
 from raystt.vocoder.conv import ConvVocoder, Shape, VocoderError
 from raystt.vocoder.network import UnitNetwork
 
@@ -153,8 +152,13 @@ def train_vocoder(
         torch.manual_seed(settings.seed)
         network = shape.network(acoustics).to(device)
     optimizer = torch.optim.AdamW(network.parameters(), settings.learning_rate, betas=(0.9, 0.98))
-    warmup = round(_WARMUP * settings.steps)
-    scheduler = LambdaLR(optimizer, learning_rate("linear", warmup, settings.steps))
+    warmup, steps = round(_WARMUP * settings.steps), settings.steps
+
+    def rate(step: int) -> float:
+        return step / warmup if step < warmup else (steps - step) / max(1, steps - warmup)
+
+    # transformers has this schedule too, and takes seconds to import for it.
+    scheduler = LambdaLR(optimizer, rate)
     parts: dict[str, Any] = {"network": network, "optimizer": optimizer, "scheduler": scheduler}
     identity = _identity(utterances, settings)
     # The first process decides where to go on: on a network file system others may see less.

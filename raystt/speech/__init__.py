@@ -8,3 +8,6 @@ SAMPLE_RATE = 16000
 
 MFCC = {"mfcc": 0.06, "mfcc_20ms": 0.02}
 """Encoders of speech without a trained network, and how long their frames are (s)."""
+
+CEPSTRA = 20
+"""Their coefficients; a frame has as many differences beside them."""

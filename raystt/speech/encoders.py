@@ -20,7 +20,7 @@ from torchaudio import transforms
 from torchaudio.functional import compute_deltas
 from transformers import AutoModel
 
-from raystt.speech import MFCC, SAMPLE_RATE
+from raystt.speech import CEPSTRA, MFCC, SAMPLE_RATE
 from raystt.speech.network import (
     MAX_BATCH_SECONDS,
     EncoderError,
@@ -31,7 +31,6 @@ from raystt.speech.network import (
 
 _HOP = 320  # samples; 20 ms
 _WINDOW = 800  # samples; 50 ms
-_CEPSTRA = 20
 
 
 class Encoder(Protocol):
@@ -58,7 +57,7 @@ class Encoder(Protocol):
 class MfccEncoder:
     """MFCC and deltas, 40 features, averaged over the frames of a name of `MFCC`; see `Encoder`."""
 
-    dimension = 2 * _CEPSTRA
+    dimension = 2 * CEPSTRA
 
     def __init__(self, name: str = "mfcc") -> None:
         self.name = name
@@ -164,13 +163,13 @@ def _pooled(waveform: np.ndarray, pool: int) -> np.ndarray:
     padded[:kept] = waveform[:kept]
     cepstra = _mfcc()(torch.from_numpy(padded))[:, : count * pool]
     both = torch.cat([cepstra, compute_deltas(cepstra)])
-    return both.reshape(2 * _CEPSTRA, count, pool).mean(dim=2).T.contiguous().numpy()
+    return both.reshape(2 * CEPSTRA, count, pool).mean(dim=2).T.contiguous().numpy()
 
 
 @cache
 def _mfcc() -> transforms.MFCC:
     return transforms.MFCC(
         SAMPLE_RATE,
-        _CEPSTRA,
+        CEPSTRA,
         melkwargs={"n_fft": 1024, "win_length": _WINDOW, "hop_length": _HOP, "n_mels": 40},
     )

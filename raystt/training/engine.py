@@ -21,7 +21,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from torch.optim.lr_scheduler import LambdaLR
+from transformers import get_scheduler
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from raystt.config import TrainingConfig
@@ -31,7 +31,6 @@ from raystt.training.device import can_compile
 from raystt.training.flops import Operations, peak
 from raystt.training.jobs import CheckpointError
 from raystt.training.loss import ends_in, exposed, summed_loss
-from raystt.training.rate import learning_rate
 
 # DeepSpeed's logger writes to stdout at its own level; set before its first import.
 os.environ.setdefault("DEEPSPEED_LOG_LEVEL", "error")
@@ -127,10 +126,14 @@ class Engine:
             weight_decay=config.weight_decay,
             fused=True,
         )
-        rate = learning_rate(config.lr_schedule, round(config.warmup * horizon), horizon)
+        scheduler = get_scheduler(
+            config.lr_schedule,
+            optimizer,
+            num_warmup_steps=round(config.warmup * horizon),
+            num_training_steps=horizon,
+        )
         if cooldown is not None:
-            rate = _cooled(rate, *cooldown)
-        scheduler = LambdaLR(optimizer, rate)
+            scheduler.lr_lambdas = [_cooled(rate, *cooldown) for rate in scheduler.lr_lambdas]
         # How many micro-batches a step has depends on the text ratio: added up in bf16, so would
         # the rounding. DeepSpeed adds up in fp32 from stage 1 on only, so bf16 never has less.
         # One worker has nobody to share states with: their copies would cost a fifth of a step.

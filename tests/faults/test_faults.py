@@ -26,13 +26,15 @@ pytestmark = [pytest.mark.ray, pytest.mark.faults, pytest.mark.timeout(2400)]
 whole = pytest.mark.skipif(not ROUNDS, reason="`make faults` runs it")
 
 WORKER = "a worker of a group of two"
+Kind = tuple[str, tuple[str, signal.Signals]]
 ALONE = "a worker of a group of one"
-OF_ONE = [ALONE, f"SIGTERM to {ALONE}"]
+OF_ONE = {
+    ALONE: ("ray::RayTrainWorker", signal.SIGKILL),
+    f"SIGTERM to {ALONE}": ("ray::RayTrainWorker", signal.SIGTERM),
+}
 PROCESSES = {
     WORKER: ("ray::RayTrainWorker", signal.SIGKILL),
     f"SIGTERM to {WORKER}": ("ray::RayTrainWorker", signal.SIGTERM),
-    ALONE: ("ray::RayTrainWorker", signal.SIGKILL),
-    f"SIGTERM to {ALONE}": ("ray::RayTrainWorker", signal.SIGTERM),
     "an evaluator": ("ray::Evaluator", signal.SIGKILL),
     "the broker": ("ray::Broker", signal.SIGKILL),
     "the dispatcher": ("ray::Dispatcher", signal.SIGKILL),
@@ -42,7 +44,7 @@ PROCESSES = {
 
 
 def kill_one_by_one(
-    start: Start, faults: Faults, chance: random.Random, kinds: list[str], undisturbed: Table,
+    start: Start, faults: Faults, chance: random.Random, kinds: list[Kind], undisturbed: Table,
     **resources: Any,
 ) -> Search:  # fmt: skip
     """Once trials run, kill a process of each kind, each when the search has gone on.
@@ -56,8 +58,7 @@ def kill_one_by_one(
         return search
 
     search = begun()
-    for name in kinds:
-        title, kind = PROCESSES[name]
+    for name, (title, kind) in kinds:
         while True:
             time.sleep(chance.uniform(0.0, 1.5))
             done = len(search.results())
@@ -75,8 +76,7 @@ def kill_one_by_one(
 
 def test_killed_processes(start: Start, faults: Faults, undisturbed: Table, seed: int) -> None:
     chance = random.Random(seed)
-    of_two = sorted(PROCESSES.keys() - OF_ONE)
-    kinds = chance.sample(of_two, len(of_two) if ROUNDS else 2)
+    kinds = chance.sample(sorted(PROCESSES.items()), len(PROCESSES) if ROUNDS else 2)
     search = kill_one_by_one(start, faults, chance, kinds, undisturbed)
     if not ROUNDS and search.process.poll() is None:  # else a scenario of its own
         faults.throw("SIGKILL to the driver")
@@ -94,9 +94,8 @@ def test_killed_workers_of_groups_of_one(
     start: Start, faults: Faults, undisturbed_alone: Table, seed: int
 ) -> None:
     chance = random.Random(600 + seed)
-    search = kill_one_by_one(
-        start, faults, chance, chance.sample(OF_ONE, 2), undisturbed_alone, workers_per_trainer=1
-    )
+    kinds = chance.sample(sorted(OF_ONE.items()), 2)
+    search = kill_one_by_one(start, faults, chance, kinds, undisturbed_alone, workers_per_trainer=1)
     search.wait()
     assert_whole(search, undisturbed_alone)
     assert not (search.directory / "failures.jsonl").exists()
