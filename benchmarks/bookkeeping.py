@@ -30,7 +30,7 @@ from raystt.evaluation.jobs import Evaluation, EvaluationJob, Sentence
 from raystt.pools.broker import Activity, Served
 from raystt.schedule import Apart
 from raystt.searching import experiment
-from raystt.searching.directory import claimed
+from raystt.searching.claim import claimed
 from raystt.searching.ledger import Ledger
 from raystt.searching.measure import Pools
 from raystt.searching.run import _tune

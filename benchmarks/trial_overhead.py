@@ -34,7 +34,8 @@ from raystt.config import SearchConfig, load_search
 from raystt.pools.stream import stream_batches
 from raystt.pools.trainers import TrainerPool
 from raystt.searching import experiment
-from raystt.searching.directory import RunDirectory, claimed
+from raystt.searching.claim import claimed
+from raystt.searching.directory import RunDirectory
 from raystt.searching.ledger import Ledger
 from raystt.searching.measure import Pools
 from raystt.searching.run import _tune

@@ -133,7 +133,8 @@ def search(
     loaded = given(config, infra, load_search)
     from raystt.checking import check_prepared, check_run
     from raystt.report.live import LiveReport
-    from raystt.searching.directory import RunDirectory, claimed
+    from raystt.searching.claim import claimed
+    from raystt.searching.directory import RunDirectory
     from raystt.searching.progress import SearchProgress
     from raystt.searching.run import run_search
 

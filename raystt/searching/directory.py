@@ -1,4 +1,4 @@
-"""The directory of a search: everything that it writes, and the lock that keeps it single.
+"""The directory of a search: everything that it writes.
 
 ```
 runs/<name>/
@@ -26,24 +26,20 @@ All paths in it are relative to it: it may be moved or copied as a whole.
 
 from __future__ import annotations
 
-import itertools
 import json
-import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from raystt import __version__, remote
-from raystt.config import SearchConfig, load_search, to_yaml
+from raystt import remote
+from raystt.config import SearchConfig, load_search
 from raystt.config.loading import CONFIG_FILE
-from raystt.config.run import changed_keys
 from raystt.corpus.card import FILE_NAME, Card
 from raystt.errors import BadInput
 from raystt.evaluation.clips import clip, keep_recordings
 from raystt.evaluation.jobs import clips_of
-from raystt.files import remove_unfinished, write_atomic
+from raystt.files import write_atomic
 from raystt.lines import append, read, read_failures
 from raystt.results import Failure, Proposal, Result
 from raystt.training.jobs import MODEL, STATES
@@ -60,10 +56,6 @@ BEST = "best"
 _PLAYED = 3  # clips of a trial in Optuna's dashboard
 
 
-class RunExists(BadInput):
-    """The directory holds another search, an unfinished one, or is in use; the text says which."""
-
-
 class NoRun(BadInput):
     """There is no search in the directory that this version can read; the text says why."""
 
@@ -72,7 +64,7 @@ class RunDirectory:
     """Names and contents of a search's directory.
 
     Args:
-        path: The directory; see `claimed` to write to it.
+        path: The directory; `claim.claimed` holds it, to write to it.
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -239,93 +231,3 @@ class RunDirectory:
             return int(json.loads(self.version.read_text())["format"])
         except (OSError, ValueError, KeyError):
             return 1
-
-    def claim(self, search: SearchConfig, *, resume: bool, overwrite: bool) -> None:
-        """Make the directory this search's own."""
-        if overwrite:
-            self._clear()
-        elif self.config.exists():
-            before = self.load_config()
-            begun = self._begun()  # else nothing can be lost
-            # Asking again for what is finished is no mistake: it is shown again.
-            if begun and not resume and self.finished_summary(search) is None:
-                raise RunExists(
-                    f"{self.path}: holds a search already; continue it with --resume, delete it "
-                    "with --overwrite, or give this one another `name`"
-                )
-            if begun and (changed := _refused_changes(before, search)):
-                raise RunExists(
-                    f"{self.config}: this search was started with another config ({changed}); "
-                    "resume it with the same one, or give this one another `name`"
-                )
-            if before.space != search.space:
-                self._retire_journal()
-        remove_unfinished(self.path)
-        for folder in (self.trials, self.states):
-            folder.mkdir(exist_ok=True)
-        version = {"format": FORMAT, "raystt": __version__}
-        write_atomic(self.version, json.dumps(version) + "\n")
-        write_atomic(self.config, to_yaml(search))
-
-    def _begun(self) -> bool:
-        """Whether a trial was begun here, or still only the corpus prepared."""
-        return self.journal.exists() or self.results.exists() or any(self.states.glob("*"))
-
-    def _retire_journal(self) -> None:
-        """Begin new studies, over another space: they are written again from the results."""
-        names = (self.journal.with_name(f"journal.{number}.log") for number in itertools.count(1))
-        if self.journal.exists():
-            os.replace(self.journal, next(name for name in names if not name.exists()))
-
-    def _clear(self) -> None:
-        for others in (self.states, self.trials):  # what trainers put there
-            remote.delete(others)
-        for child in self.path.iterdir():
-            if child.name.startswith("."):  # of who holds it
-                continue
-            if child.is_dir() and not child.is_symlink():
-                shutil.rmtree(child)
-            else:
-                os.unlink(child)
-
-
-@contextmanager
-def claimed(search: SearchConfig, *, resume: bool, overwrite: bool) -> Iterator[RunDirectory]:
-    """Lock the directory of a search, `<storage>/<name>`, for the time of the block.
-
-    Args:
-        search: The search.
-        resume: Continue what is there.
-        overwrite: Delete what is there first.
-
-    Raises:
-        RunExists: There is a run and neither is set, it was another search, or it is running.
-        NoRun: An older raystt wrote what is there.
-    """
-    directory = RunDirectory(f"{search.base.storage}/{search.name}")
-    running = RunExists(
-        f"{directory.path}: a search is running in this directory; wait for it, or give this one "
-        "another `name`"
-    )
-    with remote.held(directory.path, running):
-        directory.claim(search, resume=resume, overwrite=overwrite)
-        yield directory
-
-
-def _refused_changes(before: SearchConfig, after: SearchConfig) -> str:
-    """Name what keeps a search from going on under another config; "" if nothing does.
-
-    More trials, languages, seeds to confirm on, and a wider space go on from what is there.
-    """
-    same = after.model_copy(update={"languages": before.languages, "space": before.space})
-    found = [] if same.fingerprint() == before.fingerprint() else [changed_keys(before, same)]
-    gone = [name for name in before.languages if name not in after.languages]
-    if gone:
-        found.append(f"languages: {', '.join(gone)} removed")
-    for key, entry in before.space.root.items():
-        other = after.space.root.get(key)
-        if other is None:
-            found.append(f"space.{key} removed")
-        elif not entry.within(other):
-            found.append(f"space.{key} narrower, or drawn in another way")
-    return ", ".join(found)

@@ -17,7 +17,8 @@ from raystt.lines import read
 from raystt.pools.errors import Interrupted, JobFailed, StorageLost
 from raystt.results import Proposal, Result
 from raystt.searching import confirm as module
-from raystt.searching.directory import RunDirectory, claimed
+from raystt.searching.claim import claimed
+from raystt.searching.directory import RunDirectory
 from raystt.searching.ledger import Ledger
 from raystt.searching.measure import Pools
 

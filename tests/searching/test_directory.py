@@ -12,7 +12,8 @@ from tiny import tiny_search
 
 import raystt
 from raystt.config import ConfigError
-from raystt.searching.directory import NoRun, RunDirectory, RunExists, claimed
+from raystt.searching.claim import RunExists, claimed
+from raystt.searching.directory import NoRun, RunDirectory
 
 
 def open_directory(tmp_path: Path, resume: bool = False, overwrite: bool = False, **changes):

@@ -12,7 +12,8 @@ from tiny import tiny_search
 
 from raystt.config import SearchConfig
 from raystt.results import Result
-from raystt.searching.directory import RunDirectory, RunExists, claimed
+from raystt.searching.claim import RunExists, claimed
+from raystt.searching.directory import RunDirectory
 from raystt.searching.reconcile import reconcile
 from raystt.searching.study import LanguageStudy, own_journal
 

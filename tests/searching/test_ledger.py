@@ -13,7 +13,8 @@ from made import result
 from tiny import tiny_search
 
 from raystt.results import Result
-from raystt.searching.directory import RunDirectory, claimed
+from raystt.searching.claim import claimed
+from raystt.searching.directory import RunDirectory
 from raystt.searching.ledger import Ledger
 
 

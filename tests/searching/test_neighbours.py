@@ -13,7 +13,8 @@ from tiny import tiny_corpus, tiny_search
 
 from raystt.config import Entry
 from raystt.results import Result
-from raystt.searching.directory import RunDirectory, claimed
+from raystt.searching.claim import claimed
+from raystt.searching.directory import RunDirectory
 from raystt.searching.neighbours import certificate, missing_neighbours, neighbours, notches
 from raystt.searching.summary import summarise_search
 from raystt.searching.verdict import answers, missing

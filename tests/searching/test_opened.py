@@ -19,7 +19,8 @@ from raystt.evaluation.clips import write_clips
 from raystt.evaluation.jobs import clips_of
 from raystt.results import Failure, Result
 from raystt.searching.best import write_best
-from raystt.searching.directory import NoRun, claimed
+from raystt.searching.claim import claimed
+from raystt.searching.directory import NoRun
 from raystt.searching.ledger import Ledger
 from raystt.searching.searcher import StudySearcher
 from raystt.searching.verdict import answers

@@ -14,7 +14,7 @@ from tiny import tiny_search
 
 from raystt.results import Proposal
 from raystt.searching import proposals
-from raystt.searching.directory import claimed
+from raystt.searching.claim import claimed
 from raystt.searching.proposals import SAME_CURVE
 from raystt.searching.searcher import StudySearcher
 from raystt.searching.study import LanguageStudy, own_journal

@@ -13,7 +13,8 @@ from tiny import tiny_search
 
 from raystt.config import SearchConfig
 from raystt.results import Result
-from raystt.searching.directory import RunDirectory, claimed
+from raystt.searching.claim import claimed
+from raystt.searching.directory import RunDirectory
 from raystt.searching.fresh import fresh_seeds
 from raystt.searching.reconcile import reconcile
 from raystt.searching.verdict import answers, missing, to_confirm
