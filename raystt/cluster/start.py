@@ -186,6 +186,8 @@ def _start(resources: ResourcesConfig, env_vars: dict[str, str], common: dict[st
             _system_config={
                 # They are for a Prometheus: what none fetches, Ray's agent keeps for ever.
                 "enable_metrics_collection": False,
+                # One a CPU, without the variables below: no task would take them.
+                "prestart_worker_first_driver": False,
                 "num_workers_soft_limit": _idle_processes(resources),
             },
             runtime_env={"env_vars": {**env_vars, "GLOO_SOCKET_IFNAME": loopback}},

@@ -142,9 +142,14 @@ def summarise(
 
 
 def _fidelity(results: Sequence[Result]) -> dict[str, Any]:
-    """Say how many segments were asked for, and how many of them others had trained before."""
+    """Say how many segments were asked for, and how many were trained; others knew the rest.
+
+    No trial is judged before its end: signals from before it earned nothing (docs/search.md).
+    """
     states = [state for result in results for state in result.states]
     return {
+        "used": False,
+        "rank_correlation": None,
         "segments_asked": len(states),
         "segments_trained": len(set(states)),
     }
@@ -170,7 +175,11 @@ def _best(
     proof: Certificate | None, objective: Objective,
 ) -> dict[str, Any]:  # fmt: skip
     """Return the line of the best, with what speaks for it."""
-    entry = {**_entry(result, report, answer, objective), "overrides": dict(result.overrides)}
+    entry = {
+        **_entry(result, report, answer, objective),
+        "overrides": dict(result.overrides),
+        "trials": [result.trial],
+    }
     if answer is not None and answer.best == result:
         entry["difference"] = {
             name: _scored(one, objective) for name, one in answer.differences.items()
