@@ -23,7 +23,7 @@ from scipy import stats
 from surrogate import MOMENTS, Curve, Landscape
 
 from raystt.config import BASELINE, SearchConfig
-from raystt.searching import proposals
+from raystt.searching import points, proposals
 from raystt.searching.study import LanguageStudy
 from raystt.searching.transfer import to_repeat
 
@@ -246,13 +246,13 @@ def raystt(
     def way(landscapes: Mapping[str, Landscape], seed: int) -> Answers:
         key = seed, near, each, rung, repr(changes)
         if key not in _RUNS:  # ways that differ in what they confirm share their trials
-            usual = proposals.SAME_CURVE
-            proposals.SAME_CURVE = usual if near is None else near
+            usual = points.SAME_CURVE
+            points.SAME_CURVE = usual if near is None else near
             try:
                 trials = (proposals._SOBOL_ALONE, MOST if rung is None else 2 * MOST)
                 _RUNS[key] = [_run(landscapes, seed, n, each, rung, changes) for n in trials]
             finally:
-                proposals.SAME_CURVE = usual
+                points.SAME_CURVE = usual
         few, many = _RUNS[key]
         found: Answers = {}
         for language, landscape in landscapes.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import itertools
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -21,6 +22,9 @@ from optuna.trial import FrozenTrial
 
 from raystt.config import SearchConfig
 
+SAME_CURVE = 0.02
+"""Two schedules whose ratios differ by less, on average over training, are taken for one."""
+
 _MOMENTS = 50  # at which two schedules are compared
 
 Point = dict[str, Any]
@@ -31,8 +35,43 @@ class Curve(NamedTuple):
     """What makes a trial: its ratios over training, of both sides, and what else may differ."""
 
     ratios: npt.NDArray[np.float64]
-    schedule: Any
-    rest: tuple[Any, ...]  # of the run
+    schedule: str
+    rest: str  # of the run
+
+
+class Curves:
+    """What trials train; tells whether one is like any of them, however many they are."""
+
+    def __init__(self) -> None:
+        self._same: set[tuple[str, str]] = set()
+        # By what else they are: mean ratios, in order, and the ratios.
+        self._near: dict[str, tuple[list[float], list[npt.NDArray[np.float64]]]] = {}
+
+    def add(self, curve: Curve) -> None:
+        """Add what a trial trains."""
+        if self.same(curve):
+            return
+        self._same.add(curve[1:])
+        means, ratios = self._near.setdefault(curve.rest, ([], []))
+        mean = float(curve.ratios.mean())
+        place = bisect.bisect(means, mean)
+        means.insert(place, mean)
+        ratios.insert(place, curve.ratios)
+
+    def same(self, curve: Curve) -> bool:
+        """Say whether a trial trains the same."""
+        return curve[1:] in self._same
+
+    def like(self, curve: Curve) -> bool:
+        """Say whether a trial hardly differs in its ratios, and not at all in anything else."""
+        means, ratios = self._near.get(curve.rest, ([], []))
+        mean = float(curve.ratios.mean())
+        # Ratios differ by no less than their means do.
+        first = bisect.bisect(means, mean - SAME_CURVE)
+        last = bisect.bisect(means, mean + SAME_CURVE)
+        return any(
+            float(np.abs(curve.ratios - other).mean()) < SAME_CURVE for other in ratios[first:last]
+        )
 
 
 class Points:
@@ -82,7 +121,8 @@ class Points:
         """Return what a point trains, or a fixed run."""
         run = self._search.run_for(self._language, overrides)
         ratios = np.concatenate([s.values(0, _MOMENTS, _MOMENTS) for s in run.schedule.sides()])
-        return Curve(ratios, run.schedule, (run.interleaving, run.training))
+        rest = run.interleaving.model_dump_json() + run.training.model_dump_json()
+        return Curve(ratios, run.schedule.model_dump_json(), rest)
 
 
 class _Sobol(QMCSampler):

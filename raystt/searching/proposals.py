@@ -27,10 +27,7 @@ from optuna.samplers import (
 from optuna.trial import FrozenTrial, TrialState
 
 from raystt.config import SearchConfig
-from raystt.searching.points import Curve, Point, Points
-
-SAME_CURVE = 0.02
-"""Two schedules whose ratios differ by less, on average over training, are taken for one."""
+from raystt.searching.points import Curves, Point, Points
 
 _DRAWS = 8  # of a sampler, before a point of the sequence is taken
 _AHEAD = 256  # points of the sequence, above four a trial, among which a new one is looked for
@@ -101,8 +98,10 @@ class Proposals(BaseSampler):
         self._name, self._made, self._inner = name, made, made(0)
         self._points, self._draws = points, draws
         self._evenly: set[int] = set()  # trials that take a point of the sequence
-        self._curves: dict[int, Curve] = {}  # by number of a trial whose values are all drawn
-        self._passed: Counter[Any] = Counter()  # points of the sequence that are known, by `alike`
+        self._curves = Curves()  # of the trials that have their values
+        self._first = 0  # number of the first trial that may not have them yet
+        self._later: set[int] = set()  # numbers after it of those that have
+        self._passed: Counter[str] = Counter()  # points of the sequence that are known
 
     def infer_relative_search_space(
         self, study: optuna.Study, trial: FrozenTrial
@@ -124,10 +123,11 @@ class Proposals(BaseSampler):
 
     def _new(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, Any]:
         self._forget(study, trial)
+        self._look(study, trial.number)
         for _ in range(self._draws):
             with _quiet():
                 together, point = self._drawn(study, trial)
-            if not self.known(study, point):
+            if not self._curves.like(self._points.curve(point)):
                 return together | point
         self._evenly.add(trial._trial_id)
         return self._unvisited(study, trial)
@@ -157,15 +157,14 @@ class Proposals(BaseSampler):
         Where the sequence has come near all of a finite space, it is gone through; where there is
         no other point, one is proposed again.
         """
-        trained = list(self._trained(study))
-        for alike in (like, same):
-            while self._passed[alike] < 4 * trial.number + _AHEAD:
-                point, curve = self._points.even(study, trial, self._passed[alike])
-                if not any(alike(curve, other) for other in trained):
+        for name, alike in (("like", self._curves.like), ("same", self._curves.same)):
+            while self._passed[name] < 4 * trial.number + _AHEAD:
+                point, curve = self._points.even(study, trial, self._passed[name])
+                if not alike(curve):
                     return point
-                self._passed[alike] += 1
-        for point, curve in self._points.first(len(trained) + 1):
-            if not any(same(curve, other) for other in trained):
+                self._passed[name] += 1
+        for point, curve in self._points.first(trial.number + 1):
+            if not self._curves.same(curve):
                 return point
         return self._points.even(study, trial, trial.number)[0]
 
@@ -191,16 +190,22 @@ class Proposals(BaseSampler):
 
     def known(self, study: optuna.Study, overrides: Mapping[str, Any]) -> bool:
         """Say whether a trial like this was begun before."""
-        mine = self._points.curve(overrides)
-        return any(like(mine, other) for other in self._trained(study))
+        self._look(study, len(study.get_trials(deepcopy=False)))
+        return self._curves.like(self._points.curve(overrides))
 
-    def _trained(self, study: optuna.Study) -> Iterator[Curve]:
-        """Go through all trials that have their values: fixed, running, finished and failed."""
-        for trial in study.get_trials(deepcopy=False):
-            if trial.number not in self._curves and "overrides" in trial.user_attrs:
-                self._curves[trial.number] = self._points.curve(trial.user_attrs["overrides"])
-            if trial.number in self._curves:
-                yield self._curves[trial.number]
+    def _look(self, study: optuna.Study, count: int) -> None:
+        """Take in those of the first trials that have their values, whatever became of them."""
+        storage = study._storage
+        for number in range(self._first, count):
+            if number not in self._later:
+                known = storage.get_trial_id_from_study_id_trial_number(study._study_id, number)
+                overrides = storage.get_trial(known).user_attrs.get("overrides")
+                if overrides is not None:
+                    self._curves.add(self._points.curve(overrides))
+                    self._later.add(number)
+        while self._first in self._later:
+            self._later.remove(self._first)
+            self._first += 1
 
     def reseed_rng(self) -> None:
         """Reseed the sampler; the sequence stays what it is."""
@@ -243,16 +248,6 @@ class _Within(optuna.Study):
 def proposed(trial: FrozenTrial) -> bool:
     """Say whether a trial came from the sampler; enqueued ones say by a name what they are."""
     return not {"reference", "repeats"} & trial.user_attrs.keys()
-
-
-def like(a: Curve, b: Curve) -> bool:
-    """Say whether two trials hardly differ in their ratios, and not at all in anything else."""
-    return float(np.abs(a.ratios - b.ratios).mean()) < SAME_CURVE and a.rest == b.rest
-
-
-def same(a: Curve, b: Curve) -> bool:
-    """Say whether two trials train the same."""
-    return bool(a[1:] == b[1:])
 
 
 @contextmanager

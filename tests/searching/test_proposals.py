@@ -15,7 +15,7 @@ from tiny import tiny_search
 from raystt.results import Proposal
 from raystt.searching import proposals
 from raystt.searching.claim import claimed
-from raystt.searching.proposals import SAME_CURVE
+from raystt.searching.points import SAME_CURVE
 from raystt.searching.searcher import StudySearcher
 from raystt.searching.study import LanguageStudy, own_journal
 from raystt.searching.transfer import to_repeat
