@@ -2,11 +2,12 @@
 
     python benchmarks/bookkeeping.py [--trials 10000] [--sampler random] [--save]
 
-The real Tune, searcher, journal, results and loggers, in the space of `search_spaces/cvss.yaml` (one
-that is used up takes nine draws a proposal). A played broker and dispatcher answer at once, one trial
-at a time: of several that end sooner than a process starts, Tune starts a process for each, and what
-was measured would be those. Printed are the seconds a thousand trials took, and the driver's memory
-after each thousand. What is asked: the last thousand within 1.3 of the second, and memory bounded.
+The real Tune, searcher, journal, results and loggers, in the space of `search_spaces/cvss.yaml`
+(one that is used up takes nine draws a proposal). A played broker and dispatcher answer at once,
+one trial at a time: of several that end sooner than a process starts, Tune starts a process for
+each, and what was measured would be those. Printed are the seconds a thousand trials took, and the
+driver's memory after each thousand. What is asked: the last thousand within 1.3 of the second, and
+memory bounded.
 """
 
 from __future__ import annotations
