@@ -99,8 +99,7 @@ class Proposals(BaseSampler):
         self._points, self._draws = points, draws
         self._evenly: set[int] = set()  # trials that take a point of the sequence
         self._curves = Curves()  # of the trials that have their values
-        self._first = 0  # number of the first trial that may not have them yet
-        self._later: set[int] = set()  # numbers after it of those that have
+        self._taken: set[int] = set()  # their numbers
         self._passed: Counter[str] = Counter()  # points of the sequence that are known
 
     def infer_relative_search_space(
@@ -194,18 +193,16 @@ class Proposals(BaseSampler):
         return self._curves.like(self._points.curve(overrides))
 
     def _look(self, study: optuna.Study, count: int) -> None:
-        """Take in those of the first trials that have their values, whatever became of them."""
+        """Take in those of the first `count` trials that have their values by now."""
         storage = study._storage
-        for number in range(self._first, count):
-            if number not in self._later:
-                known = storage.get_trial_id_from_study_id_trial_number(study._study_id, number)
-                overrides = storage.get_trial(known).user_attrs.get("overrides")
-                if overrides is not None:
-                    self._curves.add(self._points.curve(overrides))
-                    self._later.add(number)
-        while self._first in self._later:
-            self._later.remove(self._first)
-            self._first += 1
+        for number in range(count):
+            if number in self._taken:
+                continue
+            known = storage.get_trial_id_from_study_id_trial_number(study._study_id, number)
+            overrides = storage.get_trial(known).user_attrs.get("overrides")
+            if overrides is not None:
+                self._curves.add(self._points.curve(overrides))
+                self._taken.add(number)
 
     def reseed_rng(self) -> None:
         """Reseed the sampler; the sequence stays what it is."""
