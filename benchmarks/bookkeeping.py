@@ -124,8 +124,7 @@ def measure(trials: int, sampler: str) -> dict[str, Any]:
             thread = threading.Thread(target=watch)
             thread.start()
             began = time.perf_counter()
-            _tune(search, ledger, searcher, pools, directory,
-                  experiment.callbacks(search, directory.path))  # fmt: skip
+            _tune(search, ledger, searcher, pools, directory, experiment.callbacks([]))
             whole = time.perf_counter() - began
             time.sleep(1.5)
             ended.set()

@@ -58,7 +58,7 @@ def with_pool(
     dispatcher = ray.remote(Dispatcher).options(num_cpus=0).remote()
     pools = Pools(trainers.broker, dispatcher, corpus=search.base.corpus.path,
                   states=str(directory.states), trials=str(directory.trials))  # fmt: skip
-    _tune(search, ledger, searcher, pools, directory, experiment.callbacks(search, directory.path))
+    _tune(search, ledger, searcher, pools, directory, experiment.callbacks([]))
     found = []
     for result in ledger.finished():
         folder = directory.trials / result.proposal().folder

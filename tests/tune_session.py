@@ -108,7 +108,7 @@ def main(path: Path, kill_after: int, **changes: object) -> None:
         actors = [ray.remote(kind).options(num_cpus=0).remote() for kind in (Broker, Dispatcher)]
         pools = Pools(*actors, corpus="", states=str(directory.states),
                       trials=str(directory.trials))  # fmt: skip
-        callbacks = experiment.callbacks(config, directory.path)
+        callbacks = experiment.callbacks(experiment.trackers(config, directory.path))
         _tune(config, ledger, searcher, pools, directory, callbacks)
         # Of finished trials, nothing is left where Tune would copy it again and again.
         written = Path(ray._private.worker.global_worker.node.get_session_dir_path(), "artifacts")

@@ -176,6 +176,11 @@ def _start(resources: ResourcesConfig, env_vars: dict[str, str], common: dict[st
     # Ray takes a loopback address for its own where it cannot have other nodes, and only there:
     # `_node_ip_address="127.0.0.1"` becomes the machine's outer address.
     ray_constants.ENABLE_RAY_CLUSTER = False
+    # In a runtime environment, as a cluster needs, each process would start twice: Ray has another
+    # program read it first. What is in this process's own is inherited by all that Ray starts.
+    inherited = {**env_vars, "GLOO_SOCKET_IFNAME": loopback}
+    before = {name: os.environ.get(name) for name in inherited}
+    os.environ.update(inherited)
     try:
         return ray.init(
             # Beside the record of any cluster on this machine, be it long dead, Ray would join it.
@@ -186,15 +191,17 @@ def _start(resources: ResourcesConfig, env_vars: dict[str, str], common: dict[st
             _system_config={
                 # They are for a Prometheus: what none fetches, Ray's agent keeps for ever.
                 "enable_metrics_collection": False,
-                # One a CPU, without the variables below: no task would take them.
-                "prestart_worker_first_driver": False,
                 "num_workers_soft_limit": _idle_processes(resources),
             },
-            runtime_env={"env_vars": {**env_vars, "GLOO_SOCKET_IFNAME": loopback}},
             **common,
         )
     finally:
         ray_constants.ENABLE_RAY_CLUSTER = clusters
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def _idle_processes(resources: ResourcesConfig) -> int:

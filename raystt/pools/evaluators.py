@@ -47,6 +47,7 @@ class EvaluatorPool:
         # By names, which a dispatcher that starts again still has: handles would lie in the object
         # store, of which Ray warns.
         self._actors: dict[str, Any] = {}
+        self._loading: dict[str, Any] = {}  # what each answers when it has its models
         self.resize(resources.evaluators)
         self.dispatcher = (
             ray.remote(Dispatcher)
@@ -59,12 +60,14 @@ class EvaluatorPool:
         for number in range(len(self._actors), count):
             name = f"evaluator-{number} {uuid.uuid4().hex[:8]}"
             self._actors[name] = self._actor.options(name=name).remote(number, *self._arguments)
+            self._loading[name] = self._actors[name].ready.remote()
         surplus = [self._actors.pop(name) for name in list(self._actors)[count:]]
         if surplus:
             # First the dispatcher lets go of them, else their end would be a failure of theirs.
             ray.wait([self.introduce()], timeout=2 * REST_SECONDS)
         for actor in surplus:
             ray.kill(actor)
+        self._loading = {name: self._loading[name] for name in self._actors}
 
     def introduce(self) -> Any:
         """Tell the dispatcher who there is; return the reference of its answer."""
@@ -86,7 +89,7 @@ class EvaluatorPool:
             BadInput: Its models cannot be loaded, or it was promised a GPU that is not there.
         """
         waiting = Waiting(self._resources, self._on_message)
-        loading = [actor.ready.remote() for actor in self._actors.values()]
+        loading = [self._loading[name] for name in self._actors]
         while len(ray.wait(loading, num_returns=len(loading), timeout=1.0)[0]) < len(loading):
             absent = ray.get(self.dispatcher.absences.remote())
             cause = waiting.look(absent, of=len(absent))

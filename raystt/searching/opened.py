@@ -101,17 +101,19 @@ class Run:
 
         Languages of fewer than ten scored proposals are left out.
         """
+        proposed = Counter(r.language for r in self.results if r.reference is None)
+        enough = [language for language, count in proposed.items() if count >= _ENOUGH]
+        if not enough:
+            return {}  # what computes them takes seconds to import
         import optuna
 
-        proposed = Counter(r.language for r in self.results if r.reference is None)
         importances = optuna.importance.get_param_importances
         evaluator = optuna.importance.PedAnovaImportanceEvaluator()
         with warnings.catch_warnings():  # of keys that only some trials have
             warnings.simplefilter("ignore")
             return {
-                name: dict(importances(self.study(name), evaluator=evaluator))
-                for name, count in proposed.items() if count >= _ENOUGH
-            }  # fmt: skip
+                name: dict(importances(self.study(name), evaluator=evaluator)) for name in enough
+            }
 
     @property
     def experiment(self) -> ExperimentAnalysis:

@@ -80,7 +80,7 @@ def run_search(
     """
     with _told(directory):
         resources, corpus = search.base.resources, remote.local(search.base.corpus.path)
-        callbacks = experiment.callbacks(search, directory.path)
+        trackers = experiment.trackers(search, directory.path)
         reconcile(search, directory, on_message)
         sweep(directory.states)
         ledger = Ledger(search, directory, on_message)
@@ -108,6 +108,7 @@ def run_search(
                     str(corpus), search.base.evaluation, resources, on_message
                 ) as evaluators,
             ):
+                callbacks = experiment.callbacks(trackers)
                 trainers.wait_until_ready()
                 evaluators.wait_until_ready()
                 pools = Pools(

@@ -115,7 +115,7 @@ def test_a_tracker_that_is_not_installed_is_refused(
 ) -> None:
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(experiment.TrackingError, match=r"tracking: wandb .*raystt\[wandb\]"):
-        experiment.callbacks(search(tmp_path, tracking=["wandb"]), tmp_path)
+        experiment.trackers(search(tmp_path, tracking=["wandb"]), tmp_path)
 
 
 def test_what_a_kill_cost_is_written_again(ray_local: str, tmp_path: Path) -> None:
