@@ -24,7 +24,7 @@ help:
 	@echo "make test-all    and those of minutes: kills, the paper's method from disk to score"
 	@echo "make test-fast   those of them that take about a second at most, and start no Ray"
 	@echo "make fuzz        each reader with 10,000 damaged inputs (INPUTS=300 for fewer)"
-	@echo "make faults      throw some 90 faults at real searches (ROUNDS=4), an hour or more;"
+	@echo "make faults      throw some 110 faults at real searches (ROUNDS=4), 80 minutes;"
 	@echo "                 ROUNDS=0: a short scenario"
 	@echo "make check       ruff, formatting and mypy"
 	@echo "make install     set up .venv to use raystt (the other targets do so by themselves)"

@@ -16,7 +16,7 @@ import yaml
 
 from raystt import remote
 from raystt.lines import read
-from raystt.results import Result
+from raystt.results import Result, ResultsError
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -93,8 +93,14 @@ class Search:
         return read(self.directory / "results.jsonl")
 
     def wait_for_results(self, count: int) -> None:
-        """Wait until so many evaluations are on disk."""
-        self.wait_until(lambda: len(self.results()) >= count)
+        """Wait until so many evaluations are on disk; a search mends damaged ones as it starts."""
+
+        def there() -> bool:
+            with suppress(ResultsError):
+                return len(self.results()) >= count
+            return False
+
+        self.wait_until(there)
 
     def wait_for(self, text: str, seconds: float = 300.0) -> None:
         """Wait until something was printed."""

@@ -55,7 +55,8 @@ class Ledger:
         self.add(result)
         self._stored.append(result)
         self._directory.drop_engines(result)
-        if self._search.fidelity.segments == 1:  # else a running trial may go on from its state
+        # Of several segments, a running trial may go on from its state.
+        if self._search.keep != "all" and self._search.fidelity.segments == 1:
             self._prune()
         return self._directory.clips(result, result.split)
 
@@ -91,8 +92,6 @@ class Ledger:
 
     def needed(self, results: Sequence[Result]) -> list[Result]:
         """Return those of `results` that a search that goes on may end with."""
-        if self._search.keep == "all":
-            return list(results)
         needed = [result for result in results if result.reference is not None]
         for language in self._search.languages:
             mine = [r for r in results if r.language == language]
