@@ -199,7 +199,7 @@ def _start(resources: ResourcesConfig, env_vars: dict[str, str], common: dict[st
         ray_constants.ENABLE_RAY_CLUSTER = clusters
         for name, value in before.items():
             if value is None:
-                del os.environ[name]
+                os.environ.pop(name, None)
             else:
                 os.environ[name] = value
 

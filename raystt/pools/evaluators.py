@@ -61,13 +61,14 @@ class EvaluatorPool:
             name = f"evaluator-{number} {uuid.uuid4().hex[:8]}"
             self._actors[name] = self._actor.options(name=name).remote(number, *self._arguments)
             self._loading[name] = self._actors[name].ready.remote()
-        surplus = [self._actors.pop(name) for name in list(self._actors)[count:]]
+        over = list(self._actors)[count:]
+        surplus = [self._actors.pop(name) for name in over]
         if surplus:
             # First the dispatcher lets go of them, else their end would be a failure of theirs.
             ray.wait([self.introduce()], timeout=2 * REST_SECONDS)
-        for actor in surplus:
+        for name, actor in zip(over, surplus, strict=True):
+            del self._loading[name]
             ray.kill(actor)
-        self._loading = {name: self._loading[name] for name in self._actors}
 
     def introduce(self) -> Any:
         """Tell the dispatcher who there is; return the reference of its answer."""
@@ -89,7 +90,7 @@ class EvaluatorPool:
             BadInput: Its models cannot be loaded, or it was promised a GPU that is not there.
         """
         waiting = Waiting(self._resources, self._on_message)
-        loading = [self._loading[name] for name in self._actors]
+        loading = list(self._loading.values())
         while len(ray.wait(loading, num_returns=len(loading), timeout=1.0)[0]) < len(loading):
             absent = ray.get(self.dispatcher.absences.remote())
             cause = waiting.look(absent, of=len(absent))

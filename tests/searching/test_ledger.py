@@ -80,3 +80,4 @@ def test_what_a_search_that_has_ended_keeps(tmp_path: Path, keep: str, kept: lis
         for number in (1, 2):
             finish(ledger, directory, trial(number, 10.0 * number))
         assert [one.trial for one in ledger.kept([ledger.finished()[2]])] == kept
+        assert keep != "all" or models(directory) == {"s0", "s1", "s2"}
