@@ -86,7 +86,7 @@ def config(path: Path, trials: int, sampler: str) -> SearchConfig:
         "space": yaml.safe_load((ROOT / "search_spaces" / "cvss.yaml").read_text())["space"],
         "base": {
             "corpus": {"path": str(path / "corpus"), "languages": {"es": {"train": 12}}},
-            "storage": str(path), "evaluation": {"resamples": 10},
+            "storage": str(path), "evaluation": {"resamples": 100},
             "resources": {"cpus": 2, "trainers": 2, "evaluators": 2},
         },
     })  # fmt: skip

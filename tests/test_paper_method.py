@@ -55,7 +55,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, ray_local: str) -> Path:
         },
         "evaluation": {
             "asr": "whisper", "asr_model": str(whisper(root / "whisper")), "max_new_tokens": 24,
-            "resamples": 20,
+            "resamples": 100,
         },
         "resources": {"cpus": 2, "trainers": 1, "evaluators": 1},
         "storage": str(root / "runs"),

@@ -91,7 +91,9 @@ class EvaluationConfig(Part):
     utmos: str | None = Field(
         default=None, description="weights of UTMOS, to score naturalness too; null = do not"
     )
-    resamples: Count = Field(default=1000, description="bootstrap resamples of the interval")
+    resamples: int = Field(  # below, the ends of an interval are of one or two resamples
+        default=1000, ge=100, description="bootstrap resamples of the interval"
+    )
     batch: Count = Field(default=64, description="utterances generated together")
     max_new_tokens: Count = Field(default=160, description="longest generation, tokens")
 

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from raystt.config import BASELINE, OBJECTIVES, SearchConfig
+from raystt.config.changes import Change, changed
 from raystt.ranking import best, ranked
 from raystt.results import Proposal, Result
 from raystt.searching.directory import RunDirectory
@@ -133,6 +134,10 @@ def _answer(
     better = [r for r in (leader, *others) if found[r.trial, baseline].better]
     differences = {name: found[leader.trial, name] for name in references}
     verdict = _words(search, baseline, differences, fresh[leader.trial].diverged)
+    beside = _beside_the_schedule(search, leader, references[baseline])
+    if beside:
+        keys = ", ".join(f"{'.'.join(one.key)} ({one.asked}, not {one.there})" for one in beside)
+        verdict += f"; beside the schedule it differs in {keys}"
     splits = [config.split, config.report_split]
     open_ = sum(len(known.lacking(one, splits)) for one in to_confirm(search, results))
     return Answer(
@@ -143,6 +148,17 @@ def _answer(
         differences=differences,
         optimism=observed.value(search.objective) - fresh[observed.trial].on_split,
     )
+
+
+def _beside_the_schedule(search: SearchConfig, one: Result, other: Result) -> list[Change]:
+    """Return what else a trial has of its own: its difference is not the schedule's alone."""
+    held, asked = (
+        search.run_for(it.language, it.overrides).model_dump(
+            mode="json", by_alias=True, include={"interleaving", "training"}
+        )
+        for it in (other, one)
+    )
+    return changed(held, asked)
 
 
 def _words(
@@ -163,6 +179,8 @@ def _words(
         said = f"worse than {name} by {-points:.1f} [{-high:.1f}, {-low:.1f}]{unit}"
     else:
         said = f"not shown to be better than {name}; {points:.1f} [{low:.1f}, {high:.1f}]{unit}"
+        if low > 0 or high < 0:  # the interval is of this comparison alone
+            said += f", p = {against.p:.2f} among all comparisons"
     for other, one in differences.items():
         if other != baseline and one.worse:
             low, high = one.ci

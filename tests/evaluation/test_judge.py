@@ -63,7 +63,7 @@ def job(corpus: Path, form: str) -> EvaluationJob:
         model=str(corpus / "base"),
         language="es",
         split="dev",
-        config=EvaluationConfig(max_new_tokens=12, resamples=10),
+        config=EvaluationConfig(max_new_tokens=12, resamples=100),
         interleaving=Interleaving(format=form),
     )
 
@@ -153,7 +153,7 @@ def test_a_format_without_an_answer(
     written([Generated(nothing, None, None)] * 4)
     evaluation = judge.evaluate(job(corpus, "direct"))
     assert [s.hypothesis for s in evaluation.sentences] == [""] * 4
-    assert evaluation.score(EvaluationConfig(resamples=5)).asr_bleu == 0.0
+    assert evaluation.score(EvaluationConfig(resamples=100)).asr_bleu == 0.0
     assert evaluation.metrics() == {"chrf": 0.0}
 
 
@@ -173,7 +173,7 @@ def test_naturalness_is_the_mean_of_what_was_said() -> None:
 @pytest.mark.slow
 def test_the_ceiling_is_measured_once(judge: Judge, corpus: Path) -> None:
     heard = tiny_ceiling_audio(corpus)
-    asked = CeilingJob("es", "dev", EvaluationConfig(resamples=10))
+    asked = CeilingJob("es", "dev", EvaluationConfig(resamples=100))
     ceiling = measure_ceiling(judge, asked)
     assert ceiling.audio.asr_bleu > 50, heard
     assert ceiling.audio.sentences == ceiling.resynthesis.sentences == 4
@@ -183,7 +183,7 @@ def test_the_ceiling_is_measured_once(judge: Judge, corpus: Path) -> None:
     for path in (corpus / "audio").rglob("*.flac"):
         path.unlink()
     assert measure_ceiling(judge, asked) == ceiling
-    fewer = CeilingJob("es", "dev", EvaluationConfig(resamples=10, sentences=2))
+    fewer = CeilingJob("es", "dev", EvaluationConfig(resamples=100, sentences=2))
     with pytest.raises(FileNotFoundError, match="reference audio is missing"):
         measure_ceiling(judge, fewer)
 

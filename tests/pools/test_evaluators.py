@@ -37,7 +37,7 @@ def test_what_is_wrong_with_an_evaluator_is_told_as_it_is(ray_local: str, tmp_pa
 
 def test_a_pool_grows_and_shrinks_while_it_works(ray_local: str, tmp_path: Path) -> None:
     heard_corpus(tmp_path)
-    config = EvaluationConfig(max_new_tokens=4, resamples=1)
+    config = EvaluationConfig(max_new_tokens=4, resamples=100)
     resources = ResourcesConfig(evaluators=1, cpus_per_evaluator=0.25)
     job = EvaluationJob(str(tmp_path / "base"), "es", "dev", config, Interleaving())
 

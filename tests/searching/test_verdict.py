@@ -122,6 +122,30 @@ def test_what_is_not_shown_to_be_better_leaves_the_papers_schedule(run: RunDirec
     assert answer.chosen.reference == "paper" and answer.best and answer.best.trial in (3, 5)
 
 
+def test_an_interval_without_zero_does_not_show_what_several_comparisons_do_not(
+    run: RunDirectory,
+) -> None:
+    fresh(run, 24, t3=0.7, t5=0.84, t1=0.8, t2=0.75)
+    answer = answers(run.load_config(), run)["es"]
+    difference = answer.differences["paper"]
+    assert difference.ci[0] > 0 and difference.p > 0.05
+    assert answer.verdict.startswith("not shown to be better than the paper's staircase; ")
+    assert answer.verdict.endswith(f"], p = {difference.p:.2f} among all comparisons")
+
+
+def test_a_verdict_names_what_differs_beside_the_schedule(run: RunDirectory) -> None:
+    own = {"schedule.end": 0.7, "training.learning_rate": 0.5, "interleaving.rule": "independent"}
+    run.append(result(6, 40.0, overrides=own))
+    fresh(run, 0, t3=0.7, t6=0.9, t1=0.7, t2=0.72)
+    base = run.load_config().base
+    verdict = answers(run.load_config(), run)["es"].verdict
+    assert verdict.endswith(
+        f"; beside the schedule it differs in interleaving.rule (independent, not "
+        f"{base.interleaving.rule}), training.learning_rate "
+        f"(0.5, not {base.training.learning_rate})"
+    )
+
+
 def test_what_is_worse_is_called_worse(run: RunDirectory) -> None:
     fresh(run, 2, t3=0.6, t5=0.6, t1=0.9, t2=0.7)
     answer = answers(run.load_config(), run)["es"]
