@@ -5,7 +5,7 @@ Encoders and aligners live in actors; everything else is a task.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -24,6 +24,9 @@ from raystt.readers.utterance import Quarantined, Utterance, audio_path
 from raystt.speech import SAMPLE_RATE
 from raystt.speech.alignment import AlignmentError
 from raystt.training.device import device_of
+
+Hear = Callable[[Sequence[np.ndarray]], tuple[list[np.ndarray], list[np.ndarray] | None]]
+"""Waveforms to features, and to the log probabilities of an aligner that is the same network."""
 
 LISTENED = ("dev", "test")
 """Splits whose audio is kept as FLAC: to listen to, and for the ceiling of the scores."""
@@ -93,8 +96,13 @@ class Listener:
         from raystt.speech.units import Codebook
 
         self._config = config
-        self._encoder, self._device, self._finetuned = _encoder(corpus, config, resources)
-        self._books = {side: Codebook.load(corpus / getattr(units, side).path) for side in SIDES}
+        self._device = _device(resources)
+        self._aligns = config.alignment.model or _finetuned(corpus, config)
+        self._hear = _hear(corpus, config, self._aligns, self._device)
+        self._books = {
+            side: Codebook.load(corpus / getattr(units, side).path).to(self._device)
+            for side in SIDES
+        }
         self._target = config.target
         self._aligners: dict[str, Any] = {}
 
@@ -104,8 +112,8 @@ class Listener:
         heard: list[dict[str, Heard]] = [{} for _ in piece.utterances]
         for side in SIDES:
             waveforms = piece.waveforms[side]
-            features = self._encoder.features(waveforms)
-            marks = self._marks(side, piece.utterances, waveforms)
+            features, emissions = self._hear(waveforms)
+            marks = self._marks(side, piece.utterances, waveforms, emissions)
             for index, (frames, waveform) in enumerate(zip(features, waveforms, strict=True)):
                 heard[index][side] = Heard(
                     self._books[side].assign(frames), marks[index], len(waveform) / SAMPLE_RATE
@@ -115,7 +123,11 @@ class Listener:
         return {"piece": replace(piece, waveforms=kept, heard=tuple(heard))}
 
     def _marks(
-        self, side: str, utterances: Sequence[Utterance], waveforms: Sequence[np.ndarray]
+        self,
+        side: str,
+        utterances: Sequence[Utterance],
+        waveforms: Sequence[np.ndarray],
+        emissions: Sequence[np.ndarray] | None,
     ) -> list[Any]:
         if self._config.alignment.method == "marks":
             return [getattr(utterance, side).marks for utterance in utterances]
@@ -127,14 +139,15 @@ class Listener:
             if language not in self._aligners:
                 from raystt.speech.ctc import aligner
 
-                alignment = self._config.alignment
-                model = alignment.model or self._finetuned
                 self._aligners[language] = aligner(
-                    alignment.method, model, language=language, device=self._device
-                )
-            found = self._aligners[language].words(
-                [waveforms[index] for index in spoken], [texts[index] for index in spoken]
+                    self._config.alignment.method, self._aligns,
+                    language=language, device=self._device,
+                )  # fmt: skip
+            align = self._aligners[language]
+            find, heard = (
+                (align.words, waveforms) if emissions is None else (align.marks, emissions)
             )
+            found = find([heard[index] for index in spoken], [texts[index] for index in spoken])
             for index, words in zip(spoken, found, strict=True):
                 marks[index] = words
         return marks
@@ -144,7 +157,7 @@ class Featurizer:
     """Actor with the encoder alone: waveforms to features, for k-means."""
 
     def __init__(self, corpus: Path, config: CorpusConfig, resources: ResourcesConfig) -> None:
-        self._encoder, *_ = _encoder(corpus, config, resources)
+        self._encoder = _encoder(corpus, config, _device(resources))
 
     def __call__(self, item: dict[str, Any]) -> dict[str, Any]:
         piece: Piece = item["piece"]
@@ -187,20 +200,36 @@ class Writer:
         return {"path": piece.path}
 
 
-def _encoder(
-    corpus: Path, config: CorpusConfig, resources: ResourcesConfig
-) -> tuple[Any, str, Path | None]:
-    """Return the unit encoder, its device, and the directory of its fine-tuned weights."""
+def _device(resources: ResourcesConfig) -> str:
+    """Return the device of an actor that encodes, with its threads set."""
     import torch
 
+    torch.set_num_threads(resources.threads_per_worker)
+    return device_of(resources.gpus_per_encoder, "gpus_per_encoder")
+
+
+def _finetuned(corpus: Path, config: CorpusConfig) -> Path | None:
+    """Return the directory of the fine-tuned encoder."""
+    return corpus / ENCODER if config.finetune else None
+
+
+def _hear(corpus: Path, config: CorpusConfig, aligns: Path | str | None, device: str) -> Hear:
+    """Load the encoder, which may be the network that aligns: then one pass serves both."""
+    encodes = _finetuned(corpus, config) or config.units.encoder
+    if config.alignment.method == "ctc" and str(encodes) == str(aligns):
+        from raystt.speech.ctc import CtcEncoder, is_encoder
+
+        if is_encoder(encodes):
+            return CtcEncoder(encodes, config.units.layer, device=device).hear
+    encoder = _encoder(corpus, config, device)
+    return lambda waveforms: (encoder.features(waveforms), None)
+
+
+def _encoder(corpus: Path, config: CorpusConfig, device: str) -> Any:
     from raystt.speech.encoders import encoder
 
-    torch.set_num_threads(resources.threads_per_worker)
-    device = device_of(resources.gpus_per_encoder, "gpus_per_encoder")
-    finetuned = corpus / ENCODER if config.finetune else None
-    units = config.units
-    loaded = encoder(units.encoder, units.layer, finetuned=finetuned, device=device)
-    return loaded, device, finetuned
+    units, finetuned = config.units, _finetuned(corpus, config)
+    return encoder(units.encoder, units.layer, finetuned=finetuned, device=device)
 
 
 @cache

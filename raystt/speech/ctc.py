@@ -21,7 +21,13 @@ from transformers import AutoModelForCTC, AutoTokenizer
 from raystt.hub import pinned
 from raystt.speech import SAMPLE_RATE
 from raystt.speech.alignment import AlignmentError, Marks
-from raystt.speech.network import MAX_BATCH_SECONDS, SpeechNetwork, in_batches, read_config
+from raystt.speech.network import (
+    MAX_BATCH_SECONDS,
+    SpeechNetwork,
+    checked_layer,
+    in_batches,
+    read_config,
+)
 from raystt.speech.romanise import romanise
 from raystt.speech.spelling import spoken
 
@@ -156,11 +162,58 @@ class CtcAligner:
 
     def words(self, waveforms: Sequence[np.ndarray], texts: Sequence[str]) -> list[Marks | None]:
         """Find where words start; see `Aligner`."""
-        emissions = self._network.frames(waveforms, _log_probabilities)
+        return self.marks(self._network.frames(waveforms, _log_probabilities), texts)
+
+    def marks(self, emissions: Sequence[np.ndarray], texts: Sequence[str]) -> list[Marks | None]:
+        """Find where words start in what the network said of waveforms.
+
+        Args:
+            emissions: float32 [frames, labels] each, log probabilities.
+            texts: as of `Aligner.words`, and so what is returned.
+        """
         return [
             _marks(emission, text, self._alphabet, self._network.frame_seconds)
             for emission, text in zip(emissions, texts, strict=True)
         ]
+
+
+class CtcEncoder:
+    """A CTC model that is encoder and aligner at once, so that one pass serves both.
+
+    Args:
+        model: directory or hub name of the model, see `is_encoder`; `CtcAligner`s of it share its
+            network.
+        layer: index of `hidden_states`, as of `raystt.speech.encoders.TransformersEncoder`, whose
+            features are the same; None = the last.
+        device: where the network runs.
+
+    Raises:
+        EncoderError: the model cannot be loaded, has no CTC head, or no such layer.
+    """
+
+    def __init__(self, model: str | Path, layer: int | None, *, device: str = "cpu") -> None:
+        self._network = _ctc_network(str(model), device)
+        self._layer = checked_layer(model, self._network.model.config, layer)
+        self._dimension = int(self._network.model.config.hidden_size)
+
+    def hear(self, waveforms: Sequence[np.ndarray]) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """Encode waveforms, float32 [samples] each.
+
+        Returns:
+            Features, float32 [frames, dimension] each; log probabilities, float32 [frames, labels]
+            each.
+        """
+        both = self._network.frames(waveforms, self._both)
+        return (
+            [frames[:, : self._dimension] for frames in both],
+            [frames[:, self._dimension :].copy() for frames in both],
+        )
+
+    def _both(self, network: Any, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+        found = network(**inputs, output_hidden_states=True)
+        return torch.cat(
+            [found.hidden_states[self._layer], F.log_softmax(found.logits, dim=-1)], dim=-1
+        )
 
 
 class MmsAligner:
@@ -237,6 +290,15 @@ def aligner(
     if model is None:
         raise AlignmentError("alignment.model: `method: ctc` needs a CTC model; name one")
     return CtcAligner(model, language, device=device)
+
+
+def is_encoder(model: str | Path) -> bool:
+    """Whether labels of a CTC model are of the frames of its hidden layers: it has no adapter.
+
+    Raises:
+        EncoderError: its config cannot be read.
+    """
+    return not getattr(read_config(model), "add_adapter", False)
 
 
 def _marks(emission: np.ndarray, text: str, alphabet: Alphabet, seconds: float) -> Marks | None:

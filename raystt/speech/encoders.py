@@ -23,8 +23,8 @@ from transformers import AutoModel
 from raystt.speech import CEPSTRA, MFCC, SAMPLE_RATE
 from raystt.speech.network import (
     MAX_BATCH_SECONDS,
-    EncoderError,
     SpeechNetwork,
+    checked_layer,
     frame_length,
     read_config,
 )
@@ -96,12 +96,9 @@ class TransformersEncoder:
         max_batch_seconds: float = MAX_BATCH_SECONDS,
     ) -> None:
         config = read_config(model)
-        layers = config.num_hidden_layers
-        self._layer = layers if layer is None else layer
-        if not 0 <= self._layer <= layers:
-            raise EncoderError(f"{model}: layer {layer}: it has {layers}; choose 0 to {layers}")
+        self._layer = checked_layer(model, config, layer)
         # One layer more than needed, so that a final norm never falls on the wanted one.
-        config.num_hidden_layers = min(self._layer + 1, layers)
+        config.num_hidden_layers = min(self._layer + 1, config.num_hidden_layers)
         config.add_adapter = False
         self._network = SpeechNetwork(model, AutoModel, config, device, max_batch_seconds)
         self.name = name or encoder_name(model, layer, finetuned=False)

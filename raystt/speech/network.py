@@ -148,6 +148,18 @@ def read_config(name: str | Path) -> Any:
     return config
 
 
+def checked_layer(name: str | Path, config: Any, layer: int | None) -> int:
+    """Return the index of `hidden_states` of a layer, the last one's for None.
+
+    Raises:
+        EncoderError: the model has no such layer.
+    """
+    layers: int = config.num_hidden_layers
+    if layer is not None and not 0 <= layer <= layers:
+        raise EncoderError(f"{name}: layer {layer}: it has {layers}; choose 0 to {layers}")
+    return layers if layer is None else layer
+
+
 def frame_length(config: Any) -> float:
     """Return the seconds of an output frame of a model with this config, its adapter included."""
     if config.model_type == "wav2vec2-bert":

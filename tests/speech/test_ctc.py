@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -15,9 +16,21 @@ from transformers import (
     Wav2Vec2Processor,
 )
 
+from raystt.config import CorpusConfig
+from raystt.preparation import operators
 from raystt.speech import SAMPLE_RATE, ctc
 from raystt.speech.alignment import AlignmentError
-from raystt.speech.ctc import Alphabet, CtcAligner, EqualAligner, MmsAligner, aligner, word_starts
+from raystt.speech.ctc import (
+    Alphabet,
+    CtcAligner,
+    CtcEncoder,
+    EqualAligner,
+    MmsAligner,
+    aligner,
+    is_encoder,
+    word_starts,
+)
+from raystt.speech.encoders import TransformersEncoder
 from raystt.speech.network import EncoderError
 
 PITCHES = {"A": 300.0, "B": 700.0, "C": 1500.0, "D": 3100.0}
@@ -177,6 +190,38 @@ def test_words_are_found_where_they_are_spoken(tones):
     # Batch mates do not matter.
     for (wave, _), text, marks in zip(said, texts, found, strict=True):
         assert find.words([wave], [text]) == [marks]
+
+
+@pytest.mark.parametrize("layer", [0, 1, 2, None])
+def test_one_pass_gives_what_encoder_and_aligner_give(tones, layer):
+    texts = ["ab cd", "dcba", "a"]
+    waves = [spoken(text)[0] for text in texts]
+    features, emissions = CtcEncoder(tones, layer).hear(waves)
+    for mine, own in zip(features, TransformersEncoder(tones, layer).features(waves), strict=True):
+        np.testing.assert_array_equal(mine, own)
+    aligns = CtcAligner(tones, "xx")
+    assert aligns.marks(emissions, texts) == aligns.words(waves, texts)
+    with pytest.raises(EncoderError, match="layer 3: it has 2; choose 0 to 2"):
+        CtcEncoder(tones, 3)
+
+
+def test_a_network_is_loaded_once_where_it_is_encoder_and_aligner(tones, tmp_path):
+    def hears(aligns):
+        corpus = CorpusConfig(
+            path=str(tmp_path), languages={"es": {"train": 1}},
+            units={"encoder": str(tones), "layer": 1},
+            alignment={"method": "ctc", "model": str(aligns)},
+        )  # fmt: skip
+        return operators._hear(tmp_path, corpus, aligns, "cpu")([spoken("ab")[0]])
+
+    features, emissions = hears(tones)
+    shutil.copytree(tones, tmp_path / "other")
+    other, none = hears(tmp_path / "other")
+    assert emissions is not None and none is None
+    np.testing.assert_array_equal(features[0], other[0])
+    config = Wav2Vec2Config.from_pretrained(tones, add_adapter=True)
+    config.save_pretrained(tmp_path / "other")
+    assert is_encoder(tones) and not is_encoder(tmp_path / "other")
 
 
 def test_sentences_that_cannot_be_aligned_have_no_marks(tones):

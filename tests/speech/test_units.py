@@ -59,6 +59,14 @@ def test_the_nearest_centroid_is_taken(codebook):
     assert codebook.assign(frames[:0]).shape == (0,)
 
 
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_a_device_takes_the_same_centroid(codebook, tmp_path, device):
+    codebook.save(tmp_path / "units.safetensors")
+    frames = blobs(11)
+    there = Codebook.load(tmp_path / "units.safetensors").to(device).assign(frames)
+    assert there.dtype == np.int64 and there.tolist() == codebook.assign(frames).tolist()
+
+
 def test_long_input_is_assigned_in_parts(codebook, monkeypatch):
     frames = blobs(12)
     whole = codebook.assign(frames)
