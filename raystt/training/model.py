@@ -8,6 +8,7 @@ the whole row (`benchmarks/attention.py`).
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -147,14 +148,19 @@ def new_llama(
 
 
 def load_model(
-    name: str | Path, *, attention: str = PACKED, dropout: float = 0.0
+    name: str | Path,
+    *,
+    attention: str = PACKED,
+    dropout: float = 0.0,
+    dtype: torch.dtype | Literal["auto"] = torch.float32,
 ) -> PreTrainedModel:
-    """Load a causal LM in fp32 from a `save_pretrained` directory or the hub.
+    """Load a causal LM from a `save_pretrained` directory or the hub.
 
     Args:
         name: Directory, or NAME or NAME@REVISION of the hub.
         attention: `PACKED` for training, "sdpa" for generation.
         dropout: Dropout probability of training: all of `DROPOUTS` that the model has.
+        dtype: Of its weights; "auto": as they were saved.
 
     Raises:
         ModelError: There is no causal LM, or its attention cannot be packed.
@@ -176,7 +182,7 @@ def load_model(
             revision=revision,
             config=config,
             attn_implementation=attention,
-            dtype=torch.float32,
+            dtype=dtype,
         )
     except ModelError:
         raise

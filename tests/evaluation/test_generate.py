@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from tiny import TEXT, tiny_corpus, tiny_run
+from transformers import PreTrainedModel
 
 from raystt.corpus.card import Card
 from raystt.corpus.shards import read_rows
@@ -100,3 +102,32 @@ def test_a_context_bounds_what_is_written(corpus: Path) -> None:
         else:
             with pytest.raises(ModelError, match="its context is 3"):
                 generate(rows, job, card, device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("device", "computed"),
+    [("cpu", torch.float32), pytest.param("cuda", torch.bfloat16, marks=pytest.mark.gpu)],
+)
+def test_a_gpu_generates_in_the_precision_that_was_saved(
+    corpus: Path, monkeypatch: pytest.MonkeyPatch, device: str, computed: torch.dtype
+) -> None:
+    load_model(corpus / "base").to(torch.bfloat16).save_pretrained(corpus / "half")
+    loaded = []
+
+    def load(*args: Any, **kwargs: Any) -> PreTrainedModel:
+        loaded.append(load_model(*args, **kwargs))
+        return loaded[0]
+
+    monkeypatch.setattr("raystt.evaluation.generate.load_model", load)
+    card = Card.load(corpus)
+    rows = read_rows(corpus, card, "es", "dev", None)
+    config = tiny_run(corpus).evaluation.model_copy(update={"max_new_tokens": 8})
+    job = EvaluationJob(str(corpus / "half"), "es", "dev", config, DIRECT)
+    assert len(generate(rows, job, card, device=device)) == len(rows)
+    assert {weight.dtype for weight in loaded[0].parameters()} == {computed}
+
+
+def test_weights_are_loaded_as_they_were_saved_where_asked(corpus: Path) -> None:
+    load_model(corpus / "base").to(torch.bfloat16).save_pretrained(corpus / "half")
+    assert load_model(corpus / "half", dtype="auto").dtype == torch.bfloat16
+    assert load_model(corpus / "half").dtype == torch.float32
