@@ -6,7 +6,7 @@ project as torchaudio ships it, `equal` gives every word the same share of the a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,13 +14,13 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torchaudio.functional import forced_align, merge_tokens
 from torchaudio.pipelines import MMS_FA
 from transformers import AutoModelForCTC, AutoTokenizer
 
 from raystt.hub import pinned
 from raystt.speech import SAMPLE_RATE
 from raystt.speech.alignment import AlignmentError, Marks
+from raystt.speech.emission import Alphabet, marks
 from raystt.speech.network import (
     MAX_BATCH_SECONDS,
     SpeechNetwork,
@@ -28,8 +28,6 @@ from raystt.speech.network import (
     in_batches,
     read_config,
 )
-from raystt.speech.romanise import romanise
-from raystt.speech.spelling import spoken
 
 _MMS_FRAME, _MMS_SHORTEST = 320, 400  # samples; of the convolutions of the bundle's model
 
@@ -50,97 +48,6 @@ class Aligner(Protocol):
             None where no word can be spelled or there is too little audio for the text.
         """
         ...
-
-
-class Alphabet:
-    """Labels of a CTC model that stand for single letters.
-
-    Args:
-        labels: letter to label, without blank, delimiter and special tokens.
-        blank: label of the blank.
-        delimiter: label between words, if the model has one.
-        language: language of the texts, for romanisation.
-    """
-
-    def __init__(
-        self, labels: Mapping[str, int], blank: int, delimiter: int | None, language: str
-    ) -> None:
-        self.blank = blank
-        self.delimiter = delimiter
-        self._labels = labels
-        self._language = language
-
-    def spell(self, word: str) -> list[int]:
-        """Return the labels of a word.
-
-        A letter of what is `spoken` takes the case that the alphabet has. Runs of letters outside
-        it are romanised; what is still outside is dropped.
-        """
-        labels: list[int] = []
-        outside = ""
-        for letter in spoken(word):
-            found = self._find(letter)
-            if found:
-                labels += self._romanised(outside) + found
-                outside = ""
-            else:
-                outside += letter
-        return labels + self._romanised(outside)
-
-    def _romanised(self, letters: str) -> list[int]:
-        if not any(map(str.isalpha, letters)):
-            return []
-        latin = romanise(letters, self._language)
-        return [label for letter in latin for label in self._find(letter)]
-
-    def _find(self, letter: str) -> list[int]:
-        for form in (letter, letter.lower(), letter.upper()):
-            # "İ".lower() and "ß".upper() are two characters.
-            if all(character in self._labels for character in form):
-                return [self._labels[character] for character in form]
-        return []
-
-
-def word_starts(
-    emission: np.ndarray, words: Sequence[Sequence[int]], blank: int, delimiter: int | None
-) -> list[float | None] | None:
-    """Align labels to an emission and return the frame at which each word starts.
-
-    A CTC model tells a label some frames after its sound begins. So a word starts in the middle
-    between the last label of the word before and its own first one; the first word, at its label.
-
-    Args:
-        emission: float32 [frames, labels], log probabilities.
-        words: labels of each word; a word without labels takes no part.
-        blank: label of the blank.
-        delimiter: label between two words, if there is one.
-
-    Returns:
-        One frame a word, which may be a half one, None for a word without labels; None altogether
-        where there are no labels or too few frames for them.
-    """
-    targets: list[int] = []
-    borders: list[tuple[int, int] | None] = []  # the last label before a word, and its first one
-    for labels in words:
-        before = len(targets) - 1
-        if labels and targets and delimiter is not None:
-            targets.append(delimiter)
-        borders.append((before, len(targets)) if labels else None)
-        targets += labels
-    # CTC needs a blank between two equal labels.
-    needed = len(targets) + sum(a == b for a, b in zip(targets, targets[1:], strict=False))
-    if not targets or needed > len(emission):
-        return None
-    path, scores = forced_align(
-        torch.from_numpy(emission)[None], torch.tensor([targets], dtype=torch.int32), blank=blank
-    )
-    spans = merge_tokens(path[0], scores[0], blank=blank)
-
-    def start(before: int, first: int) -> float:
-        begins: int = spans[first].start
-        return begins if before < 0 else (spans[before].end + begins) / 2
-
-    return [None if border is None else start(*border) for border in borders]
 
 
 class CtcAligner:
@@ -172,7 +79,7 @@ class CtcAligner:
             texts: as of `Aligner.words`, and so what is returned.
         """
         return [
-            _marks(emission, text, self._alphabet, self._network.frame_seconds)
+            marks(emission, text, self._alphabet, self._network.frame_seconds)
             for emission, text in zip(emissions, texts, strict=True)
         ]
 
@@ -239,7 +146,7 @@ class MmsAligner:
             most=int(MAX_BATCH_SECONDS * SAMPLE_RATE),
         )
         return [
-            _marks(emission, text, self._alphabet, _MMS_FRAME / SAMPLE_RATE)
+            marks(emission, text, self._alphabet, _MMS_FRAME / SAMPLE_RATE)
             for emission, text in zip(emissions, texts, strict=True)
         ]
 
@@ -299,14 +206,6 @@ def is_encoder(model: str | Path) -> bool:
         EncoderError: its config cannot be read.
     """
     return not getattr(read_config(model), "add_adapter", False)
-
-
-def _marks(emission: np.ndarray, text: str, alphabet: Alphabet, seconds: float) -> Marks | None:
-    words = [alphabet.spell(word) for word in text.split()]
-    starts = word_starts(emission, words, alphabet.blank, alphabet.delimiter)
-    if starts is None:
-        return None
-    return tuple((i, start * seconds) for i, start in enumerate(starts) if start is not None)
 
 
 def _log_probabilities(model: Any, inputs: dict[str, torch.Tensor]) -> torch.Tensor:

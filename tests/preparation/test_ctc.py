@@ -18,7 +18,7 @@ from raystt.errors import BadInput
 from raystt.preparation import ctc
 from raystt.readers.grammar import pairs
 from raystt.speech.audio import write_flac
-from raystt.speech.ctc import Alphabet
+from raystt.speech.emission import Alphabet
 from raystt.speech.spelling import spelling
 from raystt.speech.tts import EspeakSynthesizer, Voice
 

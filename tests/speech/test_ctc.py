@@ -21,15 +21,14 @@ from raystt.preparation import operators
 from raystt.speech import SAMPLE_RATE, ctc
 from raystt.speech.alignment import AlignmentError
 from raystt.speech.ctc import (
-    Alphabet,
     CtcAligner,
     CtcEncoder,
     EqualAligner,
     MmsAligner,
     aligner,
     is_encoder,
-    word_starts,
 )
+from raystt.speech.emission import Alphabet, word_starts
 from raystt.speech.encoders import TransformersEncoder
 from raystt.speech.network import EncoderError
 
