@@ -214,7 +214,9 @@ class Result(Proposal):
         `timesteps_total` is Tune's name of the step; loggers take it for the abscissa.
         """
         return {
-            **{name: getattr(self, name) for name in REPORTED},
+            **UNKNOWN,
+            **{name: getattr(self, name) for name in REPORTED if name != "signatures"},
+            **{_SIGNATURE + name: signature for name, signature in self.signatures.items()},
             "states": " ".join(self.states),
             "timesteps_total": self.step,
         }
@@ -223,12 +225,12 @@ class Result(Proposal):
     def from_report(
         cls, proposal: Proposal, schedule: AnySchedule, report: Mapping[str, Any]
     ) -> Result:
-        """Read it from the last report of a Tune trial (nested or flattened)."""
-        prefix = "signatures/"
-        signatures = report.get("signatures") or {
-            key.removeprefix(prefix): value for key, value in report.items()
-            if key.startswith(prefix)
-        }  # fmt: skip
+        """Read it from the last report of a Tune trial."""
+        signatures = {
+            name: report[_SIGNATURE + name]
+            for name in METRICS
+            if report.get(_SIGNATURE + name) is not None
+        }
         values = {name: report[name] for name in REPORTED if name not in ("states", "signatures")}
         return cls(
             **proposal.identity(),
@@ -240,4 +242,11 @@ class Result(Proposal):
 
 
 REPORTED = tuple(f.name for f in fields(Result) if f.name not in (*_IDENTITY, *_ASIDE, "schedule"))
-"""Fields of a result that a Tune trial reports; None in the reports before the last."""
+"""Fields of a result that a Tune trial reports; signatures by a key of each."""
+
+_SIGNATURE = "signatures/"
+
+UNKNOWN: Mapping[str, None] = dict.fromkeys(
+    [name for name in REPORTED if name != "signatures"] + [_SIGNATURE + name for name in METRICS]
+)
+"""What a Tune trial reports before its end. Each report has all keys: a CSV has the first's."""

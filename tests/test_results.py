@@ -17,7 +17,7 @@ from raystt.lines import append, read, read_failures
 from raystt.ranking import best, dataframe, latest, pareto
 from raystt.report import tables
 from raystt.report.markdown import markdown
-from raystt.results import Failure, Proposal, Result, ResultsError
+from raystt.results import UNKNOWN, Failure, Proposal, Result, ResultsError
 from raystt.schedule import Constant
 from raystt.searching.summary import summarise, write_summary
 
@@ -63,12 +63,10 @@ def test_tune_hands_a_result_back_as_it_was() -> None:
         "schedule.end": 0.8,
     }  # fmt: skip
     report = one.report()
-    nested = {k: v for k, v in report.items() if isinstance(v, dict)}
-    assert list(nested) == ["signatures"]
-    flat = {**report, "signatures/chrf": "nc:6"}
-    del flat["signatures"]
-    for reported in (report, flat):
-        assert Result.from_report(Proposal.from_config(config), one.schedule, reported) == one
+    assert not [key for key, value in report.items() if isinstance(value, dict | list | tuple)]
+    assert report["signatures/chrf"] == "nc:6" and report["signatures/utmos"] is None
+    assert UNKNOWN.keys() < report.keys()
+    assert Result.from_report(Proposal.from_config(config), one.schedule, report) == one
 
 
 def test_one_row_a_trial_with_its_difference_to_the_paper() -> None:

@@ -69,7 +69,8 @@ def cluster(
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
     groups = [files[i : i + _FILES_A_TASK] for i in range(0, len(files), _FILES_A_TASK)]
-    look, add = ray.remote(num_cpus=1)(_moments), ray.remote(num_cpus=1)(_sums)
+    look = ray.remote(num_cpus=1, name="k-means: look")(_moments)
+    add = ray.remote(num_cpus=1, name="k-means: assign")(_sums)
     share = -(-_START_FRAMES // len(groups))
     seen = ray.get([look.remote(group, share, seed + i) for i, group in enumerate(groups)])
     count = sum(part[0] for part in seen)

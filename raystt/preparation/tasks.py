@@ -68,7 +68,7 @@ class Tasks:
         if done:
             self._done[stage] += amount
             return None
-        reference = ray.remote(num_cpus=cpus)(function).remote(*args)
+        reference = ray.remote(num_cpus=cpus, name=stage)(function).remote(*args)
         self._pending[reference] = (stage, amount)
         return reference
 

@@ -23,7 +23,7 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState
 
 from raystt.config import SearchConfig
-from raystt.results import METRICS, REPORTED, Proposal, Result
+from raystt.results import METRICS, UNKNOWN, Proposal, Result
 from raystt.searching.proposals import sampler_of
 
 _REFERENCE, _REPEATS, _ORIGIN = "reference", "repeats", "origin"
@@ -277,7 +277,7 @@ class LanguageStudy:
         for key in _ATTRIBUTES:
             if report.get(key) is not None:
                 self._annotate(number, key, report[key])
-        kept = {k: v for k, v in report.items() if k in REPORTED or k.startswith("signatures/")}
+        kept = {key: report.get(key) for key in UNKNOWN}
         self._storage.set_trial_system_attr(trial._trial_id, _REPORT, kept)
         leads, self._highest = score > self._highest, max(score, self._highest)
         if trial.user_attrs.get(_REFERENCE) or leads:

@@ -15,7 +15,7 @@ from ray import tune
 from raystt.config import SearchConfig
 from raystt.evaluation.jobs import Evaluation
 from raystt.pools.errors import Interrupted, JobFailed
-from raystt.results import REPORTED, Proposal
+from raystt.results import UNKNOWN, Proposal
 from raystt.searching.measure import Measurement, Pools, unwritten
 from raystt.training.jobs import CheckpointError, StateLost, Step
 
@@ -34,6 +34,10 @@ class Trial(tune.Trainable):
         # The first trial of an actor waited for the actor, which is not a cost of the trial.
         self._free_since = time.time()
         self._begin(config)
+
+    def __repr__(self) -> str:
+        """Return what Ray's dashboard calls the actor, which has one trial after the other."""
+        return "trial"
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next proposal in the same actor."""
@@ -80,7 +84,7 @@ class Trial(tune.Trainable):
             self._measurement.end(pending)
 
     def _without_score(self, status: str, error: str) -> dict[str, Any]:
-        return {**dict.fromkeys(REPORTED), "status": status, "error": error, "done": True}
+        return {**UNKNOWN, "status": status, "error": error, "done": True}
 
     def _next_step(self) -> Step | None:
         """Wait for the segment in training; return a step on its way there, None at its end."""
@@ -97,7 +101,7 @@ class Trial(tune.Trainable):
         """Report a step within a segment; a score follows at the horizon."""
         trained = self._measurement.segments.finished
         return {
-            **dict.fromkeys(REPORTED),
+            **UNKNOWN,
             "status": "training",
             "loss": step.loss,
             "ratio": step.ratio,

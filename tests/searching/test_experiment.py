@@ -10,9 +10,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas
 import pytest
 from made import result
 from ray.train._internal.storage import StorageContext
+from ray.tune import ResultGrid
 from ray.tune.experiment import Trial as TuneTrial
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tune_session import TRIALS, search
@@ -72,17 +74,26 @@ def test_tune_tensorboard_and_results_agree(killed_twice: Path) -> None:
         assert table[name].sort_index().tolist() == trials[name].sort_index().tolist(), name
     # A curve grows while a trial trains.
     assert max(len(rows) for rows in analysis.trial_dataframes.values()) > 1
+    grid = ResultGrid(analysis).get_dataframe().set_index("config/trial")
+    assert grid.sort_index().asr_bleu.tolist() == trials.sort_index().asr_bleu.tolist()
     best = analysis.get_best_trial("asr_bleu", "max")
     assert best.last_result["asr_bleu"] == run.best["es"].result.asr_bleu
     for number, row in trials.iterrows():
         folder = killed_twice / "tune" / f"es-{number:03d}"
         assert scalars(folder) == pytest.approx({n: row[n] for n in NUMBERS}, rel=1e-6)
-        assert (folder / "progress.csv").exists()
+        last = pandas.read_csv(folder / "progress.csv").iloc[-1]
+        assert last[list(NUMBERS)].to_dict() == row[list(NUMBERS)].to_dict()
+        assert last["signatures/chrf"] == json.loads(row.signatures)["chrf"]
         assert json.loads((folder / "params.json").read_text())["trial"] == number
     assert not list(killed_twice.glob("tune/*/checkpoint_*"))
     study = run.study("es")
     assert [t.number for t in study.trials] == list(range(TRIALS))
     assert {t.number: t.value for t in study.trials} == trials.asr_bleu.to_dict()
+    for one in study.trials:
+        assert one.user_attrs["chrf"] == trials.chrf[one.number]
+        losses = one.intermediate_values
+        assert not losses or max(losses) <= trials.step[one.number]
+    assert any(one.intermediate_values for one in study.trials)
 
 
 @pytest.mark.ray
