@@ -99,11 +99,14 @@ def prepare(
             ray_session(base.resources, pools=False, shared=shared, verbose=verbose)
         )
         if stage is not None:
-            fit(stage, base.corpus, resources=session.resources, progress=told)
+            fit(
+                stage, base.corpus, resources=session.resources, progress=told,
+                on_message=told.message,
+            )  # fmt: skip
             return None
         return prepare_corpus(
             base.corpus, resources=session.resources, progress=told,
-            interleaving=loaded.interleaving,
+            interleaving=loaded.interleaving, on_message=told.message,
         )  # fmt: skip
 
 

@@ -77,7 +77,9 @@ def _prepare(options: argparse.Namespace) -> int:
     card = api.prepare(
         options.config, infra=options.infra, stage=options.stage, verbose=options.verbose
     )
-    if card is None:
+    if card is None and options.json:
+        _print_json({"fitted": options.stage})
+    elif card is None:
         print(f"{options.config}: {options.stage} fitted; go on without --fit-{options.stage}")
     elif options.json:
         _print_json(asdict(card))
@@ -115,6 +117,8 @@ def _train(options: argparse.Namespace) -> int:
     )
     if trained.diverged_at is not None:
         print(f"raystt: the loss diverged at step {trained.diverged_at}", file=sys.stderr)
+        if options.json:
+            _print_json({"diverged_at": trained.diverged_at, "model": str(trained.model)})
         return FAILED
     _print_scores(trained.scores, options.json)
     return DONE

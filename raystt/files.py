@@ -7,7 +7,7 @@ import fcntl
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -66,6 +66,16 @@ def sha256(path: str | os.PathLike[str]) -> str:
     """Hash what is in a file, 64 hex digits."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def edited(hashes: Mapping[str, str]) -> list[str]:
+    """Return the files, by path, whose `content_hash` is another now; absent ones are passed over.
+
+    Raises:
+        OSError: One cannot be read.
+    """
+    return [path for path, held in hashes.items()
+            if os.path.isfile(path) and content_hash(path) != held]  # fmt: skip
 
 
 def content_hash(path: str | os.PathLike[str]) -> str:

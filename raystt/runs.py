@@ -102,8 +102,9 @@ def train(
             )
             run = run.model_copy(update={"resources": session.resources})
             prepare_corpus(
-                run.corpus, resources=run.resources, progress=told, interleaving=run.interleaving
-            )
+                run.corpus, resources=run.resources, progress=told,
+                interleaving=run.interleaving, on_message=told.message,
+            )  # fmt: skip
             check_prepared(checked, config, infra, told.message)
             parts = single.load_judge, single.train_run, single.evaluate_model
         load_judge, train_run, evaluate_model = parts

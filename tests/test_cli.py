@@ -16,7 +16,7 @@ import ray
 from psutil import Process, wait_procs
 from tiny import tiny_search
 
-from raystt import api
+from raystt import api, runs
 from raystt.cli import main
 from raystt.config import to_yaml
 
@@ -124,6 +124,18 @@ def test_errors_are_json_where_json_is_asked_for(
         data = json.loads(capsys.readouterr().out)
         assert key in [problem["key"] for problem in data["problems"]]
         assert key in data["error"]
+
+
+def test_what_has_no_scores_is_json_where_json_is_asked_for(
+    space: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained = runs.Trained(Path("runs/r/model"), 7, ())
+    monkeypatch.setattr(runs, "train", lambda *_, **__: trained)
+    assert main(["train", str(space), "--json"]) == 1
+    assert json.loads(capsys.readouterr().out) == {"diverged_at": 7, "model": "runs/r/model"}
+    monkeypatch.setattr(api, "prepare", lambda *_, **__: None)
+    assert main(["prepare", str(space), "--fit-units", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"fitted": "units"}
 
 
 @pytest.mark.parametrize(

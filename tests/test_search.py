@@ -130,7 +130,9 @@ def test_a_search(searched: Search) -> None:
     assert len(text.splitlines()) < 80, text
     assert "http://127.0.0.1:" in text  # Ray's dashboard
     ends = [line for line in text.splitlines() if line.startswith("[") and "/6 " in line]
-    assert all(", about " in line and " left" in line for line in ends[2:-1]), text
+    assert len(ends) > 3 and all(", about " in line and " left" in line for line in ends[2:-1]), (
+        text
+    )
     # Only the models of the best and of the fixed runs are kept.
     run = raystt.open_run(directory)
     results = [r for r in run.results if r.split == "dev"]

@@ -16,6 +16,7 @@ from raystt.config.changes import changed
 from raystt.config.corpus import SPLITS
 from raystt.config.validation import nearest
 from raystt.corpus.card import FILE_NAME, Card, CardError
+from raystt.files import edited
 from raystt.hub import MODEL_CONFIG, cached, pinned
 from raystt.readers.embedded import SOURCE_VOICES, TARGET_VOICES
 from raystt.readers.recordings import open_reader
@@ -210,6 +211,14 @@ def load(corpus: CorpusConfig, prepare: str) -> tuple[Card | None, list[Complain
         )
         for change in changed(card.config, corpus.content())
     ] or [Complaint(PATH, reason, fix) for reason, fix in _faults(card, directory, prepare)]
+    wrong += [
+        Complaint(
+            ("corpus", "sources"),
+            f"{table} changed since {corpus.path} was prepared from it",
+            f"set another corpus.path, or delete {corpus.path} to prepare it anew",
+        )
+        for table in edited(card.tables)
+    ]
     return (None if wrong else card), wrong
 
 

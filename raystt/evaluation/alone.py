@@ -44,7 +44,7 @@ def evaluate_model(
     def ask(job: EvaluationJob | CeilingJob) -> Any:
         return measure_ceiling(judge, job) if isinstance(job, CeilingJob) else judge.evaluate(job)
 
-    return tuple(evaluate_run(run, corpus, model, split, folder, ask) for split in splits)
+    return tuple(evaluate_run(run, model, split, folder, ask) for split in splits)
 
 
 def _device(run: RunConfig, key: str) -> str:

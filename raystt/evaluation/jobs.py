@@ -219,7 +219,6 @@ class Scored:
 
 def evaluate_run(
     run: RunConfig,
-    corpus: Path,
     model: Path,
     split: str,
     folder: Path,
@@ -229,7 +228,6 @@ def evaluate_run(
 
     Args:
         run: The run.
-        corpus: Directory of the prepared corpus.
         model: Directory of the model.
         split: "dev" or "test".
         folder: Where hypotheses and clips go.

@@ -80,4 +80,4 @@ def evaluate_model(
         def ask(job: EvaluationJob | CeilingJob) -> Any:
             return served(pool.dispatcher.run.remote(job, f"{run.name} {job.split}")).result
 
-        return tuple(evaluate_run(run, corpus, model, split, folder, ask) for split in splits)
+        return tuple(evaluate_run(run, model, split, folder, ask) for split in splits)

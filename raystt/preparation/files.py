@@ -11,7 +11,7 @@ from typing import Any
 from raystt import remote
 from raystt.config.changes import changed
 from raystt.errors import PrepareError
-from raystt.files import content_hash, remove_unfinished, write_atomic
+from raystt.files import edited, remove_unfinished, write_atomic
 
 WORK = "work"
 """Directory of what is needed only until the card is written."""
@@ -79,11 +79,9 @@ def same_tables(directory: Path, held: dict[str, str]) -> None:
     Raises:
         PrepareError: naming the tables and the fix.
     """
-    edited = [
-        path for path, there in held.items() if Path(path).is_file() and content_hash(path) != there
-    ]
-    if edited:
+    changed = edited(held)
+    if changed:
         raise PrepareError(
-            f"{', '.join(edited)}: changed since {remote.named(directory)} was prepared from it; "
+            f"{', '.join(changed)}: changed since {remote.named(directory)} was prepared from it; "
             f"set another `corpus.path`, or delete {remote.named(directory)} to prepare it anew"
         )

@@ -18,7 +18,7 @@ from raystt.corpus.card import SIDES, UnitsCard
 from raystt.errors import PrepareError
 from raystt.files import replacing
 from raystt.preparation.merge import write_part
-from raystt.preparation.models import ENCODER
+from raystt.preparation.models import finetuned
 from raystt.preparation.rows import Heard, RowError, row
 from raystt.readers.utterance import Quarantined, Utterance, audio_path
 from raystt.speech import SAMPLE_RATE
@@ -97,7 +97,7 @@ class Listener:
 
         self._config = config
         self._device = _device(resources)
-        self._aligns = config.alignment.model or _finetuned(corpus, config)
+        self._aligns = config.alignment.model or finetuned(corpus, config)
         self._hear = _hear(corpus, config, self._aligns, self._device)
         self._books = {
             side: Codebook.load(corpus / getattr(units, side).path).to(self._device)
@@ -208,14 +208,9 @@ def _device(resources: ResourcesConfig) -> str:
     return device_of(resources.gpus_per_encoder, "gpus_per_encoder")
 
 
-def _finetuned(corpus: Path, config: CorpusConfig) -> Path | None:
-    """Return the directory of the fine-tuned encoder."""
-    return corpus / ENCODER if config.finetune else None
-
-
 def _hear(corpus: Path, config: CorpusConfig, aligns: Path | str | None, device: str) -> Hear:
     """Load the encoder, which may be the network that aligns: then one pass serves both."""
-    encodes = _finetuned(corpus, config) or config.units.encoder
+    encodes = finetuned(corpus, config) or config.units.encoder
     if config.alignment.method == "ctc" and str(encodes) == str(aligns):
         from raystt.speech.ctc import CtcEncoder, is_encoder
 
@@ -228,8 +223,9 @@ def _hear(corpus: Path, config: CorpusConfig, aligns: Path | str | None, device:
 def _encoder(corpus: Path, config: CorpusConfig, device: str) -> Any:
     from raystt.speech.encoders import encoder
 
-    units, finetuned = config.units, _finetuned(corpus, config)
-    return encoder(units.encoder, units.layer, finetuned=finetuned, device=device)
+    units = config.units
+    weights = finetuned(corpus, config)
+    return encoder(units.encoder, units.layer, finetuned=weights, device=device)
 
 
 @cache

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
+import traceback
 from typing import Any
 
 import ray
@@ -68,7 +69,8 @@ class Trial(tune.Trainable):
         except Exception as error:
             if unwritten(error) or isinstance(error, Interrupted):
                 return self._without_score("interrupted", str(error))
-            return self._without_score("failed", f"{type(error).__name__}: {error}")
+            said = f"{type(error).__name__}: {error}\n{traceback.format_exc()}"  # nobody foresaw it
+            return self._without_score("failed", said)
 
     def _advance(self) -> dict[str, Any]:
         while True:

@@ -10,7 +10,7 @@ import jsonschema
 import pytest
 
 from raystt.cli import main
-from raystt.config import load_any, load_search, to_yaml
+from raystt.config import ConfigError, load_any, load_search, to_yaml
 from raystt.config.yaml_source import parse, read
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -68,7 +68,7 @@ def test_a_mistake_is_refused_by_both(
     }[key]
     path = tmp_path / "wrong.yaml"
     path.write_text(wrong)
-    with pytest.raises(Exception, match=key.partition(".")[0]):
+    with pytest.raises(ConfigError, match=key.partition(".")[0]):
         load_any(path)
     messages = [text for error in validator.iter_errors(read(path).data) for text in _all(error)]
     assert any(said in message for message in messages), messages

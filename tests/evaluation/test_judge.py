@@ -71,8 +71,7 @@ def job(corpus: Path, form: str) -> EvaluationJob:
 def test_direct(judge: Judge, corpus: Path, tmp_path: Path) -> None:
     evaluation = judge.evaluate(job(corpus, "direct"))
     assert [s.id for s in evaluation.sentences] == [f"dev-0-{i}" for i in range(4)]
-    assert all(s.reference.split() == ["word"] * len(s.reference.split())
-               for s in evaluation.sentences)  # fmt: skip
+    assert all(set(s.reference.split()) == {"word"} for s in evaluation.sentences)
     assert {s.generated_target for s in evaluation.sentences} == {None}
     assert all(s.units + s.stray_tokens <= 12 for s in evaluation.sentences)
     assert not evaluation.texts
@@ -85,10 +84,24 @@ def test_direct(judge: Judge, corpus: Path, tmp_path: Path) -> None:
     assert [line["id"] for line in lines] == [s.id for s in evaluation.sentences]
     for name, known in (("asr_bleu", evaluation.statistics), ("chrf", evaluation.chrf)):
         assert np.array_equal(read_statistics(path, name), known)
-    # Each clip is the sentence that it is numbered for, as long as that was spoken.
-    ids = [s.id for s in evaluation.sentences]
-    for number, place in enumerate(heard(ids)):
-        found, seconds = clip(tmp_path / "clips-dev", number), evaluation.sentences[place].seconds
+
+
+def test_each_clip_is_the_sentence_that_it_is_numbered_for(
+    judge: Judge, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = judge.card.tokenizer.unit_offset + judge.card.units.target.offset
+    says = [np.arange(count) % 8 + first for count in (6, 0, 30, 12)]
+    monkeypatch.setattr(
+        "raystt.evaluation.judge.generate",
+        lambda *_, **__: [Generated(spoken, None, None) for spoken in says],
+    )
+    evaluation = judge.evaluate(job(corpus, "direct"))
+    evaluation.write(tmp_path)
+    sentences = evaluation.sentences
+    assert [s.units for s in sentences] == [6, 0, 30, 12]
+    assert [s.seconds > 0 for s in sentences] == [True, False, True, True]
+    for number, place in enumerate(heard([s.id for s in sentences])):
+        found, seconds = clip(tmp_path / "clips-dev", number), sentences[place].seconds
         assert found.exists() == (seconds > 0)
         if found.exists():
             assert soundfile.info(found).duration == pytest.approx(seconds, abs=0.1)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from raystt.checking.corpus import load
 from raystt.config import CorpusConfig, ResourcesConfig
 from raystt.errors import PrepareError
 from raystt.files import content_hash
@@ -134,6 +135,8 @@ def test_an_edited_manifest_of_a_prepared_corpus_is_told(tmp_path):
     (tmp_path / "m.jsonl").write_text("")
     with pytest.raises(PrepareError, match=r"m\.jsonl: changed since"):
         prepare(asked, resources=ResourcesConfig(), progress=lambda *step: None)
+    _, wrong = load(asked, "run `raystt prepare`")
+    assert "m.jsonl changed since" in " ".join(one.reason for one in wrong)
 
 
 def test_missing_source_text_is_told_when_the_rows_are_read(tmp_path):
