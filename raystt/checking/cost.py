@@ -104,10 +104,10 @@ def estimate(
         CPU, base.training.precision == "bf16")  # fmt: skip
     train = evaluate = prepare = 0.0
     runs = list(_runs(config))
-    for language, run, count in runs:
+    for language, run, count, reported in runs:
         train += count * training_seconds(model, run, lengths[language], words, device, bf16)
-        # fixed runs are scored on the report split as well; of the proposals, the best alone
-        for split, times in {run.evaluation.report_split: 1, run.evaluation.split: count}.items():
+        scored = {run.evaluation.report_split: reported, run.evaluation.split: count}
+        for split, times in scored.items():
             sentences = min(run.evaluation.sentences or 10**9, pairs[language, split] or _SENTENCES)
             evaluate += times * evaluation_seconds(model, run, lengths[language], sentences, device)
     if base.corpus.reader == "embedded" and card is None:
@@ -122,7 +122,7 @@ def estimate(
     if not gpu and resources.address is None:  # the processes share the cores of this machine
         devices = min(devices, resources.local_cpus())
         busy = max(busy, (train + evaluate) / (devices * _SHARED))
-    trials, first = sum(count for *_, count in runs), runs[0][1]
+    trials, first = sum(count for _, _, count, _ in runs), runs[0][1]
     segments = config.fidelity.segments if isinstance(config, SearchConfig) else 1
     written, trained = (2 if bf16 else 4) * model.parameters, model.trained(first, new)
     engine = (12 if bf16 else 8) * trained
@@ -165,27 +165,29 @@ def _models(config: RunConfig | SearchConfig) -> int:
     if isinstance(config, RunConfig):
         return 1
     if config.keep == "all" or config.fidelity.segments > 1:  # prefixes stay to the end
-        return sum(count for *_, count in _runs(config))
+        return sum(count for _, _, count, _ in _runs(config))
     # Until the end, what leads is kept for its score on the report split, and the fixed runs are.
     held = (len(config.fixed(name)) + max(1, config.confirm.top) for name in config.languages)
     return sum(held) + config.base.resources.trainers
 
 
-def _runs(config: RunConfig | SearchConfig) -> Iterator[tuple[str, RunConfig, int]]:
-    """Go through language, run and number of such runs.
+def _runs(config: RunConfig | SearchConfig) -> Iterator[tuple[str, RunConfig, int, int]]:
+    """Go through language, run, number of such runs, and how many are scored on `report_split`.
 
-    Proposals, and what is trained anew on fresh seeds, are taken to be the base run.
+    Proposals, and what is trained anew on fresh seeds, are taken to be the base run. Of proposals,
+    the best alone is scored on both splits.
     """
     if isinstance(config, RunConfig):
-        yield config.language, config, 1
+        yield config.language, config, 1, 1
         return
     for language in config.languages:
         fixed = config.fixed(language)
         for name in fixed:
-            yield language, config.run_for(language, config.reference(name)), 1
-        proposals = config.trials_of(language) - len(fixed) + config.confirmations_of(language)
+            yield language, config.run_for(language, config.reference(name)), 1, 1
+        proposals = config.trials_of(language) - len(fixed)
         if proposals:
-            yield language, config.run_for(language, {}), proposals
+            fresh = config.confirmations_of(language)
+            yield language, config.run_for(language, {}), proposals + fresh, 1 + fresh
 
 
 def training_seconds(

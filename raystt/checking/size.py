@@ -19,7 +19,10 @@ from raystt.recognition.protocols import PROTOCOLS
 from raystt.speech import CEPSTRA, MFCC
 
 NEW_TOKENS = 8  # framing, mask and modality tokens beside the units
-_RECOGNISERS = {"whisper": 1.54e9, "fairseq-wav2vec2": 0.317e9}  # large-v3, large
+_RECOGNISERS = {  # parameters by what a name has, else by protocol: large-v3, large
+    "turbo": 809e6, "whisper-tiny": 39e6, "whisper-base": 74e6, "whisper-small": 244e6,
+    "whisper-medium": 769e6, "whisper": 1.54e9, "fairseq-wav2vec2": 0.317e9,
+}  # fmt: skip
 
 _DIMENSION = 1024  # of the large encoders, where there is no config to read
 
@@ -137,7 +140,8 @@ def recogniser(evaluation: EvaluationConfig) -> tuple[float, str | None]:
         decoder = int(data.get("decoder_layers") or 0) * (a_layer + 4 * width**2)
         return encoder * a_layer + decoder + width * int(data["vocab_size"]), plain
     except (KeyError, TypeError, ValueError):
-        assumed = _RECOGNISERS.get(evaluation.asr, 0.0)
+        named = next((part for part in _RECOGNISERS if part in plain), evaluation.asr)
+        assumed = _RECOGNISERS.get(named, 0.0)
         return assumed, f"{plain}, assumed to have {assumed / 1e9:.2g} G parameters"
 
 

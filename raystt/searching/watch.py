@@ -82,12 +82,17 @@ class Watch:
 
     def _loop(self) -> None:
         while not self._ended.wait(_SNAPSHOT_SECONDS):
-            with suppress(ray.exceptions.RayError, OSError):
-                self._tell()
-                if time.monotonic() - self._looked >= _LOOK_SECONDS:
-                    self._looked = time.monotonic()
-                    self._look_at_storage()
-                    self._look_at_workers()
+            try:
+                with suppress(ray.exceptions.RayError, OSError):
+                    self._tell()
+                    if time.monotonic() - self._looked >= _LOOK_SECONDS:
+                        self._looked = time.monotonic()
+                        self._look_at_storage()
+                        self._look_at_workers()
+            except Exception as error:
+                # Without its watch a search would wait for ever for what does not come back.
+                self._searcher.stop(f"its watch failed: {type(error).__name__}: {error}")
+                raise
 
     def _look_at_storage(self) -> None:
         """Hold the searcher back while there is no room for another trial's states."""

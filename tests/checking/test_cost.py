@@ -263,6 +263,8 @@ def test_the_size_of_a_recogniser_is_read_where_its_config_is(tmp_path: Path) ->
     assert basis == str(tmp_path / "whisper")
     assumed, basis = recogniser(run(tmp_path, evaluation={"asr": "whisper"}).evaluation)
     assert assumed == 1.54e9 and basis is not None and "assumed" in basis
+    small = {"asr": "whisper", "asr_model": "openai/whisper-small@abc"}
+    assert recogniser(run(tmp_path, evaluation=small).evaluation)[0] == 244e6
     assert recogniser(run(tmp_path).evaluation) == (0.0, None)
 
 
