@@ -156,7 +156,7 @@ def measure(directory: Path) -> dict[str, Any]:
         "tokens": tokens(path),
         "ratios": ratios(),
         "scores": scores(),
-        "processor": processor(),
+        "processors": [processor()],
         "losses": [loss.hex() for loss in seen],
         "generated": written,
     }
@@ -189,9 +189,16 @@ def test_losses_are_the_same(measured: dict[str, Any], golden: dict[str, Any]) -
     found = [float.fromhex(loss) for loss in measured["losses"]]
     kept = [float.fromhex(loss) for loss in golden["losses"]]
     assert found == pytest.approx(kept, rel=1e-4)
-    if measured["processor"] == golden["processor"]:
-        assert found == kept
-        assert measured["generated"] == golden["generated"]
+
+
+def test_losses_and_tokens_are_the_same_to_the_bit(
+    measured: dict[str, Any], golden: dict[str, Any]
+) -> None:
+    """On processors that are known to give these bits; others may round otherwise."""
+    if measured["processors"][0] not in golden["processors"]:
+        pytest.skip(f"bits of another processor than {measured['processors'][0]}")
+    assert measured["losses"] == golden["losses"]
+    assert measured["generated"] == golden["generated"]
 
 
 if __name__ == "__main__":
