@@ -33,8 +33,6 @@ class Codebook:
         encoder: name of the encoder whose frames these are; "" where the file does not say.
     """
 
-    _placed: tuple[Any, ...] | None = None  # tensors of the three, where `to` has put them
-
     def __init__(
         self, mean: np.ndarray, scale: np.ndarray, centroids: np.ndarray, encoder: str
     ) -> None:
@@ -42,6 +40,7 @@ class Codebook:
         self.scale = scale
         self.centroids = centroids
         self.encoder = encoder
+        self._placed: tuple[Any, ...] = (mean, scale, centroids)
 
     @property
     def clusters(self) -> int:
@@ -61,15 +60,13 @@ class Codebook:
                 f"dimensions (of encoder {self.encoder or 'unknown'!r}); use the encoder and the "
                 "layer it was made for"
             )
-        if self._placed is None:
-            return nearest((frames - self.mean) / self.scale, self.centroids)
-        import torch
-
+        there: Any = frames
         mean, scale, centroids = self._placed
-        standardised = (torch.from_numpy(frames).to(centroids.device) - mean) / scale
-        distances = (centroids**2).sum(dim=1) - 2.0 * (standardised @ centroids.T)
-        found: np.ndarray = distances.argmin(dim=1).cpu().numpy()
-        return found
+        if centroids is not self.centroids:
+            import torch
+
+            there = torch.from_numpy(frames).to(centroids.device)
+        return nearest((there - mean) / scale, centroids)
 
     def to(self, device: str) -> Codebook:
         """Let `assign` compute on a torch device.
@@ -127,20 +124,22 @@ class Codebook:
         return cls(mean, scale, centroids, encoder)
 
 
-def nearest(frames: np.ndarray, centroids: np.ndarray) -> np.ndarray:
+def nearest(frames: Any, centroids: Any) -> np.ndarray:
     """Return the nearest centroid of each frame, int64 [frames], in bounded memory.
 
     Args:
-        frames: float32 [frames, dimension], in the space of the centroids.
-        centroids: float32 [clusters, dimension].
+        frames: float32 [frames, dimension], in the space of the centroids; an array, or a tensor
+            on any device.
+        centroids: float32 [clusters, dimension], as `frames`.
     """
     # |x - c|^2 without |x|^2, which is the same for every centroid.
-    squares = (centroids**2).sum(axis=1)
+    squares = (centroids**2).sum(1)
     found = np.empty(len(frames), dtype=np.int64)
     step = max(1, _CHUNK // len(centroids))
     for start in range(0, len(frames), step):
         distances = squares - 2.0 * (frames[start : start + step] @ centroids.T)
-        found[start : start + step] = distances.argmin(axis=1)
+        closest = distances.argmin(1)
+        found[start : start + step] = closest if isinstance(closest, np.ndarray) else closest.cpu()
     return found
 
 
