@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -694,7 +693,7 @@ def test_ablations_are_counted_and_shown() -> None:
     assert [one.trials for one in fixed.languages] == [5, 6]
 
 
-def test_it_is_quick_and_starts_nothing() -> None:
+def test_it_imports_nothing_that_takes_seconds() -> None:
     prepare(written(RUN))
     heavy = ["ray", "torch", "transformers", "optuna", "deepspeed", "sklearn"]
     code = f"""
@@ -704,18 +703,14 @@ def test_it_is_quick_and_starts_nothing() -> None:
         print(*(name for name in {heavy} if name in sys.modules))
     """
     root = Path(__file__).resolve().parents[1]
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(code)],
         capture_output=True,
         text=True,
         env={**os.environ, "PYTHONPATH": str(root)},
     )
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == ""
-    # of the processor and not by the clock, which also counts what else the machine does
-    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 4
 
 
 def test_models_that_do_not_go_together_are_noticed(tmp_path: Path) -> None:

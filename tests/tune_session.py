@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from raystt.config import SearchConfig
 from raystt.evaluation.jobs import Evaluation, EvaluationJob, Sentence
 from raystt.pools.broker import Activity, Served
 from raystt.results import Result
-from raystt.searching import experiment
+from raystt.searching import experiment, tracking
 from raystt.searching.claim import claimed
 from raystt.searching.ledger import Ledger
 from raystt.searching.measure import Pools
@@ -108,11 +109,22 @@ def main(path: Path, kill_after: int, **changes: object) -> None:
         actors = [ray.remote(kind).options(num_cpus=0).remote() for kind in (Broker, Dispatcher)]
         pools = Pools(*actors, corpus="", states=str(directory.states),
                       trials=str(directory.trials))  # fmt: skip
-        callbacks = experiment.callbacks(experiment.trackers(config, directory.path))
+        callbacks = experiment.callbacks(tracking.trackers(config, directory.path))
         _tune(config, ledger, searcher, pools, directory, callbacks)
         # Of finished trials, nothing is left where Tune would copy it again and again.
         written = Path(ray._private.worker.global_worker.node.get_session_dir_path(), "artifacts")
         assert list(written.rglob("driver_artifacts")) and not list(written.rglob("result.json"))
+
+
+def session(path: Path, kill_after: int = 0, *trackers: str, **environment: str) -> int:
+    """Run one as a process of its own and return its exit status."""
+    done = subprocess.run(
+        [sys.executable, __file__, str(path), str(kill_after), *trackers],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), **environment},
+        capture_output=True, text=True, timeout=200,
+    )  # fmt: skip
+    assert done.returncode in (0, -signal.SIGKILL), done.stderr
+    return done.returncode
 
 
 if __name__ == "__main__":

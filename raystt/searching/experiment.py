@@ -24,17 +24,11 @@ from ray.tune.logger import CSVLoggerCallback, JsonLoggerCallback, LoggerCallbac
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import SearchGenerator
 
-from raystt.config import SearchConfig
-from raystt.errors import BadInput
 from raystt.results import Result
 from raystt.searching.directory import TUNE
 from raystt.searching.searcher import StudySearcher
 
 TRAINABLE = "raystt"
-
-
-class TrackingError(BadInput):
-    """A tracker that is asked for cannot be used; the text names the key and the extra."""
 
 
 class ResumedSearch(SearchGenerator):  # type: ignore[misc]
@@ -48,7 +42,7 @@ class ResumedSearch(SearchGenerator):  # type: ignore[misc]
 
     def __init__(self, searcher: StudySearcher, finished: Iterable[Result], run: Path) -> None:
         super().__init__(searcher)
-        self._before = deque(_finished_trial(result, run) for result in finished)
+        self._before = deque(finished_trial(result, run) for result in finished)
 
     def next_trial(self) -> TuneTrial | None:
         """Return a trial that was finished before, then what the searcher proposes."""
@@ -106,15 +100,6 @@ def _put_away(trial: TuneTrial) -> None:
         path.unlink()
 
 
-def trackers(search: SearchConfig, run: Path) -> list[LoggerCallback]:
-    """Return Tune's own callbacks for what a search is tracked with.
-
-    Raises:
-        TrackingError: The package of a tracker is not installed.
-    """
-    return [_tracker(name, search, run) for name in search.tracking]
-
-
 def callbacks(trackers: Sequence[LoggerCallback]) -> list[Callback]:
     """Return the loggers of a search, JSON, CSV and TensorBoard, its trackers, and `Shelve`.
 
@@ -129,23 +114,6 @@ def callbacks(trackers: Sequence[LoggerCallback]) -> list[Callback]:
         *trackers,
         Shelve(),
     ]
-
-
-def _tracker(name: str, search: SearchConfig, run: Path) -> LoggerCallback:
-    """Return Tune's own callback; both trackers read their usual environment variables."""
-    from ray.air.integrations import mlflow, wandb
-
-    try:
-        __import__(name)
-    except ImportError:
-        raise TrackingError(
-            f"tracking: {name} is not installed; install raystt[{name}], or remove it from the list"
-        ) from None
-    if name == "mlflow":
-        store = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{run / 'mlflow.db'}"
-        return mlflow.MLflowLoggerCallback(tracking_uri=store, experiment_name=search.name)
-    project = os.environ.get("WANDB_PROJECT", "raystt")
-    return wandb.WandbLoggerCallback(project=project, group=search.name, dir=str(run))
 
 
 def mend(finished: Sequence[Result], run: Path) -> None:
@@ -177,7 +145,7 @@ def _storage(run: Path, result: Result) -> StorageContext:
     )
 
 
-def _finished_trial(result: Result, run: Path) -> TuneTrial:
+def finished_trial(result: Result, run: Path) -> TuneTrial:
     """Return a finished trial as Tune would know it."""
     trial = TuneTrial(
         TRAINABLE,
@@ -204,7 +172,7 @@ def _finished_trial(result: Result, run: Path) -> TuneTrial:
 def _log_again(result: Result, run: Path) -> None:
     """Have Tune's loggers write the last report of a trial into a folder of its own."""
     shutil.rmtree(run / TUNE / result.folder, ignore_errors=True)
-    trial = _finished_trial(result, run)
+    trial = finished_trial(result, run)
     trial.init_local_path()
     for logger in (JsonLoggerCallback(), CSVLoggerCallback(), TBXLoggerCallback()):
         logger.on_trial_start(0, [], trial)

@@ -24,7 +24,7 @@ from raystt.pools.trainers import TrainerPool
 from raystt.preparation.prepare import prepare
 from raystt.ranking import dataframe
 from raystt.results import Proposal
-from raystt.searching import experiment
+from raystt.searching import experiment, tracking
 from raystt.searching.best import write_best
 from raystt.searching.confirm import confirm
 from raystt.searching.directory import RunDirectory
@@ -80,7 +80,7 @@ def run_search(
     """
     with _told(directory):
         resources, corpus = search.base.resources, remote.local(search.base.corpus.path)
-        trackers = experiment.trackers(search, directory.path)
+        trackers = tracking.trackers(search, directory.path)
         reconcile(search, directory, on_message)
         sweep(directory.states)
         ledger = Ledger(search, directory, on_message)
@@ -182,6 +182,7 @@ def _tune(
     """Run the trials that are still missing through one Tune run."""
     finished = ledger.finished()
     experiment.mend(finished, directory.path)
+    tracking.mend(callbacks, finished, directory.path)
     if searcher.missing <= 0 and not finished:
         return
     # What a trial writes is read here: where nodes have copies of their own, it runs here.

@@ -6,8 +6,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pandas
@@ -17,7 +15,7 @@ from ray.train._internal.storage import StorageContext
 from ray.tune import ResultGrid
 from ray.tune.experiment import Trial as TuneTrial
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tune_session import TRIALS, search
+from tune_session import TRIALS, session
 
 import raystt
 from raystt.searching import experiment
@@ -26,17 +24,6 @@ NUMBERS = (
     "asr_bleu", "asr_bleu_low", "asr_bleu_high", "chrf", "loss", "ratio", "achieved_words",
     "step", "tokens", "train_seconds", "evaluate_seconds", "overhead_seconds", "truncated",
 )  # fmt: skip
-
-
-def session(path: Path, kill_after: int = 0, *trackers: str, **environment: str) -> int:
-    script = Path(__file__).parents[1] / "tune_session.py"
-    done = subprocess.run(
-        [sys.executable, str(script), str(path), str(kill_after), *trackers],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), **environment},
-        capture_output=True, text=True, timeout=200,
-    )  # fmt: skip
-    assert done.returncode in (0, -signal.SIGKILL), done.stderr
-    return done.returncode
 
 
 @pytest.fixture(scope="module")
@@ -103,30 +90,6 @@ def test_a_moved_search_is_read_where_it_lies(killed_twice: Path, tmp_path: Path
     run = raystt.open_run(moved)
     assert len(run.experiment.dataframe()) == len(run.trials) == TRIALS
     assert run.best["es"].model.is_relative_to(moved)
-
-
-@pytest.mark.long
-@pytest.mark.ray
-def test_trackers_are_told_of_every_trial(tmp_path: Path) -> None:
-    import mlflow
-
-    store = f"sqlite:///{tmp_path}/store.db"
-    environment = {"MLFLOW_TRACKING_URI": store, "WANDB_MODE": "offline"}
-    assert session(tmp_path, 0, "mlflow", "wandb", **environment) == 0
-    run = raystt.open_run(tmp_path / "runs" / "played")
-    client = mlflow.MlflowClient(tracking_uri=store)
-    logged = client.search_runs([client.get_experiment_by_name("played").experiment_id])
-    found = {int(one.data.params["trial"]): one.data.metrics["asr_bleu"] for one in logged}
-    assert found == run.trials.set_index("trial").asr_bleu.to_dict()
-    assert len(list((run.path / "wandb").glob("offline-run-*/*.wandb"))) == TRIALS
-
-
-def test_a_tracker_that_is_not_installed_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "wandb", None)
-    with pytest.raises(experiment.TrackingError, match=r"tracking: wandb .*raystt\[wandb\]"):
-        experiment.trackers(search(tmp_path, tracking=["wandb"]), tmp_path)
 
 
 def test_what_a_kill_cost_is_written_again(ray_local: str, tmp_path: Path) -> None:

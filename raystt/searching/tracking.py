@@ -1,0 +1,94 @@
+"""What a search is tracked with beside TensorBoard: Tune's own callbacks for MLflow and W&B."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ray.tune import Callback
+from ray.tune.logger import LoggerCallback
+
+from raystt.config import SearchConfig
+from raystt.errors import BadInput
+from raystt.results import Result
+from raystt.searching.experiment import finished_trial
+
+_RUN = "raystt.run"  # tag of MLflow's runs: searches of one name may share a server
+
+
+class TrackingError(BadInput):
+    """A tracker that is asked for cannot be used; the text names the key and the extra."""
+
+
+def trackers(search: SearchConfig, run: Path) -> list[LoggerCallback]:
+    """Return Tune's own callbacks for what a search is tracked with.
+
+    Args:
+        search: The search.
+        run: Its directory, which holds what is tracked where their environment variables name no
+            other place.
+
+    Raises:
+        TrackingError: The package of a tracker is not installed.
+    """
+    return [_tracker(name, search, run) for name in search.tracking]
+
+
+def _tracker(name: str, search: SearchConfig, run: Path) -> LoggerCallback:
+    from ray.air.integrations import mlflow, wandb
+
+    try:
+        __import__(name)
+    except ImportError:
+        raise TrackingError(
+            f"tracking: {name} is not installed; install raystt[{name}], or remove it from the list"
+        ) from None
+    if name == "mlflow":
+        store = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{run / 'mlflow.db'}"
+        return mlflow.MLflowLoggerCallback(
+            tracking_uri=store, experiment_name=search.name, tags={_RUN: str(run)}
+        )
+    project = os.environ.get("WANDB_PROJECT", "raystt")
+    return wandb.WandbLoggerCallback(project=project, group=search.name, dir=str(run))
+
+
+def mend(callbacks: Iterable[Callback], finished: Sequence[Result], run: Path) -> None:
+    """Tell MLflow what it was not told before a kill.
+
+    Runs of trials that were cut off are ended as KILLED: they are run again from their start, as
+    runs of their own. W&B finds out by itself, as nobody answers for its runs any more.
+
+    Args:
+        callbacks: Of the search.
+        finished: What earlier sessions have finished.
+        run: Directory of the search.
+    """
+    from ray.air.integrations.mlflow import MLflowLoggerCallback
+
+    for callback in callbacks:
+        if isinstance(callback, MLflowLoggerCallback):
+            _mend_mlflow(callback, finished, run)
+
+
+def _mend_mlflow(callback: Any, finished: Sequence[Result], run: Path) -> None:
+    from mlflow import MlflowClient
+
+    callback.setup()
+    client = MlflowClient(tracking_uri=callback.tracking_uri)
+    experiment = client.get_experiment_by_name(callback.experiment_name)
+    told = set()
+    for one in client.search_runs([experiment.experiment_id], max_results=50_000):
+        if one.data.tags.get(_RUN) != str(run):
+            continue
+        if one.info.status == "FINISHED":
+            told.add(one.info.run_name)
+        elif one.info.status == "RUNNING":
+            client.set_terminated(one.info.run_id, "KILLED")
+    for result in finished:
+        if result.label not in told:
+            trial = finished_trial(result, run)
+            callback.on_trial_start(0, [], trial)
+            callback.on_trial_result(0, [], trial, dict(trial.last_result))
+            callback.on_trial_complete(0, [], trial)
