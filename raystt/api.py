@@ -200,8 +200,7 @@ def report(run: Run, *, running: bool = False, figures: bool = True) -> list[Pat
     from raystt.report.page import Content, write_report
 
     written = write_report(Content(
-        run.path, run.search, run.results, run.failures, run.summary, run.importances,
-        run.environment, running,
+        run.path, run.search, run.failures, run.summary, run.importances, run.environment, running,
     ), figures=figures)  # fmt: skip
     for path in written:
         remote.update(path)

@@ -197,7 +197,7 @@ def _search(options: argparse.Namespace) -> int:
         verbose=options.verbose,
     )
     _print_run(run, options.json)
-    done = len(run.results) >= run.search.total_trials and not run.summary["confirm"]["missing"]
+    done = len(run.results) >= run.search.total_trials and not run.summary.missing
     return DONE if done else FAILED
 
 
@@ -211,7 +211,7 @@ def _report(options: argparse.Namespace) -> int:
 def _print_run(run: Any, as_json: bool) -> None:
     summary = run.summary
     if as_json:
-        _print_json(summary)
+        _print_json(summary.as_dict())
         return
     from rich.console import Console
 

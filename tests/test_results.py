@@ -13,13 +13,16 @@ from hypothesis import strategies as st
 from made import LINEAR, SIGNATURE, diverged, result
 from rich.console import Console
 
+from raystt.evaluation.jobs import Ceiling
 from raystt.lines import append, read, read_failures
 from raystt.ranking import best, dataframe, latest, pareto
 from raystt.report import tables
 from raystt.report.markdown import markdown
 from raystt.results import UNKNOWN, Failure, Proposal, Result, ResultsError
 from raystt.schedule import Constant
-from raystt.searching.summary import summarise, write_summary
+from raystt.scores import Score
+from raystt.searching.directory import RunDirectory
+from raystt.searching.summarise import summarise
 
 
 def search() -> list[Result]:
@@ -154,14 +157,14 @@ def test_a_repeated_evaluation_counts_once() -> None:
 
 def test_segments_that_trials_share_are_trained_once() -> None:
     lines = [result(0, 1.0, states=("a", "b")), result(1, 2.0, states=("a", "c"))]
-    entry = summarise(lines, name="toy", split="dev")["languages"]["es"]
+    entry = summarise(lines, name="toy", split="dev").as_dict()["languages"]["es"]
     assert (entry["fidelity"]["segments_asked"], entry["fidelity"]["segments_trained"]) == (4, 3)
 
 
 def test_summary_is_the_documented_shape() -> None:
     summary = summarise(
         search(), name="toy", split="dev", report_split="test", pairs={"es": 300, "fr": 1000}
-    )
+    ).as_dict()
     assert summary["name"] == "toy"
     assert summary["trials"] == 6
     assert summary["wall_s"] == 80.0
@@ -184,9 +187,9 @@ def test_summary_is_the_documented_shape() -> None:
 
 def test_an_unfinished_search_has_a_summary_too() -> None:
     summary = summarise([], name="toy", split="dev", pairs={"es": 300})
-    assert summary["trials"] == 0 and summary["wall_s"] == 0.0
-    assert summary["languages"]["es"]["best"] is None
-    assert "no finished trial" in markdown(summary, [])
+    assert summary.trials == 0 and summary.wall_s == 0.0
+    assert summary.as_dict()["languages"]["es"]["best"] is None
+    assert "no finished trial" in markdown(summary)
 
 
 def test_scores_of_different_signatures_are_not_compared() -> None:
@@ -196,23 +199,24 @@ def test_scores_of_different_signatures_are_not_compared() -> None:
 
 
 def test_the_summary_is_written_whole(tmp_path: Path) -> None:
-    summary = summarise(search(), name="toy", split="dev")
-    write_summary(tmp_path / "run" / "summary.json", summary)
+    summary = summarise(search(), name="toy", split="dev").as_dict()
+    (tmp_path / "run").mkdir()
+    RunDirectory(tmp_path / "run").write_summary(summary)
     assert json.loads((tmp_path / "run" / "summary.json").read_text()) == summary
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["summary.json"]
 
 
 def test_the_tables_show_every_run_with_interval_and_signature() -> None:
-    ceiling = {"asr_bleu": 93.0, "ci": [90.0, 95.0], "signature": SIGNATURE}
+    score = Score(93.0, (90.0, 95.0), SIGNATURE, 64)
     summary = summarise(
         search(),
         name="toy",
         split="dev",
         report_split="test",
         pairs={"es": 300, "fr": 1000},
-        ceilings={"es": {"dev": {"audio": ceiling, "resynthesis": ceiling}}},
+        ceilings={"es": {"dev": Ceiling("dev", audio=score, resynthesis=score)}},
     )
-    text = markdown(summary, search())
+    text = markdown(summary)
     assert "| pairs | run | schedule | ASR-BLEU, dev | vs paper | ASR-BLEU, test |" in text
     assert "16.0 [11.0, 21.0]" in text
     assert "**best, #3**" in text and "**41.0 [36.0, 46.0]**" in text

@@ -228,7 +228,7 @@ def test_the_neighbours_of_the_best_are_trained(ray_local: str, space: Path) -> 
     run = raystt.search(space, progress=False)
     confirmed = [r for r in read(run.path / "confirmation.jsonl") if r.split == "test"]
     for language in ("es", "fr"):
-        best = run.summary["languages"][language]["best"]
+        best = run.summary.as_dict()["languages"][language]["best"]
         proof, end = best["certificate"], best["overrides"]["schedule.end"]
         assert {one["knob"]: one["value"] for one in proof["neighbours"]} == pytest.approx(
             {"schedule.end+": min(0.9, end + 0.03), "schedule.end-": max(0.6, end - 0.03)}

@@ -22,7 +22,7 @@ from raystt.evaluation.jobs import Ceiling, CeilingJob
 from raystt.evaluation.judge import Judge
 from raystt.files import write_atomic
 from raystt.readers.utterance import audio_path
-from raystt.scores import Score, asr_bleu
+from raystt.scores import asr_bleu
 
 
 def measure_ceiling(judge: Judge, job: CeilingJob) -> Ceiling:
@@ -35,7 +35,7 @@ def measure_ceiling(judge: Judge, job: CeilingJob) -> Ceiling:
     names, target = rows["id"].to_pylist(), of_side(rows, "target")
     path = _path(judge, job, names)
     if path.exists():
-        return _read(path)
+        return Ceiling.of(json.loads(path.read_text(encoding="utf-8")))
     offset = judge.card.units.target.offset
     units = [np.array(unit) - offset for unit in target["units"].to_pylist()]
     recorded = [_recording(judge.corpus, job, name) for name in names]
@@ -59,15 +59,6 @@ def _path(judge: Judge, job: CeilingJob, names: list[str]) -> Path:
     decides = [judge.card.fingerprint, judge.signature, names, job.config.resamples]
     key = hashlib.sha256(json.dumps(decides).encode()).hexdigest()[:12]
     return judge.corpus / "ceilings" / f"{job.language}-{job.split}-{key}.json"
-
-
-def _read(path: Path) -> Ceiling:
-    kept = json.loads(path.read_text(encoding="utf-8"))
-    scores = {
-        kind: Score(**{**kept[kind], "ci": tuple(kept[kind]["ci"])})
-        for kind in ("audio", "resynthesis")
-    }
-    return Ceiling(kept["split"], scores["audio"], scores["resynthesis"])
 
 
 def _recording(corpus: Path, job: CeilingJob, name: str) -> np.ndarray:

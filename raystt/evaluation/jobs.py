@@ -64,6 +64,15 @@ class Ceiling:
     audio: Score
     resynthesis: Score
 
+    @classmethod
+    def of(cls, kept: Mapping[str, Any]) -> Ceiling:
+        """Read what `dataclasses.asdict` gave and JSON kept."""
+        audio, resynthesis = (
+            Score(**{**kept[kind], "ci": tuple(kept[kind]["ci"])})
+            for kind in ("audio", "resynthesis")
+        )
+        return cls(kept["split"], audio, resynthesis)
+
 
 @dataclass(frozen=True)
 class Sentence:

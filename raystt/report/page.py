@@ -22,6 +22,7 @@ from raystt.report.markdown import markdown
 from raystt.report.tables import FLOOR, answer_rows, best_name, language_title, notes, verdicts
 from raystt.results import Failure, Result
 from raystt.searching.directory import RunDirectory
+from raystt.searching.summary import LanguageSummary, Summary
 from raystt.training.jobs import LOG
 
 if TYPE_CHECKING:
@@ -40,9 +41,8 @@ class Content:
     Attributes:
         path: Directory of the search.
         search: Its config.
-        results: Finished trials, on the split that they are compared on.
         failures: Trials that could not be run.
-        summary: What `summary.json` holds of them.
+        summary: What is finished, summed up.
         importances: Of the searched keys, by language, where there are enough trials.
         environment: What it ran on.
         running: Whether the search runs.
@@ -50,16 +50,16 @@ class Content:
 
     path: Path
     search: SearchConfig
-    results: Sequence[Result]
     failures: Sequence[Failure]
-    summary: Mapping[str, Any]
+    summary: Summary
     importances: Mapping[str, Mapping[str, float]]
     environment: Mapping[str, Any]
     running: bool
 
-    def of(self, language: str) -> list[Result]:
-        """Return the finished trials of a language."""
-        return [r for r in self.results if r.language == language]
+    @property
+    def results(self) -> list[Result]:
+        """The finished trials, on the split that they are compared on."""
+        return [result for language in self.summary.languages for result in language.results]
 
     @property
     def failed(self) -> list[Failure]:
@@ -71,9 +71,8 @@ class Content:
     @property
     def missing(self) -> int:
         """Trials and trainings on fresh seeds that are still to come."""
-        confirm = self.summary.get("confirm", {}).get("missing", 0)
         lacking = self.search.total_trials - len(self.results) - len(self.failed)
-        return int(lacking + confirm)
+        return lacking + self.summary.missing
 
 
 def write_report(content: Content, *, figures: bool = True) -> list[Path]:
@@ -88,7 +87,7 @@ def write_report(content: Content, *, figures: bool = True) -> list[Path]:
     """
     run = RunDirectory(content.path)
     run.report.mkdir(parents=True, exist_ok=True)
-    write_atomic(run.tables, markdown(content.summary, content.results))
+    write_atomic(run.tables, markdown(content.summary))
     if not can_draw():
         return [run.tables]
     drawn = draw(content)
@@ -124,22 +123,21 @@ def draw(content: Content) -> list[Drawn]:
     from raystt.report import charts
 
     summary, search = content.summary, content.search
-    scale = charts.Scale(content.results, search.objective, summary["split"])
+    scale = charts.Scale(content.results, search.objective, summary.split)
     drawn: list[Drawn] = []
-    for language, entry in summary["languages"].items():
-        results = content.of(language)
+    for language in summary.languages:
+        results, best = language.results, language.best
         if not results:
             continue
         logs = {r.trial: log for r in results if (log := _log(content.path, r)) is not None}
-        best, fresh = entry["best"] or {}, {}
-        if best.get("optimism") is not None:
-            chosen = next(r for r in results if r.trial == best["trial"])
-            fresh[chosen.trial] = best["fresh"]["on_split"]
+        chosen, fresh = best.result.trial if best else None, {}
+        if best and best.fresh and language.optimism is not None:
+            fresh[best.result.trial] = best.fresh.on_split
         workers = search.base.resources.workers_per_trainer
         found: list[tuple[str, str, Any]] = [
             ("schedules", "Schedules tried; the best is red, references are dashed, points are the "
              "share of words that was text",
-             charts.schedules(results, logs, best.get("trial"), search.references, scale)),
+             charts.schedules(results, logs, chosen, search.references, scale)),
             ("history", "Score over trials, the best so far, and in red what the best scored on "
              "fresh seeds", charts.history(results, fresh, scale)),
             ("response", "Score by where text starts and ends, of what is spoken",
@@ -156,10 +154,10 @@ def draw(content: Content) -> list[Drawn]:
                     ("tokens", "Tokens trained on", "tokens"),
                 )
             ]
-        if content.importances.get(language):
-            chart = charts.importances(content.importances[language])
+        if content.importances.get(language.language):
+            chart = charts.importances(content.importances[language.language])
             found.append(("importances", "What the score depends on", chart))
-        drawn += [Drawn(language, *one) for one in found]
+        drawn += [Drawn(language.language, *one) for one in found]
     both = charts.languages(content.results, scale)
     if both is not None:
         drawn.append(Drawn("", "languages", "The same run in each language", both))
@@ -192,21 +190,21 @@ def html(content: Content, drawn: Sequence[Drawn]) -> str:
 
     languages = [
         {
-            "name": language, "title": language_title(language, entry),
-            "rows": answer_rows(summary, entry), "charts": shown(language),
-            "spoken": _spoken(content, language, (entry["best"] or {}).get("trial")),
+            "name": one.language, "title": language_title(one),
+            "rows": answer_rows(summary, one), "charts": shown(one.language),
+            "spoken": _spoken(content, one),
         }
-        for language, entry in summary["languages"].items()
+        for one in summary.languages
     ]  # fmt: skip
     template = Environment(
         loader=PackageLoader("raystt.report", ""), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     ).get_template("page.html.jinja")  # fmt: skip
     return template.render(
-        name=summary["name"], state=_state(content), running=content.running, refresh=REFRESH,
-        verdicts=verdicts(summary), languages=languages, signature=summary["signature"],
-        notes=notes(summary), score=OBJECTIVES[content.search.objective], split=summary["split"],
-        report_split=summary["report_split"] or summary["split"], shared=shown(""),
+        name=summary.name, state=_state(content), running=content.running, refresh=REFRESH,
+        verdicts=verdicts(summary), languages=languages, signature=summary.signature,
+        notes=notes(summary), score=OBJECTIVES[content.search.objective], split=summary.split,
+        report_split=summary.report_split or summary.split, shared=shown(""),
         troubles=_troubles(content), environment=_environment(content),
         config=to_yaml(content.search),
         scripts=_scripts(),
@@ -214,16 +212,15 @@ def html(content: Content, drawn: Sequence[Drawn]) -> str:
     )  # fmt: skip
 
 
-def _spoken(content: Content, language: str, best: int | None) -> list[Spoken]:
+def _spoken(content: Content, language: LanguageSummary) -> list[Spoken]:
     """Return what can be heard of a language: no interleaving, the paper's schedule, the best."""
-    results = content.of(language)
-    by_name = {r.reference: r for r in results if r.reference}
-    runs = [(name, by_name[name]) for name in (FLOOR, BASELINE) if name in by_name]
-    runs += [
-        (best_name({"reference": r.reference, "trial": r.trial}), r) for r in results
-        if r.trial == best and r.reference not in (FLOOR, BASELINE)
+    runs = [
+        (name, language.references[name].result)
+        for name in (FLOOR, BASELINE) if name in language.references
     ]  # fmt: skip
-    folder = RunDirectory(content.path).recordings / f"{language}-{content.summary['split']}"
+    if language.best and language.best.result.reference not in (FLOOR, BASELINE):
+        runs.append((best_name(language.best.result), language.best.result))
+    folder = RunDirectory(content.path).recordings / f"{language.language}-{content.summary.split}"
     return listening(folder, RunDirectory(content.path).trials, runs)
 
 
@@ -245,7 +242,7 @@ def _log(path: Path, one: Result) -> Curve | None:
 def _state(content: Content) -> str:
     """Say how far the search is."""
     summary, total = content.summary, content.search.total_trials
-    done = f"{len(content.results)} of {total} trials, {summary['wall_s'] / 3600:.1f} h"
+    done = f"{len(content.results)} of {total} trials, {summary.wall_s / 3600:.1f} h"
     now = time.strftime("%Y-%m-%d %H:%M", time.gmtime())
     if content.running:
         return f"running: {done}; as of {now} UTC, looks again every {REFRESH} s"
@@ -294,7 +291,7 @@ def _figure(content: Content, drawn: Sequence[Drawn], folder: Path) -> Path:
 
     from raystt.report.charts import specification
 
-    titles = {name: language_title(name, e) for name, e in content.summary["languages"].items()}
+    titles = {one.language: language_title(one) for one in content.summary.languages}
     found = [
         one.chart.properties(width=420, title=titles[one.language])
         for one in drawn if one.name == "schedules"

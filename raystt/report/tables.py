@@ -6,15 +6,16 @@ read with the numbers: signature, ceilings.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from rich.table import Table
 from rich.text import Text
 
 from raystt.config import BASELINE, OBJECTIVES
-from raystt.schedule import Apart, Constant, Knots, Schedule, from_dict
+from raystt.results import Result
+from raystt.schedule import Apart, Constant, Knots, Schedule
+from raystt.scores import Score
+from raystt.searching.summary import LanguageSummary, Summary
 
 NOTE = (
     "[lo, hi]: 95 % bootstrap interval. The best was chosen by its {split} scores, which flatter "
@@ -77,31 +78,28 @@ def short_label(schedule: Schedule | Apart) -> str:
     return f"{name} {initial}→{final} @{end if hold == '0' else f'{hold}-{end}'}"
 
 
-def rows(summary: Mapping[str, Any]) -> list[Row]:
+def rows(summary: Summary) -> list[Row]:
     """Return the table's lines: each language's references, then its best."""
     lines = []
-    for language, entry in summary["languages"].items():
-        title = language_title(language, entry)
-        for name, run in [*entry["references"].items(), ("best", entry["best"])]:
-            if run is None:
+    for language in summary.languages:
+        title = language_title(language)
+        for name, line in [*language.references.items(), ("best", language.best)]:
+            if line is None:
                 nothing = ("-",) * len(metrics(summary))
-                last = "-" if has_test(summary) else None
+                last = "-" if summary.has_test else None
                 lines.append(Row(title, name, None, "no finished trial", "-", nothing, last))
                 continue
-            heading = best_name(run) if name == "best" else name
-            test = interval(run["test"]) if "test" in run else "-"
-            lines.append(
-                Row(
-                    language=title,
-                    run=heading,
-                    schedule=from_dict(run["schedule"]),
-                    score="diverged" if run["status"] == "diverged" else interval(run),
-                    against=against(entry, run["asr_bleu"], run["status"]),
-                    metrics=measured(summary, run.get("metrics", {})),
-                    test=test if has_test(summary) else None,
-                    best=name == "best",
-                )
-            )
+            test = speech(line.test) if line.test else "-"
+            lines.append(Row(
+                language=title,
+                run=best_name(line.result) if name == "best" else name,
+                schedule=line.result.schedule,
+                score=scored(line.result),
+                against=against(language, line.result),
+                metrics=measured(summary, line.result),
+                test=test if summary.has_test else None,
+                best=name == "best",
+            ))  # fmt: skip
     return lines
 
 
@@ -118,157 +116,168 @@ class Answered:
     best: bool
 
 
-def answer_rows(summary: Mapping[str, Any], entry: Mapping[str, Any]) -> list[Answered]:
+def answer_rows(summary: Summary, language: LanguageSummary) -> list[Answered]:
     """Return the lines of a language: its fixed runs, then its best."""
-    objective, best = summary["objective"], entry["best"]
-    lines = []
-    for name, run in [*entry["references"].items(), ("", best)]:
-        if run is None or (name and best and best.get("reference") == name):
+    best, lines = language.best, []
+    for name, line in [*language.references.items(), ("", best)]:
+        if line is None or (name and best and best.result.reference == name):
             continue
-        fresh, held = run.get("fresh"), (best or {}).get("difference", {}).get(name)
-        seeds = f" ({len(fresh['seeds'])} seeds)" if fresh else ""
+        fresh, held = line.fresh, language.differences.get(name)
+        seeds = f" ({len(fresh.seeds)} seeds)" if fresh else ""
         lines.append(Answered(
-            run=name or best_name(run),
-            schedule=from_dict(run["schedule"]).label(),
-            score="diverged" if run["status"] == "diverged" else _one_seed(run, objective),
-            fresh=interval(fresh, objective) + seeds if fresh else "",
-            difference=interval(held, objective) if held else "",
-            p=f"{held['p']:.3f}" if held else "",
+            run=name or best_name(line.result),
+            schedule=line.result.schedule.label(),
+            score=_one_seed(line.result, summary),
+            fresh=interval(fresh.score, fresh.ci) + seeds if fresh else "",
+            difference=interval(held.score, held.ci) if held else "",
+            p=f"{held.p:.3f}" if held else "",
             best=not name,
         ))  # fmt: skip
-    return lines + _ceiling_rows(summary, entry)
+    return lines + _ceiling_rows(summary, language)
 
 
-def _ceiling_rows(summary: Mapping[str, Any], entry: Mapping[str, Any]) -> list[Answered]:
+def _ceiling_rows(summary: Summary, language: LanguageSummary) -> list[Answered]:
     """Return what reference speech scores: its units spoken again, and the recordings."""
-    found = entry.get("ceilings", {})
+    here = language.ceilings.get(summary.split)
+    if here is None or summary.objective != "asr_bleu":
+        return []
+    there = language.ceilings.get(summary.report_split or "")
     return [
         Answered(
             run=title, schedule="", best=False, difference="", p="",
-            score=interval(found[summary["split"]][kind]),
-            fresh=interval(found[report][kind]) if (report := summary["report_split"]) in found
-            else "",
+            score=speech(score), fresh=speech(other) if other else "",
         )
-        for kind, title in (("resynthesis", "reference units"), ("audio", "reference recordings"))
-        if summary["split"] in found and summary["objective"] == "asr_bleu"
+        for title, score, other in (
+            ("reference units", here.resynthesis, there and there.resynthesis),
+            ("reference recordings", here.audio, there and there.audio),
+        )
     ]  # fmt: skip
 
 
-def _one_seed(run: Mapping[str, Any], objective: str) -> str:
-    """Return the score that trials are compared by; only ASR-BLEU has an interval."""
-    if objective == "asr_bleu":
-        return interval(run)
-    return f"{run['metrics'][objective]:.1f}"
+def _one_seed(result: Result, summary: Summary) -> str:
+    """Return the score that trials are compared by, of which ASR-BLEU alone has an interval."""
+    if summary.objective == "asr_bleu" or result.status == "diverged":
+        return scored(result)
+    return f"{result.value(summary.objective):.1f}"
 
 
-def best_name(run: Mapping[str, Any]) -> str:
+def best_name(result: Result) -> str:
     """Return what a table calls the best: `best, #3`, or `best = paper`."""
-    return f"best = {run['reference']}" if run["reference"] else f"best, #{run['trial']}"
+    return f"best = {result.reference}" if result.reference else f"best, #{result.trial}"
 
 
-def language_title(language: str, entry: Mapping[str, Any]) -> str:
-    return language if entry.get("pairs") is None else f"{language}, {entry['pairs']}"
+def language_title(language: LanguageSummary) -> str:
+    """Return a language and its training pairs."""
+    return language.language if language.pairs is None else f"{language.language}, {language.pairs}"
 
 
-def has_test(summary: Mapping[str, Any]) -> bool:
-    return bool(summary.get("report_split")) and summary["report_split"] != summary["split"]
-
-
-def against(entry: Mapping[str, Any], score: float, status: str) -> str:
+def against(language: LanguageSummary, result: Result) -> str:
     """Return the difference of a score to that of the paper's schedule."""
-    baseline = entry["references"].get(BASELINE)
-    if status != "complete" or baseline is None or baseline["status"] != "complete":
+    baseline = language.references.get(BASELINE)
+    if baseline is None or "diverged" in (result.status, baseline.result.status):
         return "-"
-    return f"{score - baseline['asr_bleu']:+.1f}"
+    return f"{result.asr_bleu - baseline.result.asr_bleu:+.1f}"
 
 
-def metrics(summary: Mapping[str, Any]) -> list[tuple[str, str, int]]:
-    """Return the metrics that any run of the summary has."""
-    entries = summary["languages"].values()
-    runs = [run for e in entries for run in (*e["references"].values(), e["best"]) if run]
-    return [metric for metric in METRICS if any(metric[0] in r.get("metrics", {}) for r in runs)]
+def metrics(summary: Summary) -> list[tuple[str, str, int]]:
+    """Return the metrics that any run of the first table has."""
+    lines = (line for language in summary.languages for line in language.lines)
+    found = {name for line in lines for name in line.result.metrics}
+    return [metric for metric in METRICS if metric[0] in found]
 
 
-def measured(summary: Mapping[str, Any], found: Mapping[str, float]) -> tuple[str, ...]:
+def measured(summary: Summary, result: Result) -> tuple[str, ...]:
+    """Return these metrics of a trial."""
+    found = result.metrics
     return tuple(
         f"{found[key]:.{digits}f}" if key in found else "-" for key, _, digits in metrics(summary)
     )
 
 
-def interval(entry: Mapping[str, Any], score: str = "asr_bleu") -> str:
-    low, high = entry["ci"]
-    return f"{entry[score]:.1f} [{low:.1f}, {high:.1f}]"
+def scored(result: Result) -> str:
+    """Return the ASR-BLEU of a trial, or that it diverged."""
+    return "diverged" if result.status == "diverged" else speech(result)
 
 
-def verdicts(summary: Mapping[str, Any]) -> list[str]:
+def speech(score: Result | Score) -> str:
+    """Return an ASR-BLEU with its interval."""
+    return interval(score.asr_bleu, score.ci)
+
+
+def interval(score: float, ci: tuple[float, float]) -> str:
+    """Return a score with its interval."""
+    return f"{score:.1f} [{ci[0]:.1f}, {ci[1]:.1f}]"
+
+
+def verdicts(summary: Summary) -> list[str]:
     """Return what the search answers, a sentence a language."""
     return [
-        f"{name}: the search's best is {entry['verdict']}."
-        for name, entry in summary["languages"].items() if entry.get("verdict")
+        f"{one.language}: the search's best is {one.answer.verdict}."
+        for one in summary.languages if one.answer
     ]  # fmt: skip
 
 
-def ceiling_notes(summary: Mapping[str, Any]) -> list[str]:
+def ceiling_notes(summary: Summary) -> list[str]:
     """Say what the same evaluation gives to reference speech: no system can score more."""
     found = []
-    for language, entry in summary["languages"].items():
-        for split, ceiling in entry.get("ceilings", {}).items():
-            scores = ", ".join(
-                f"{kind} {interval(ceiling[kind])}" for kind in ("resynthesis", "audio")
+    for one in summary.languages:
+        for split, ceiling in one.ceilings.items():
+            resynthesis, audio = speech(ceiling.resynthesis), speech(ceiling.audio)
+            line = (
+                f"Ceiling of {one.language} on {split}, reference speech: "
+                f"resynthesis {resynthesis}, audio {audio}."
             )
-            line = f"Ceiling of {language} on {split}, reference speech: {scores}."
-            other = ceiling["resynthesis"]["signature"]
-            if entry.get("signature") not in (None, "", other):
+            other = ceiling.resynthesis.signature
+            if one.signature not in ("", other):
                 line += f" It was scored in another way, and does not compare: {other}"
             found.append(line)
     return found
 
 
-def notes(summary: Mapping[str, Any]) -> list[str]:
+def notes(summary: Summary) -> list[str]:
     """Return what else has to be read with the numbers, wherever they stand."""
     honest = (
-        f"the {summary['report_split']} score chose nothing."
-        if has_test(summary)
+        f"the {summary.report_split} score chose nothing."
+        if summary.has_test
         else "confirm it on a split that chose nothing."
     )
-    floors = (_floor(name, e, summary["split"]) for name, e in summary["languages"].items())
     proofs = (
-        f"{name}: the search's best is {entry['best']['certificate']['verdict']}."
-        for name, entry in summary["languages"].items()
-        if entry["best"] and "certificate" in entry["best"]
-    )
-    compared = OBJECTIVES[summary["objective"]]
+        f"{one.language}: the search's best is {one.certificate.verdict}."
+        for one in summary.languages if one.certificate
+    )  # fmt: skip
+    compared = OBJECTIVES[summary.objective]
     return [
         *proofs,
-        *([] if summary["objective"] == "asr_bleu" else [f"Trials are compared by {compared}."]),
-        *filter(None, floors),
-        NOTE.format(split=summary["split"], honest=honest),
-        f"{summary['trials']} trials in {summary['wall_s'] / 60:.1f} min; "
-        f"overhead {summary['overhead_s_per_trial']:.2f} s a trial.",
+        *([] if summary.objective == "asr_bleu" else [f"Trials are compared by {compared}."]),
+        *filter(None, (_floor(one, summary.split) for one in summary.languages)),
+        NOTE.format(split=summary.split, honest=honest),
+        f"{summary.trials} trials in {summary.wall_s / 60:.1f} min; "
+        f"overhead {summary.overhead_s_per_trial:.2f} s a trial.",
     ]
 
 
-def _floor(language: str, entry: Mapping[str, Any], split: str) -> str:
+def _floor(language: LanguageSummary, split: str) -> str:
     """Say whether the best of a language tells nothing ("" if it does)."""
-    best, none = entry["best"], entry["references"].get(FLOOR)
-    ceiling = entry.get("ceilings", {}).get(split)
+    best, none = language.best, language.references.get(FLOOR)
+    ceiling = language.ceilings.get(split)
     reasons = []
-    if best and none and best["ci"][0] <= none["ci"][1]:
+    if best and none and best.result.asr_bleu_low <= none.result.asr_bleu_high:
         reasons.append("its interval meets that of no interleaving")
     if best and ceiling:
-        resynthesis, audio = (ceiling[kind]["asr_bleu"] for kind in ("resynthesis", "audio"))
+        resynthesis, audio = ceiling.resynthesis.asr_bleu, ceiling.audio.asr_bleu
         if resynthesis < audio / 2:
             reasons.append(
                 f"reference speech spoken again from its units scores {resynthesis:.1f}, under "
                 f"half of the recordings' {audio:.1f}"
             )
-    return f"{language}: the best lies at the floor: {'; '.join(reasons)}." if reasons else ""
+    why = "; ".join(reasons)
+    return f"{language.language}: the best lies at the floor: {why}." if reasons else ""
 
 
-def terminal(summary: Mapping[str, Any]) -> Table:
+def terminal(summary: Summary) -> Table:
     """Return the first table for a rich console of 80 columns or more; metrics are left out."""
     table = Table(
-        title=f"{summary['name']}: ASR-BLEU [95 % interval]",
+        title=f"{summary.name}: ASR-BLEU [95 % interval]",
         title_justify="left",
         caption_justify="left",
         box=None,
@@ -278,10 +287,10 @@ def terminal(summary: Mapping[str, Any]) -> Table:
     table.add_column("\nrun", overflow="fold")
     # What is too long for 80 columns goes on in a second line: nothing is cut.
     table.add_column("\nschedule", overflow="fold")
-    table.add_column(f"\n{summary['split']}", justify="right", no_wrap=True)
+    table.add_column(f"\n{summary.split}", justify="right", no_wrap=True)
     table.add_column(f"vs\n{BASELINE}", justify="right", no_wrap=True)
-    if has_test(summary):
-        table.add_column(f"\n{summary['report_split']}", justify="right", no_wrap=True)
+    if summary.has_test:
+        table.add_column(f"\n{summary.report_split}", justify="right", no_wrap=True)
     before = ""
     for row in rows(summary):
         if row.language != before:

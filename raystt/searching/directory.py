@@ -29,6 +29,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ from raystt.config.loading import CONFIG_FILE
 from raystt.corpus.card import FILE_NAME, Card
 from raystt.errors import BadInput
 from raystt.evaluation.clips import clip, keep_recordings
-from raystt.evaluation.jobs import clips_of
+from raystt.evaluation.jobs import Ceiling, clips_of
 from raystt.files import write_atomic
 from raystt.lines import append, read, read_failures
 from raystt.results import Failure, Proposal, Result
@@ -187,19 +188,27 @@ class RunDirectory:
             found = json.loads(self.environment.read_text(encoding="utf-8"))
         return found
 
-    def write_ceilings(self, ceilings: Mapping[tuple[str, str], Any]) -> None:
+    def write_ceilings(self, ceilings: Mapping[tuple[str, str], Ceiling]) -> None:
         """Write what the evaluation gives to reference speech, by (language, split)."""
         found: dict[str, dict[str, Any]] = {}
         for (language, split), ceiling in ceilings.items():
-            found.setdefault(language, {})[split] = ceiling
+            found.setdefault(language, {})[split] = asdict(ceiling)
         write_atomic(self.ceilings, json.dumps(found, indent=1) + "\n")
 
-    def read_ceilings(self) -> dict[str, Any]:
+    def read_ceilings(self) -> dict[str, dict[str, Ceiling]]:
         """Return the ceilings of each language, by split; none before they are measured."""
-        found: dict[str, Any] = {}
-        if self.ceilings.exists():
-            found = json.loads(self.ceilings.read_text(encoding="utf-8"))
-        return found
+        if not self.ceilings.exists():
+            return {}
+        kept = json.loads(self.ceilings.read_text(encoding="utf-8"))
+        return {
+            language: {split: Ceiling.of(one) for split, one in splits.items()}
+            for language, splits in kept.items()
+        }
+
+    def write_summary(self, summary: Mapping[str, Any]) -> None:
+        """Write `summary.json`."""
+        text = json.dumps(summary, indent=2, allow_nan=False, ensure_ascii=False)
+        write_atomic(self.summary, text + "\n")
 
     def finished_summary(self, search: SearchConfig) -> dict[str, Any] | None:
         """Return the summary of a search that has nothing left to do, else None."""

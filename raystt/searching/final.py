@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import as_completed
-from dataclasses import asdict
 from threading import Event
 from typing import Any
 
 import ray
 
 from raystt.config import SearchConfig
-from raystt.evaluation.jobs import CeilingJob
+from raystt.evaluation.jobs import Ceiling, CeilingJob
 from raystt.pools.errors import JobFailed
 from raystt.ranking import best
 from raystt.results import Result
@@ -44,12 +43,12 @@ def ask_ceilings(search: SearchConfig, pools: Pools) -> dict[tuple[str, str], An
 
 def measured(
     ceilings: dict[tuple[str, str], Any], on_message: Callable[[str], None]
-) -> dict[tuple[str, str], Any]:
+) -> dict[tuple[str, str], Ceiling]:
     """Return the ceilings; one that failed is told of, and costs the search nothing else."""
-    found = {}
+    found: dict[tuple[str, str], Ceiling] = {}
     for (language, split), pending in ceilings.items():
         try:
-            found[language, split] = asdict(ray.get(pending).result)
+            found[language, split] = ray.get(pending).result
         except ray.exceptions.RayError as error:
             cause = getattr(error, "cause", None) or error
             on_message(f"the ceiling of {language} on {split} was not measured: {cause}")

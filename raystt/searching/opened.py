@@ -13,7 +13,8 @@ from raystt.results import Failure, Result
 from raystt.searching.best import Best, config_of
 from raystt.searching.directory import NoRun, RunDirectory
 from raystt.searching.study import open_journal, study_name
-from raystt.searching.summary import summarise_search
+from raystt.searching.summarise import summarise_search
+from raystt.searching.summary import Summary
 from raystt.searching.verdict import answers
 
 if TYPE_CHECKING:
@@ -86,8 +87,8 @@ class Run:
         }  # fmt: skip
 
     @property
-    def summary(self) -> dict[str, Any]:
-        """What `summary.json` holds, of what is finished now."""
+    def summary(self) -> Summary:
+        """What is finished now, summed up; its `as_dict()` is what `summary.json` holds."""
         return summarise_search(self.search, self._directory)
 
     @property

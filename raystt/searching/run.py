@@ -35,7 +35,7 @@ from raystt.searching.progress import Snapshot
 from raystt.searching.reconcile import reconcile
 from raystt.searching.room import Room
 from raystt.searching.searcher import StudySearcher
-from raystt.searching.summary import summarise_search, write_summary
+from raystt.searching.summarise import summarise_search
 from raystt.searching.trial import Trial
 from raystt.searching.verdict import answers
 from raystt.searching.watch import Watch
@@ -60,8 +60,8 @@ def run_search(
     on_progress: Callable[[Snapshot], None],
     on_message: Callable[[str], None],
     verbose: bool = False,
-) -> dict[str, Any]:
-    """Run a search to its end and return its summary, which is also written.
+) -> None:
+    """Run a search to its end and write what it found.
 
     Args:
         search: What to search.
@@ -140,7 +140,7 @@ def run_search(
                     raise
         _write_best(search, ledger, directory)
         summary, split = summarise_search(search, directory), search.base.evaluation.split
-        failed = search.total_trials - summary["trials"]
+        failed = search.total_trials - summary.trials
         if failed:
             on_message(
                 f"{failed} trials could not be run, see {directory.failures}; --resume tries each "
@@ -148,8 +148,7 @@ def run_search(
             )
         trials = dataframe(directory.read(), split=split, objective=search.objective)
         write_atomic(directory.table, trials.to_csv(index=False))
-        write_summary(directory.summary, summary)
-        return summary
+        directory.write_summary(summary.as_dict())
 
 
 @contextmanager

@@ -77,9 +77,8 @@ def _mend_mlflow(callback: Any, finished: Sequence[Result], run: Path) -> None:
 
     callback.setup()
     client = MlflowClient(tracking_uri=callback.tracking_uri)
-    experiment = client.get_experiment_by_name(callback.experiment_name)
     told = set()
-    for one in client.search_runs([experiment.experiment_id], max_results=50_000):
+    for one in client.search_runs([callback.mlflow_util.experiment_id], max_results=50_000):
         if one.data.tags.get(_RUN) != str(run):
             continue
         if one.info.status == "FINISHED":

@@ -23,7 +23,7 @@ from raystt.report.page import html as html_of
 from raystt.results import Failure, Result, ResultsError
 from raystt.schedule import Schedule, from_dict
 from raystt.scores import bleu, sentence_bleu
-from raystt.searching.summary import summarise
+from raystt.searching.summarise import summarise
 
 pytestmark = pytest.mark.slow  # each draws all charts of a page
 
@@ -73,7 +73,7 @@ def search(trials: int = 13) -> SearchConfig:
 def content(path: Path, results: list[Result], **changes: Any) -> Content:
     summary = summarise(results, name="made up", split="dev", report_split="test", pairs=PAIRS)
     values: dict[str, Any] = {
-        "path": path, "search": search(), "results": results, "failures": [], "summary": summary,
+        "path": path, "search": search(), "failures": [], "summary": summary,
         "importances": {"es": {"schedule.end": 0.7, "schedule.initial": 0.3}},
         "environment": {"raystt": "0.1", "versions": {"ray": "2.60"}}, "running": False,
     }  # fmt: skip

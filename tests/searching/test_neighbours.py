@@ -16,7 +16,7 @@ from raystt.results import Result
 from raystt.searching.claim import claimed
 from raystt.searching.directory import RunDirectory
 from raystt.searching.neighbours import certificate, missing_neighbours, neighbours, notches
-from raystt.searching.summary import summarise_search
+from raystt.searching.summarise import summarise_search
 from raystt.searching.verdict import answers, missing
 
 
@@ -96,7 +96,7 @@ def test_a_best_at_a_top_is_certified(run: RunDirectory) -> None:
     train(run)
     search = run.load_config()
     assert not missing_neighbours(search, run, answers(search, run))
-    summary = summarise_search(search, run)
+    summary = summarise_search(search, run).as_dict()
     proof = summary["languages"]["es"]["best"]["certificate"]
     assert proof["verdict"] == "at a top: none of its 3 neighbours is shown to be better"
     assert [row["asr_bleu"] < 0 and row["p"] < 0.05 for row in proof["neighbours"]] == [True] * 3
