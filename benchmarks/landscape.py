@@ -261,7 +261,9 @@ def main() -> int:
         )
     if options.save:
         signature = next(r.signature for r in results if r.signature)
-        setting = {"search": search.name, "signature": signature, "raystt": raystt.__version__}
+        training = search.base.training.model_dump(include={"steps", "learning_rate"})
+        setting = {"search": search.name, **training, "signature": signature,
+                   "raystt": raystt.__version__}  # fmt: skip
         save("landscape", "the full training of the same schedule and seed", setting,
              [{"signals": compared}, {"scores": table(search, directory, rows)}],
              packages=["ray", "torch", "optuna", "pocketsphinx"])  # fmt: skip

@@ -1,10 +1,11 @@
 """What a measured landscape says, as tables in Markdown.
 
-    python benchmarks/landscape_tables.py benchmarks/results/landscape-cpu-DATE.json
+    python benchmarks/landscape_tables.py benchmarks/results/landscape-cpu-DATE.json [OTHER]
 
 TABLE is what `landscape.py --save` wrote: how much schedules matter against seeds, the response to
 where a schedule begins and ends, where the named ones stand, what each early signal is worth, and
-whether the languages want the same.
+whether the languages want the same. With OTHER, such a table of another horizon: whether the same
+schedules lead in both.
 """
 
 from __future__ import annotations
@@ -55,6 +56,12 @@ def first(rows: Sequence[Row]) -> dict[int, Row]:
     return found
 
 
+def between(rows: Sequence[Row]) -> float:
+    """Return the standard deviation over the points of the family, without that of seeds."""
+    drawn = [r["asr_bleu"] for r in first(rows).values() if r["reference"] is None]
+    return math.sqrt(max(0.0, float(np.var(drawn, ddof=1)) - noise(rows)[0] ** 2))
+
+
 def components(table: Sequence[Row], languages: Sequence[str]) -> Iterator[str]:
     """Compare what schedules and seeds do to a score."""
     yield from ("| language | mean | SD over schedules | the leading quarter | SD over seeds |",
@@ -64,10 +71,10 @@ def components(table: Sequence[Row], languages: Sequence[str]) -> Iterator[str]:
         sigma, degrees = noise(rows)
         drawn = sorted(r["asr_bleu"] for r in first(rows).values() if r["reference"] is None)
         lead = drawn[-len(drawn) // 4 :]
-        between = math.sqrt(max(0.0, float(np.var(drawn, ddof=1)) - sigma**2))
         yield (
-            f"| {language} | {np.mean(drawn):.1f} | {between:.1f} | {np.mean(lead):.1f}, from "
-            f"{lead[0]:.1f} to {lead[-1]:.1f} | {sigma:.2f} ({degrees} degrees of freedom) |"
+            f"| {language} | {np.mean(drawn):.1f} | {between(rows):.1f} | "
+            f"{np.mean(lead):.1f}, from {lead[0]:.1f} to {lead[-1]:.1f} | "
+            f"{sigma:.2f} ({degrees} degrees of freedom) |"
         )
 
 
@@ -162,6 +169,33 @@ def agreement(table: Sequence[Row], languages: Sequence[str]) -> Iterator[str]:
     )
 
 
+def beside(table: Sequence[Row], other: Sequence[Row], languages: Sequence[str]) -> Iterator[str]:
+    """Compare how two tables rank the schedules that both have."""
+    yield (
+        "| language | schedules | Spearman's rho | if ranks were equal, seeds would leave | place "
+        "there of the best here | place here of the best there |"
+    )
+    yield "|---|---:|---:|---:|---:|---:|"
+    for language in languages:
+        rows = [of(each, language, "dev") for each in (table, other)]
+        there = {_curve(row): row["asr_bleu"] for row in first(rows[1]).values()}
+        here = [r for r in first(rows[0]).values() if _curve(r) in there]
+        a = np.array([row["asr_bleu"] for row in here])
+        b = np.array([there[_curve(row)] for row in here])
+        # What noise leaves of a correlation of 1: the root of the shares of variance that are real.
+        shares = [between(each) ** 2 / (between(each) ** 2 + noise(each)[0] ** 2) for each in rows]
+        rho = float(stats.spearmanr(a, b)[0])
+        yield (
+            f"| {language} | {len(here)} | {rho:.2f} | {math.sqrt(math.prod(shares)):.2f} | "
+            f"{int((b > b[a.argmax()]).sum()) + 1} | {int((a > a[b.argmax()]).sum()) + 1} |"
+        )
+
+
+def _curve(row: Row) -> str:
+    """Return what tells a schedule from another one, horizons aside."""
+    return json.dumps([row["reference"], row["overrides"]], sort_keys=True)
+
+
 def signals(found: Sequence[Row]) -> Iterator[str]:
     """Show what each early signal is worth."""
     yield "| signal | at | costs | language | Spearman's rho | place of the true best |"
@@ -174,12 +208,19 @@ def signals(found: Sequence[Row]) -> Iterator[str]:
         )
 
 
+def read(path: Path) -> dict[str, list[Row]]:
+    """Read the parts of a table: "scores", and "signals" if there are any."""
+    record = json.loads(path.read_text(encoding="utf-8"))
+    return {name: part[name] for part in record["results"] for name in part}
+
+
 def main() -> int:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("table", type=Path)
-    record = json.loads(parser.parse_args().table.read_text(encoding="utf-8"))
-    parts = {name: part[name] for part in record["results"] for name in part}
+    parser.add_argument("other", type=Path, nargs="?", help="of another horizon, to compare with")
+    options = parser.parse_args()
+    parts = read(options.table)
     table = parts["scores"]
     languages = list(dict.fromkeys(row["language"] for row in table))
     sections: list[tuple[str, Iterator[str]]] = [
@@ -191,6 +232,9 @@ def main() -> int:
         ("Languages", agreement(table, languages)),
         ("Early signals", signals(parts.get("signals", []))),
     ]
+    if options.other:
+        other = read(options.other)["scores"]
+        sections.append(("The other table", beside(table, other, languages)))
     for title, lines in sections:
         print(f"### {title}\n", *lines, sep="\n", end="\n\n")
     return 0

@@ -216,7 +216,7 @@ def _print_run(run: Any, as_json: bool) -> None:
     from rich.console import Console
 
     from raystt.report.page import can_draw
-    from raystt.report.tables import terminal
+    from raystt.report.terminal import terminal
     from raystt.searching.directory import BEST, RunDirectory
 
     console = Console()

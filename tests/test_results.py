@@ -16,8 +16,8 @@ from rich.console import Console
 from raystt.evaluation.jobs import Ceiling
 from raystt.lines import append, read, read_failures
 from raystt.ranking import best, dataframe, latest, pareto
-from raystt.report import tables
 from raystt.report.markdown import markdown
+from raystt.report.terminal import terminal
 from raystt.results import UNKNOWN, Failure, Proposal, Result, ResultsError
 from raystt.schedule import Constant
 from raystt.scores import Score
@@ -225,7 +225,7 @@ def test_the_tables_show_every_run_with_interval_and_signature() -> None:
     assert "resynthesis 93.0 [90.0, 95.0]" in text
     assert "overhead 0.25 s a trial" in text
     console = Console(width=140, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
-    console.print(tables.terminal(summary))
+    console.print(terminal(summary))
     shown = console.export_text()
     for part in ("es, 300", "44.6 [39.6, 49.6]", "best, #3"):
         assert part in shown

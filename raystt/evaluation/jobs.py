@@ -194,17 +194,13 @@ def read_statistics(path: Path, objective: Objective) -> Statistics:
 
 
 @dataclass(frozen=True)
-class Scored:
-    """What a model of a run scores on a split.
+class Scored(Score):
+    """The score of a run's model on a split, and what stands beside it.
 
     Attributes:
         model: Its directory.
         language: Source language.
         split: "dev" or "test".
-        asr_bleu: Corpus ASR-BLEU in [0, 100].
-        ci: Its 95 % bootstrap interval.
-        signature: How it came about.
-        sentences: How many were scored.
         truncated: Share of them that the model did not end within `evaluation.max_new_tokens`.
         metrics: The scores beside it, by name.
         metric_signatures: How these came about.
@@ -215,10 +211,6 @@ class Scored:
     model: str
     language: str
     split: str
-    asr_bleu: float
-    ci: tuple[float, float]
-    signature: str
-    sentences: int
     truncated: float
     metrics: Mapping[str, float]
     metric_signatures: Mapping[str, str]
@@ -257,10 +249,7 @@ def evaluate_run(
         model=str(model),
         language=run.language,
         split=split,
-        asr_bleu=score.asr_bleu,
-        ci=score.ci,
-        signature=score.signature,
-        sentences=score.sentences,
+        **asdict(score),
         truncated=evaluation.truncated,
         metrics=metrics,
         metric_signatures={name: evaluation.signatures[name] for name in metrics},

@@ -1,19 +1,16 @@
-"""The tables of a search: each language's references and best schedule, then all its trials.
+"""The rows of a search's tables, as text: each language's references, then its best.
 
-On a terminal the first, short enough for 80 columns; in `report/table.md` both, and what has to be
-read with the numbers: signature, ceilings.
+`terminal` and `markdown` lay them out, `page` has rows of its own; with them stands what has to be
+read with the numbers: ceilings, floors, neighbours.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rich.table import Table
-from rich.text import Text
-
 from raystt.config import BASELINE, OBJECTIVES
 from raystt.results import Result
-from raystt.schedule import Apart, Constant, Knots, Schedule
+from raystt.schedule import Apart, Schedule
 from raystt.scores import Score
 from raystt.searching.summary import LanguageSummary, Summary
 
@@ -27,16 +24,6 @@ METRICS = (("chrf", "chrF", 1), ("text_bleu", "text BLEU", 1), ("utmos", "UTMOS"
 
 FLOOR = "none"
 """The reference that shows what nothing gives."""
-
-_SHORT = {
-    "constant": "const",
-    "linear": "lin",
-    "cosine": "cos",
-    "exponential": "exp",
-    "polynomial": "poly",
-    "sigmoid": "sigm",
-    "staircase": "stair",
-}
 
 
 @dataclass(frozen=True)
@@ -55,27 +42,6 @@ class Row:
     metrics: tuple[str, ...]
     test: str | None
     best: bool = False
-
-
-def short_label(schedule: Schedule | Apart) -> str:
-    """Return a label for narrow columns, such as `stair 0.9→0 @0.8` or `poly^2 0.9→0 @0.1-0.8`.
-
-    After the @: the progress at which the fall ends, or begins and ends.
-    """
-    if isinstance(schedule, Apart):
-        return " / ".join(map(short_label, schedule.sides()))
-    values = schedule.model_dump()
-    initial, final, hold, end = (
-        f"{round(values[key], 2):g}" for key in ("initial", "final", "hold", "end")
-    )
-    name = _SHORT.get(schedule.shape, schedule.shape)
-    if isinstance(schedule, Constant):
-        return f"{name} {initial}"
-    # The steps of a staircase hardly differ; a power does.
-    own = values.keys() - {"shape", "initial", "final", "hold", "end", "step"}
-    own -= Knots.model_fields.keys()  # their numbers are too many
-    name = "^".join([name, *(f"{values[key]:.2g}" for key in sorted(own))])
-    return f"{name} {initial}→{final} @{end if hold == '0' else f'{hold}-{end}'}"
 
 
 def rows(summary: Summary) -> list[Row]:
@@ -272,34 +238,3 @@ def _floor(language: LanguageSummary, split: str) -> str:
             )
     why = "; ".join(reasons)
     return f"{language.language}: the best lies at the floor: {why}." if reasons else ""
-
-
-def terminal(summary: Summary) -> Table:
-    """Return the first table for a rich console of 80 columns or more; metrics are left out."""
-    table = Table(
-        title=f"{summary.name}: ASR-BLEU [95 % interval]",
-        title_justify="left",
-        caption_justify="left",
-        box=None,
-        padding=(0, 2, 0, 0),
-        pad_edge=False,
-    )
-    table.add_column("\nrun", overflow="fold")
-    # What is too long for 80 columns goes on in a second line: nothing is cut.
-    table.add_column("\nschedule", overflow="fold")
-    table.add_column(f"\n{summary.split}", justify="right", no_wrap=True)
-    table.add_column(f"vs\n{BASELINE}", justify="right", no_wrap=True)
-    if summary.has_test:
-        table.add_column(f"\n{summary.report_split}", justify="right", no_wrap=True)
-    before = ""
-    for row in rows(summary):
-        if row.language != before:
-            table.add_row()
-            table.add_row(Text(row.language))
-            before = row.language
-        last = [] if row.test is None else [row.test]
-        label = short_label(row.schedule) if row.schedule else ""
-        cells = [f" {row.run}", label, row.score, row.against, *last]
-        table.add_row(*map(Text, cells), style="bold" if row.best else "")
-    table.caption = Text("\n" + "\n".join([*verdicts(summary), *notes(summary)]))
-    return table

@@ -12,8 +12,8 @@ from rich.console import Console
 
 from raystt import schedule as schedules
 from raystt.evaluation.jobs import Ceiling
-from raystt.report import tables
 from raystt.report.markdown import markdown
+from raystt.report.terminal import short_label, terminal
 from raystt.scores import Score
 from raystt.searching.fresh import Difference, Fresh
 from raystt.searching.neighbours import Certificate, Neighbour
@@ -54,7 +54,7 @@ def ceiling(resynthesis: float, audio: float, signature: str = SIGNATURE) -> dic
 
 def shown(content: Summary, width: int = 80) -> str:
     console = Console(width=width, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
-    console.print(tables.terminal(content))
+    console.print(terminal(content))
     return console.export_text()
 
 
@@ -79,7 +79,7 @@ def test_nothing_is_cut_at_80_columns(shape: str, hold: float, name: str) -> Non
     for part in ("es, 10000", name, "best, #12", "22.2 [20.2, 24.2]",
                  "44.6 [42.6, 46.6]", "41.0 [36.0, 46.0]"):  # fmt: skip
         assert part in text
-    label = tables.short_label(fall)
+    label = short_label(fall)
     assert label in text or all(part in text for part in label.split())
     if hold == 0.0:
         assert label in text, "what has no hold needs no second line"
@@ -96,7 +96,7 @@ def test_nothing_is_cut_at_80_columns(shape: str, hold: float, name: str) -> Non
     ],
 )
 def test_short_labels(schedule: schedules.Schedule, label: str) -> None:
-    assert tables.short_label(schedule) == label
+    assert short_label(schedule) == label
 
 
 def test_all_trials_are_listed_by_score_with_the_difference_to_the_papers_schedule() -> None:
