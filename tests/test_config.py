@@ -43,7 +43,6 @@ def test_a_minimal_run_has_all_defaults(tmp_path: Path) -> None:
     assert run.corpus.languages["es"].dev == 64
     assert run.schedule == Staircase(initial=0.9, final=0.0, hold=0.0, end=0.8, step=0.1)
     assert run.training.learning_rate == 2e-3
-    assert run.resources.reserved_cpus == 1.25
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,8 @@ class Look:
                 at = ("resources", left[0].keys[0])
                 self.complain(at, shortage(left, nodes), to_mend(left, asked))
             return
-        have, reserved = r.local_cpus(), r.reserved_cpus
+        have, held = r.local_cpus(), pool_bundles(r)
+        reserved = sum(one.cpus for one in held) - r.data_cpus
         sums = (
             f"{r.trainers} trainers x {r.workers_per_trainer} workers x {r.cpus_per_worker:g} CPUs "
             f"+ {r.evaluators} evaluators x {r.cpus_per_evaluator:g} CPUs take {reserved:g} of "
@@ -95,9 +96,7 @@ class Look:
             reason = f"{r.data_cpus:g} CPUs for data do not fit: {sums}"
             fix = f"give at most {have - reserved:g}, or {fix}"
             self.complain(("resources", "data_cpus"), reason, fix)
-        gpus = r.trainers * r.workers_per_trainer * r.gpus_per_worker
-        gpus += r.evaluators * r.gpus_per_evaluator
-        if gpus:
+        if gpus := sum(one.gpus for one in held):
             self.notes.append(f"{gpus:g} GPUs are asked for; they are counted when Ray starts")
 
     def batches(self, pairs: Pairs) -> None:

@@ -159,12 +159,6 @@ class ResourcesConfig(Part):
             raise Invalid([Complaint(("auto",), reason, fix)])
         return self
 
-    @property
-    def reserved_cpus(self) -> float:
-        """CPUs that the two pools hold all the time."""
-        training = self.trainers * self.workers_per_trainer * self.cpus_per_worker
-        return training + self.evaluators * self.cpus_per_evaluator
-
     def cluster(self) -> str | None:
         """Return the address of the cluster to join; None = a Ray is started on this machine."""
         address = self.address or os.environ.get("RAY_ADDRESS")
