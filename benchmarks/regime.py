@@ -92,7 +92,7 @@ def measure(
             overrides = {**search.reference(schedule), **REGIMES[regime]}
             run = search.run_for(language, overrides, seed=seed)
             label = f"{regime} {language} {schedule} {seed}"
-            job = whole_run(run, corpus, directory / "regimes")
+            job = whole_run(run, corpus, directory / label.replace(" ", "-").replace("/", "by"))
             trained = served(trainers.broker.run.remote(job, label)).result
             config = run.evaluation
             asked = EvaluationJob(

@@ -22,7 +22,10 @@ from raystt.results import UNKNOWN, Failure, Proposal, Result, ResultsError
 from raystt.schedule import Constant
 from raystt.scores import Score
 from raystt.searching.directory import RunDirectory
+from raystt.searching.fresh import Difference, Fresh
+from raystt.searching.neighbours import Certificate, Neighbour
 from raystt.searching.summarise import summarise
+from raystt.searching.verdict import Answer
 
 
 def search() -> list[Result]:
@@ -183,6 +186,51 @@ def test_summary_is_the_documented_shape() -> None:
     french = summary["languages"]["fr"]
     assert french["best"]["reference"] == "none"
     json.dumps(summary, allow_nan=False)
+
+
+def test_what_stands_beside_the_scores_is_in_the_summary() -> None:
+    lines = [
+        result(1, 38.0, reference="paper"), result(3, 44.6, chrf=60.0, train_seconds=20.04),
+        result(3, 41.0, split="test", sentences=100),
+    ]  # fmt: skip
+    fresh, held = Fresh(40.5, (38.0, 43.0), (2, 3), 41.5, 0), Difference(1.0, (-1.0, 3.0), 0.3)
+    score = Score(93.0, (90.0, 95.0), SIGNATURE, 64)
+    summary = summarise(
+        lines, name="toy", split="dev", report_split="test", workers=2,
+        ceilings={"es": {"dev": Ceiling("dev", audio=score, resynthesis=score)}},
+        answers={"es": Answer("shown", lines[0], lines[1], {3: fresh}, {"paper": held}, 3.1)},
+        certificates={"es": Certificate("at a top", (Neighbour("schedule.end+", 0.85, held),))},
+    )  # fmt: skip
+    reference_speech = {
+        "asr_bleu": 93.0, "ci": [90.0, 95.0], "signature": SIGNATURE, "sentences": 64,
+    }  # fmt: skip
+    difference = {"asr_bleu": 1.0, "ci": [-1.0, 3.0], "p": 0.3}
+    entry = json.loads(json.dumps(summary.as_dict()))["languages"]["es"]
+    assert entry == {
+        "verdict": "shown", "chosen": {"trial": 1, "reference": "paper"}, "pairs": None,
+        "trials": 2, "diverged": 0, "signature": SIGNATURE,
+        "references": {"paper": {
+            "asr_bleu": 38.0, "ci": [33.0, 43.0], "schedule": LINEAR.model_dump(), "trial": 1,
+            "reference": "paper", "status": "complete", "metrics": {},
+        }},
+        "best": {
+            "asr_bleu": 44.6, "ci": [39.6, 49.6], "schedule": LINEAR.model_dump(), "trial": 3,
+            "reference": None, "status": "complete", "metrics": {"chrf": 60.0},
+            "test": {"asr_bleu": 41.0, "ci": [36.0, 46.0], "sentences": 100},
+            "fresh": {"asr_bleu": 40.5, "ci": [38.0, 43.0], "seeds": [2, 3], "on_split": 41.5,
+                      "diverged": 0},
+            "overrides": {"schedule.end": 0.8}, "trials": [3], "difference": {"paper": difference},
+            "optimism": 3.1,
+            "certificate": {"verdict": "at a top", "neighbours": [
+                {"knob": "schedule.end+", "value": 0.85, **difference}
+            ]},
+        },
+        "pareto": [{"trial": 3, "asr_bleu": 44.6, "device_seconds": 40.1}],
+        "fidelity": {"used": False, "rank_correlation": None, "segments_asked": 2,
+                     "segments_trained": 2},
+        "ceilings": {"dev": {"split": "dev", "audio": reference_speech,
+                             "resynthesis": reference_speech}},
+    }  # fmt: skip
 
 
 def test_an_unfinished_search_has_a_summary_too() -> None:

@@ -82,7 +82,8 @@ class Look:
                 self.complain(at, shortage(left, nodes), to_mend(left, asked))
             return
         have, held = r.local_cpus(), pool_bundles(r)
-        reserved = sum(one.cpus for one in held) - r.data_cpus
+        total = sum(one.cpus for one in held)
+        reserved = total - r.data_cpus
         sums = (
             f"{r.trainers} trainers x {r.workers_per_trainer} workers x {r.cpus_per_worker:g} CPUs "
             f"+ {r.evaluators} evaluators x {r.cpus_per_evaluator:g} CPUs take {reserved:g} of "
@@ -92,7 +93,7 @@ class Look:
         if reserved >= have - EPSILON:
             reason = f"zero CPUs left for data: {sums}"
             self.complain(("resources", "trainers"), reason, fix)
-        elif reserved + r.data_cpus > have + EPSILON:
+        elif total > have + EPSILON:
             reason = f"{r.data_cpus:g} CPUs for data do not fit: {sums}"
             fix = f"give at most {have - reserved:g}, or {fix}"
             self.complain(("resources", "data_cpus"), reason, fix)

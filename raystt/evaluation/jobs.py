@@ -201,7 +201,8 @@ class Scored(Score):
         model: Its directory.
         language: Source language.
         split: "dev" or "test".
-        truncated: Share of them that the model did not end within `evaluation.max_new_tokens`.
+        truncated: Share of the sentences that the model did not end within
+            `evaluation.max_new_tokens`.
         metrics: The scores beside it, by name.
         metric_signatures: How these came about.
         ceiling: What reference speech of the split scores.

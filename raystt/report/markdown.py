@@ -102,7 +102,7 @@ def _front(summary: Summary) -> list[str]:
     """Return the table of the trials that none beats in score and in cost."""
     lines = [
         _cells([language_title(language), f"#{one.trial}", f"{one.value(summary.objective):.1f}",
-                f"{one.train_seconds * summary.workers:.0f}"])
+                f"{summary.device_seconds(one):.0f}"])
         for language in summary.languages for one in language.pareto
     ]  # fmt: skip
     if not lines:

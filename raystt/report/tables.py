@@ -1,7 +1,7 @@
 """The rows of a search's tables, as text: each language's references, then its best.
 
-`terminal` and `markdown` lay them out, `page` has rows of its own; with them stands what has to be
-read with the numbers: ceilings, floors, neighbours.
+`terminal` and `markdown` lay out `rows`, the page `answer_rows`. Beside them stands what has to be
+read with the numbers: verdicts, ceilings, floors, neighbours.
 """
 
 from __future__ import annotations

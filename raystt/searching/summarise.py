@@ -88,19 +88,21 @@ def summarise(
         fresh = answer.fresh if answer else {}
         # On fresh seeds another proposal may be ahead of the one that chance put first.
         winner = (answer.best if answer else None) or best(mine, objective)
-        shown = {
-            r.trial: Line(r, report.get(r.trial), fresh.get(r.trial))
-            for r in sorted(mine, key=lambda r: (order.get(r.reference or "", last), r.trial))
-        }
+        fixed = sorted(
+            (r for r in mine if r.reference is not None),
+            key=lambda r: (order.get(str(r.reference), last), r.trial),
+        )
+        shown = [*fixed, *([winner] if winner else [])]
+        lines_of = [Line(r, report.get(r.trial), fresh.get(r.trial)) for r in shown]
         languages.append(LanguageSummary(
             language=language,
             pairs=pairs.get(language),
             signature=_one_signature(language, [*mine, *report.values()]),
             results=tuple(mine),
             references={
-                line.result.reference: line for line in shown.values() if line.result.reference
+                str(line.result.reference): line for line in lines_of[: len(fixed)]
             },
-            best=shown[winner.trial] if winner else None,
+            best=lines_of[-1] if winner else None,
             answer=answer,
             certificate=proofs.get(language),
             pareto=tuple(pareto(mine, objective)),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -21,8 +21,9 @@ class Line:
 
     Attributes:
         result: What it scores on the split that trials are compared on.
-        test: What it scores on the split that chose nothing.
-        fresh: What its schedule scores there, on the mean, when it is trained on fresh seeds.
+        test: What it scores on the report split; None = it was not scored there.
+        fresh: Mean score of its schedule on the report split over fresh seeds; None = it was not
+            trained on them.
     """
 
     result: Result
@@ -59,11 +60,10 @@ class LanguageSummary:
     ceilings: Mapping[str, Ceiling]
 
     @property
-    def lines(self) -> Iterator[Line]:
+    def lines(self) -> tuple[Line, ...]:
         """The fixed runs, and then the best."""
-        yield from self.references.values()
-        if self.best is not None:
-            yield self.best
+        best = () if self.best is None else (self.best,)
+        return (*self.references.values(), *best)
 
     @property
     def differences(self) -> Mapping[str, Difference]:
@@ -84,12 +84,12 @@ class Summary:
         name: Its name.
         objective: The score that trials are compared by.
         split: The split that they are compared on.
-        report_split: The split that chose nothing; None = there is none.
+        report_split: The split of the final scores; None, or the same as `split`, = there is none.
         workers: Processes, each with its device, that train a trial.
         wall_s: Seconds from the first start to the last end.
         overhead_s: Seconds of all trials that were no training, evaluation or waiting.
         languages: What is known of each.
-        confirm: How what leads is confirmed; None = by no search.
+        confirm: How what leads is confirmed; None where results were summed up without a search.
         missing: Trainings on fresh seeds that are still to come.
     """
 
@@ -121,8 +121,12 @@ class Summary:
 
     @property
     def has_test(self) -> bool:
-        """Whether there are scores on a split that chose nothing."""
+        """Whether there is a split that chose nothing."""
         return self.report_split not in (None, self.split)
+
+    def device_seconds(self, result: Result) -> float:
+        """Return how long devices were busy with a training, in tenths of a second."""
+        return round(result.train_seconds * self.workers, 1)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the content of `summary.json`, plain data (docs/data_format.md)."""
@@ -156,7 +160,7 @@ class Summary:
                 {
                     "trial": result.trial,
                     self.objective: result.value(self.objective),
-                    "device_seconds": round(result.train_seconds * self.workers, 1),
+                    "device_seconds": self.device_seconds(result),
                 }
                 for result in one.pareto
             ],

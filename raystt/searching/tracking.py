@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+import socket
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from raystt.errors import BadInput
 from raystt.results import Result
 from raystt.searching.experiment import finished_trial
 
-_RUN = "raystt.run"  # tag of MLflow's runs: searches of one name may share a server
+_RUN = "raystt.run"  # tag of MLflow's runs; other searches may run under the same name
 
 
 class TrackingError(BadInput):
@@ -48,7 +49,7 @@ def _tracker(name: str, search: SearchConfig, run: Path) -> LoggerCallback:
     if name == "mlflow":
         store = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{run / 'mlflow.db'}"
         return mlflow.MLflowLoggerCallback(
-            tracking_uri=store, experiment_name=search.name, tags={_RUN: str(run)}
+            tracking_uri=store, experiment_name=search.name, tags={_RUN: _place(run)}
         )
     project = os.environ.get("WANDB_PROJECT", "raystt")
     return wandb.WandbLoggerCallback(project=project, group=search.name, dir=str(run))
@@ -57,8 +58,9 @@ def _tracker(name: str, search: SearchConfig, run: Path) -> LoggerCallback:
 def mend(callbacks: Iterable[Callback], finished: Sequence[Result], run: Path) -> None:
     """Tell MLflow what it was not told before a kill.
 
-    Runs of trials that were cut off are ended as KILLED: they are run again from their start, as
-    runs of their own. W&B finds out by itself, as nobody answers for its runs any more.
+    Runs that were cut off are ended: as FINISHED if their trial has its result, else as KILLED, for
+    it is run again from its start as another run. Results that it never heard of are logged. W&B
+    finds out by itself, as nobody answers for its runs any more.
 
     Args:
         callbacks: Of the search.
@@ -69,25 +71,35 @@ def mend(callbacks: Iterable[Callback], finished: Sequence[Result], run: Path) -
 
     for callback in callbacks:
         if isinstance(callback, MLflowLoggerCallback):
-            _mend_mlflow(callback, finished, run)
+            _mend_mlflow(callback, {_identity(r.label, r.ended): r for r in finished}, run)
 
 
-def _mend_mlflow(callback: Any, finished: Sequence[Result], run: Path) -> None:
+def _mend_mlflow(callback: Any, finished: Mapping[str, Result], run: Path) -> None:
     from mlflow import MlflowClient
 
     callback.setup()
     client = MlflowClient(tracking_uri=callback.tracking_uri)
     told = set()
     for one in client.search_runs([callback.mlflow_util.experiment_id], max_results=50_000):
-        if one.data.tags.get(_RUN) != str(run):
-            continue
-        if one.info.status == "FINISHED":
-            told.add(one.info.run_name)
-        elif one.info.status == "RUNNING":
-            client.set_terminated(one.info.run_id, "KILLED")
-    for result in finished:
-        if result.label not in told:
+        identity = _identity(one.info.run_name, one.data.metrics.get("ended"))
+        told.add(identity)
+        if one.info.status == "RUNNING" and one.data.tags.get(_RUN) == _place(run):
+            if result := finished.get(identity):
+                client.set_terminated(one.info.run_id, end_time=round(1000 * result.ended))
+            else:
+                client.set_terminated(one.info.run_id, "KILLED")
+    for identity, result in finished.items():
+        if identity not in told:
             trial = finished_trial(result, run)
             callback.on_trial_start(0, [], trial)
             callback.on_trial_result(0, [], trial, dict(trial.last_result))
             callback.on_trial_complete(0, [], trial)
+
+
+def _identity(label: str, ended: float | None) -> str:
+    """Tell a result from all others: searches, and tries of a trial, share labels."""
+    return f"{label} {ended}"
+
+
+def _place(run: Path) -> str:
+    return f"{socket.gethostname()}:{run}"

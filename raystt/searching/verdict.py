@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from raystt.config import BASELINE, OBJECTIVES, SearchConfig
 from raystt.config.changes import Change, changed
-from raystt.ranking import best, ranked
+from raystt.ranking import best, latest, ranked
 from raystt.results import Proposal, Result
 from raystt.searching.directory import RunDirectory
 from raystt.searching.fresh import Confirmation, Difference, Fresh
@@ -95,7 +95,8 @@ def missing(
 
 def answers(search: SearchConfig, directory: RunDirectory) -> dict[str, Answer]:
     """Return what a search answers, by language; languages without a score are left out."""
-    results = [r for r in directory.read() if r.split == search.base.evaluation.split]
+    split = search.base.evaluation.split
+    results = [r for r in latest(directory.read()) if r.split == split]
     known, found = Confirmation(search, directory), {}
     for language in search.languages:
         mine = [r for r in results if r.language == language]

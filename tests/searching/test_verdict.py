@@ -61,6 +61,16 @@ def test_leading_proposals_and_what_they_are_held_against_are_trained_anew(
     assert {tuple(splits) for _, splits in lacking} == {("dev", "test")}
 
 
+def test_more_seeds_continue_a_confirmed_search(run: RunDirectory, tmp_path: Path) -> None:
+    fresh(run, 1, t3=0.9, t5=0.5, t1=0.5, t2=0.5)
+    assert not missing(run.load_config(), run, run.read())
+    more = search_of(tmp_path, confirm={"top": 2, "seeds": 4})
+    with claimed(more, resume=True, overwrite=False) as directory:
+        lacking = missing(more, directory, directory.read())
+        assert {one.seed for one, _ in lacking} == {5}
+        assert [one.trial for one, _ in lacking] == [3, 5, 1, 2]
+
+
 def test_without_confirmation_the_highest_score_is_shown_for_what_it_is(run: RunDirectory) -> None:
     answer = answers(run.load_config(), run)["es"]
     assert answer.chosen.trial == 3 and answer.best is None
