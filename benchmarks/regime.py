@@ -1,7 +1,7 @@
 """Choose the regime of a landscape on references alone: how loud are seeds, how far is the floor.
 
     raystt prepare search_spaces/embedded.yaml
-    python benchmarks/regime.py search_spaces/embedded.yaml [--regimes 'lr / 2' …] [--save]
+    python benchmarks/regime.py search_spaces/embedded.yaml [--save]
 
 In each regime the paper's staircase is trained on several seeds and `none` on the first two of
 them, in all languages of the search; no other schedule is looked at. What was trained goes to
@@ -31,10 +31,10 @@ from raystt.pools.trainers import TrainerPool
 from raystt.training.jobs import whole_run
 
 REGIMES: dict[str, dict[str, Any]] = {
-    "as it is": {},
-    "lr x 2": {"training.learning_rate": 4e-3},
-    "lr / 2": {"training.learning_rate": 1e-3},
-    "400 steps": {"training.steps": 400},
+    "250 steps at 2e-3": {"training.steps": 250, "training.learning_rate": 2e-3},
+    "250 steps at 4e-3": {"training.steps": 250, "training.learning_rate": 4e-3},
+    "250 steps at 1e-3": {"training.steps": 250, "training.learning_rate": 1e-3},
+    "400 steps at 2e-3": {"training.steps": 400, "training.learning_rate": 2e-3},
 }
 """What each changes of the search's base."""
 SEEDS = {"paper": (1, 2, 3, 4, 5), "none": (1, 2)}
@@ -92,7 +92,7 @@ def measure(
             overrides = {**search.reference(schedule), **REGIMES[regime]}
             run = search.run_for(language, overrides, seed=seed)
             label = f"{regime} {language} {schedule} {seed}"
-            job = whole_run(run, corpus, directory / label.replace(" ", "-").replace("/", "by"))
+            job = whole_run(run, corpus, directory / label.replace(" ", "-"))
             trained = served(trainers.broker.run.remote(job, label)).result
             config = run.evaluation
             asked = EvaluationJob(
@@ -139,7 +139,7 @@ def main() -> int:
     regimes = summary(rows)
     for r in regimes:
         print(
-            f"{r['regime']:>10} {r['language']}: paper {r['paper']:.1f}, SD {r['sd']:.2f}; "
+            f"{r['regime']} {r['language']}: paper {r['paper']:.1f}, SD {r['sd']:.2f}; "
             f"none {r['none']:.1f}"
         )
     if options.save:
