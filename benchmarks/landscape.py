@@ -20,22 +20,17 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from lab import Lab, lab
 from record import save
 from scipy import stats
 
 import raystt
-from raystt.cluster.start import ray_session
 from raystt.config import RunConfig, SearchConfig
-from raystt.evaluation.jobs import EvaluationJob
-from raystt.pools.broker import served
-from raystt.pools.evaluators import EvaluatorPool
-from raystt.pools.trainers import TrainerPool
 from raystt.results import Result
 from raystt.searching.directory import RunDirectory
 from raystt.training.jobs import SegmentJob, SegmentResult
@@ -65,64 +60,41 @@ class Signal:
 SIGNALS = [Signal(kind, at) for kind in ("trunk", "fork", "compressed") for at in AT]
 
 
-class Lab:
-    """Trains and scores parts of trials in the pools.
+def signals(search: SearchConfig, pools: Lab, states: Path, trial: Result) -> Iterator[Row]:
+    """Give each signal of a trial, the trunk trained once for all."""
+    run = search.run_for(trial.language, trial.overrides)
+    horizon, trunk, before = run.training.steps, None, 0
 
-    Args:
-        search: The search.
-        directory: Its directory.
-        trainers: Pool that trains.
-        evaluators: Pool that scores.
-    """
-
-    def __init__(
-        self, search: SearchConfig, directory: RunDirectory, trainers: Any, evaluators: Any
-    ) -> None:
-        self._search, self._corpus = search, str(Path(search.base.corpus.path).resolve())
-        self._broker, self._dispatcher = trainers.broker, evaluators.dispatcher
-        self._states = str(directory.path / "landscape")
-
-    def measure(self, trial: Result) -> Iterator[Row]:
-        """Give each signal of a trial, the trunk trained once for all."""
-        run = self._search.run_for(trial.language, trial.overrides)
-        horizon, trunk, before = run.training.steps, None, 0
-        for at in AT:
-            step = round(at * horizon)
-            trunk = self._train(trial, run, before, step, trunk)
-            yield self._scored(trial, run, Signal("trunk", at), trunk)
-            end = step + round(COOLDOWN * horizon)
-            branch = self._train(trial, run, step, end, trunk, cooldown=True)
-            yield self._scored(trial, run, Signal("fork", at), branch)
-            training = run.training.model_copy(update={"steps": step})
-            short = run.model_copy(update={"training": training})
-            whole = self._train(trial, short, 0, step, None)
-            yield self._scored(trial, short, Signal("compressed", at), whole)
-            before = step
-
-    def _train(
-        self, trial: Result, run: RunConfig, start: int, stop: int, parent: SegmentResult | None,
-        *, cooldown: bool = False,
+    def train(
+        run: RunConfig, start: int, stop: int, parent: SegmentResult | None, *,
+        cooldown: bool = False,
     ) -> SegmentResult:  # fmt: skip
-        job = SegmentJob(
-            run=run, corpus=self._corpus, start=start, stop=stop,
-            parent=parent.state if parent else None, states=self._states, cooldown=cooldown,
-        )  # fmt: skip
-        result: SegmentResult = served(self._broker.run.remote(job, trial.label)).result
-        return result
+        return pools.train(SegmentJob(
+            run=run, corpus=str(pools.corpus), start=start, stop=stop,
+            parent=parent.state if parent else None, states=str(states), cooldown=cooldown,
+        ), trial.label)  # fmt: skip
 
-    def _scored(self, trial: Result, run: RunConfig, signal: Signal, trained: SegmentResult) -> Row:
+    def scored(run: RunConfig, signal: Signal, trained: SegmentResult) -> Row:
         config = run.evaluation.model_copy(update={"sentences": SENTENCES})
-        job = EvaluationJob(
-            model=str(trained.model), language=trial.language, split=config.split, config=config,
-            interleaving=run.interleaving,
-        )  # fmt: skip
-        evaluation = served(self._dispatcher.run.remote(job, trial.label)).result
+        evaluation = pools.score(run, trained, config, trial.label)
         return {
             "language": trial.language, "trial": trial.trial, "seed": trial.seed,
             "signal": signal.kind, "at": signal.at, "cost": signal.cost,
             "asr_bleu": evaluation.score(config).asr_bleu, "sentences": SENTENCES,
             "train_seconds": trained.seconds, "evaluate_seconds": evaluation.seconds,
         }  # fmt: skip
+
+    for at in AT:
+        step = round(at * horizon)
+        trunk = train(run, before, step, trunk)
+        yield scored(run, Signal("trunk", at), trunk)
+        branch = train(run, step, step + round(COOLDOWN * horizon), trunk, cooldown=True)
+        yield scored(run, Signal("fork", at), branch)
+        training = run.training.model_copy(update={"steps": step})
+        short = run.model_copy(update={"training": training})
+        whole = train(short, 0, step, None)
+        yield scored(short, Signal("compressed", at), whole)
+        before = step
 
 
 def spread(results: Sequence[Result], count: int) -> list[Result]:
@@ -162,25 +134,14 @@ def measure(search: SearchConfig, directory: RunDirectory, trials: Sequence[Resu
     wanted = [r for r in trials if (r.language, r.trial) not in whole]
     rows = [row for row in rows if (row["language"], row["trial"]) in whole]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    resources, corpus = search.base.resources, str(Path(search.base.corpus.path).resolve())
     if not wanted:
         return
-    with (
-        ray_session(resources, shared=[Path(corpus), directory.path], on_message=print),
-        TrainerPool(resources, directory.path / "ray", print) as trainers,
-        EvaluatorPool(corpus, search.base.evaluation, resources, print) as evaluators,
-        ThreadPoolExecutor(max_workers=resources.trainers + resources.evaluators) as waiting,
-    ):
-        trainers.wait_until_ready()
-        evaluators.wait_until_ready()
-        lab = Lab(search, directory, trainers, evaluators)
-        for done in as_completed(
-            [waiting.submit(lambda r: list(lab.measure(r)), r) for r in wanted]
-        ):
+    with lab(search, directory.path) as pools:
+        states = directory.path / "landscape"
+        for done in pools.each(lambda r: list(signals(search, pools, states, r)), wanted):
             with path.open("a", encoding="utf-8") as file:
-                file.writelines(json.dumps(row) + "\n" for row in done.result())
-            row = done.result()[0]
-            print(f"{row['language']}#{row['trial']}", flush=True)
+                file.writelines(json.dumps(row) + "\n" for row in done)
+            print(f"{done[0]['language']}#{done[0]['trial']}", flush=True)
 
 
 def correlations(rows: Sequence[Row], results: Sequence[Result]) -> list[Row]:

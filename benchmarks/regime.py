@@ -15,19 +15,14 @@ import json
 import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from lab import lab
 from record import save
 
-from raystt.cluster.start import ray_session
 from raystt.config import SearchConfig, load_search
-from raystt.evaluation.jobs import EvaluationJob
-from raystt.pools.broker import served
-from raystt.pools.evaluators import EvaluatorPool
-from raystt.pools.trainers import TrainerPool
 from raystt.training.jobs import whole_run
 
 REGIMES: dict[str, dict[str, Any]] = {
@@ -78,39 +73,25 @@ def measure(
     search: SearchConfig, directory: Path, runs: Sequence[tuple[str, str, str, int]]
 ) -> Iterator[Row]:
     """Train and score runs as the pools get free; give each as it is there."""
-    resources, corpus = search.base.resources, Path(search.base.corpus.path).resolve()
-    with (
-        ray_session(resources, shared=[corpus, directory], on_message=print),
-        TrainerPool(resources, directory / "ray", print) as trainers,
-        EvaluatorPool(str(corpus), search.base.evaluation, resources, print) as evaluators,
-        ThreadPoolExecutor(max_workers=resources.trainers + resources.evaluators) as waiting,
-    ):
-        trainers.wait_until_ready()
-        evaluators.wait_until_ready()
+    with lab(search, directory) as pools:
 
-        def one(regime: str, language: str, schedule: str, seed: int) -> Row:
+        def one(asked: tuple[str, str, str, int]) -> Row:
+            regime, language, schedule, seed = asked
             overrides = {**search.reference(schedule), **REGIMES[regime]}
-            run = search.run_for(language, overrides, seed=seed)
-            label = f"{regime} {language} {schedule} {seed}"
-            job = whole_run(run, corpus, directory / label.replace(" ", "-"))
-            trained = served(trainers.broker.run.remote(job, label)).result
-            config = run.evaluation
-            asked = EvaluationJob(
-                model=str(trained.model), language=language, split=config.split, config=config,
-                interleaving=run.interleaving,
-            )  # fmt: skip
-            evaluation = served(evaluators.dispatcher.run.remote(asked, label)).result
-            score = evaluation.score(config)
+            run, label = search.run_for(language, overrides, seed=seed), " ".join(map(str, asked))
+            job = whole_run(run, pools.corpus, directory / label.replace(" ", "-"))
+            trained = pools.train(job, label)
+            evaluation = pools.score(run, trained, run.evaluation, label)
+            score = evaluation.score(run.evaluation)
             return {
                 "regime": regime, "language": language, "schedule": schedule, "seed": seed,
-                "split": config.split, "asr_bleu": score.asr_bleu, "ci": score.ci,
-                "sentences": len(evaluation.sentences), "tokens": trained.tokens,
+                "split": run.evaluation.split, "asr_bleu": score.asr_bleu, "ci": score.ci,
+                "sentences": score.sentences, "tokens": trained.tokens,
                 "train_seconds": trained.seconds, "evaluate_seconds": evaluation.seconds,
-                "signature": evaluation.signature,
+                "signature": score.signature,
             }  # fmt: skip
 
-        for done in as_completed([waiting.submit(one, *run) for run in runs]):
-            yield done.result()
+        yield from pools.each(one, runs)
 
 
 def main() -> int:

@@ -169,14 +169,19 @@ def finished_trial(result: Result, run: Path) -> TuneTrial:
     return trial
 
 
+def replay(trial: TuneTrial, logger: LoggerCallback) -> None:
+    """Tell a logger of a finished trial, from its start to its last report."""
+    logger.on_trial_start(0, [], trial)
+    logger.on_trial_result(0, [], trial, dict(trial.last_result))
+    logger.on_trial_complete(0, [], trial)
+
+
 def _log_again(result: Result, run: Path) -> None:
     """Have Tune's loggers write the last report of a trial into a folder of its own."""
     shutil.rmtree(run / TUNE / result.folder, ignore_errors=True)
     trial = finished_trial(result, run)
     trial.init_local_path()
     for logger in (JsonLoggerCallback(), CSVLoggerCallback(), TBXLoggerCallback()):
-        logger.on_trial_start(0, [], trial)
-        logger.on_trial_result(0, [], trial, dict(trial.last_result))
-        logger.on_trial_complete(0, [], trial)
+        replay(trial, logger)
     _put_away(trial)
     os.rmdir(trial.local_path)

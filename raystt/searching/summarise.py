@@ -85,24 +85,19 @@ def summarise(
             r.trial: r for r in lines if r.language == language and r.split == report_split != split
         }
         answer = (answers or {}).get(language)
-        fresh = answer.fresh if answer else {}
         # On fresh seeds another proposal may be ahead of the one that chance put first.
         winner = (answer.best if answer else None) or best(mine, objective)
         fixed = sorted(
             (r for r in mine if r.reference is not None),
             key=lambda r: (order.get(str(r.reference), last), r.trial),
         )
-        shown = [*fixed, *([winner] if winner else [])]
-        lines_of = [Line(r, report.get(r.trial), fresh.get(r.trial)) for r in shown]
         languages.append(LanguageSummary(
             language=language,
             pairs=pairs.get(language),
             signature=_one_signature(language, [*mine, *report.values()]),
             results=tuple(mine),
-            references={
-                str(line.result.reference): line for line in lines_of[: len(fixed)]
-            },
-            best=lines_of[-1] if winner else None,
+            references={str(r.reference): _line(r, report, answer) for r in fixed},
+            best=_line(winner, report, answer) if winner else None,
             answer=answer,
             certificate=proofs.get(language),
             pareto=tuple(pareto(mine, objective)),
@@ -116,6 +111,11 @@ def summarise(
         overhead_s=sum(r.overhead_seconds for one in languages for r in one.results),
         languages=tuple(languages),
     )  # fmt: skip
+
+
+def _line(result: Result, report: Mapping[int, Result], answer: Answer | None) -> Line:
+    fresh = answer.fresh.get(result.trial) if answer else None
+    return Line(result, report.get(result.trial), fresh)
 
 
 def _one_signature(language: str, results: Sequence[Result]) -> str:

@@ -14,7 +14,7 @@ from ray.tune.logger import LoggerCallback
 from raystt.config import SearchConfig
 from raystt.errors import BadInput
 from raystt.results import Result
-from raystt.searching.experiment import finished_trial
+from raystt.searching.experiment import finished_trial, replay
 
 _RUN = "raystt.run"  # tag of MLflow's runs; other searches may run under the same name
 
@@ -90,10 +90,7 @@ def _mend_mlflow(callback: Any, finished: Mapping[str, Result], run: Path) -> No
                 client.set_terminated(one.info.run_id, "KILLED")
     for identity, result in finished.items():
         if identity not in told:
-            trial = finished_trial(result, run)
-            callback.on_trial_start(0, [], trial)
-            callback.on_trial_result(0, [], trial, dict(trial.last_result))
-            callback.on_trial_complete(0, [], trial)
+            replay(finished_trial(result, run), callback)
 
 
 def _identity(label: str, ended: float | None) -> str:
